@@ -170,7 +170,7 @@ impl Faults {
         }
         match (upstream.pass_host, upstream.upstream_host.as_deref()) {
             (PassHost::Rewrite, None) => {
-                self.add(format!("{at}/upstream_host"), "is needed with pass_host \"rewrite\"")
+                self.add(format!("{at}/upstream_host"), "is needed with pass_host \"rewrite\"");
             }
             (_, Some(host)) => {
                 if let Err(reason) = check_authority(host) {
