@@ -7,12 +7,15 @@
 
 use std::cell::RefCell;
 
-use ringway_engine::http1::HEADROOM_BYTES;
+use ringway_engine::http1::{HEADROOM_BYTES, TAILROOM_BYTES};
 
 /// Bytes of an ordinary buffer: a head and the first of a body.
 pub(crate) const SMALL_BYTES: usize = 16 * 1024;
 /// Bytes of a buffer while a body streams.
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
+
+const SMALL_CAPACITY: usize = HEADROOM_BYTES + SMALL_BYTES + TAILROOM_BYTES;
+const LARGE_CAPACITY: usize = HEADROOM_BYTES + LARGE_BYTES + TAILROOM_BYTES;
 
 const SMALL_KEPT_MAX: usize = 1024;
 const LARGE_KEPT_MAX: usize = 256;
@@ -27,19 +30,29 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// A buffer with nothing but its headroom.
     pub(crate) fn take_small(&self) -> Vec<u8> {
-        reset(self.small.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(HEADROOM_BYTES + SMALL_BYTES)))
+        reset(self.small.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(SMALL_CAPACITY)))
     }
 
     /// A large buffer with nothing but its headroom.
     pub(crate) fn take_large(&self) -> Vec<u8> {
-        reset(self.large.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(HEADROOM_BYTES + LARGE_BYTES)))
+        reset(self.large.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(LARGE_CAPACITY)))
+    }
+
+    /// A buffer for the next read of a body of which `carried` bytes have passed: a large one once that pays.
+    pub(crate) fn renew(&self, mut buffer: Vec<u8>, carried: u64) -> Vec<u8> {
+        if carried >= LARGE_BYTES as u64 && buffer.capacity() < LARGE_CAPACITY {
+            self.give(buffer);
+            return self.take_large();
+        }
+        buffer.truncate(HEADROOM_BYTES);
+        buffer
     }
 
     /// Takes a buffer back. One that grew beyond its size is freed, so that a rare large head does not stay.
     pub(crate) fn give(&self, buffer: Vec<u8>) {
         let (pool, kept_max) = match buffer.capacity() {
-            capacity if capacity == HEADROOM_BYTES + SMALL_BYTES => (&self.small, SMALL_KEPT_MAX),
-            capacity if capacity == HEADROOM_BYTES + LARGE_BYTES => (&self.large, LARGE_KEPT_MAX),
+            capacity if capacity == SMALL_CAPACITY => (&self.small, SMALL_KEPT_MAX),
+            capacity if capacity == LARGE_CAPACITY => (&self.large, LARGE_KEPT_MAX),
             _ => return,
         };
         let mut pool = pool.borrow_mut();

@@ -95,6 +95,8 @@ pub(crate) struct Limits {
     pub(crate) upstream_send: Duration,
     /// Between two reads from a node; also the wait for its answer.
     pub(crate) upstream_read: Duration,
+    /// A direction of a tunnel without a byte.
+    pub(crate) tunnel_idle: Duration,
     /// How long what a client still sends is read and dropped, so that an answer is not lost to a reset.
     pub(crate) linger: Duration,
     /// Bytes that are read and dropped so.
@@ -118,6 +120,7 @@ impl Default for Limits {
             upstream_connect: Duration::from_secs(60),
             upstream_send: Duration::from_secs(60),
             upstream_read: Duration::from_secs(60),
+            tunnel_idle: Duration::from_secs(3600),
             linger: Duration::from_secs(2),
             linger_bytes_max: 1 << 20,
             connections_per_core_max: 65_536,

@@ -21,11 +21,13 @@ use std::time::{Duration, Instant};
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
 use monoio::net::TcpStream;
+use ringway_engine::http1::TAILROOM_BYTES;
 
 use crate::sys::{self, Side};
 
 /// How often due deadlines are looked for.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
+const TICK_MS: u64 = 100;
 const SLOTS: u32 = 128;
 const NEVER: u32 = u32::MAX;
 
@@ -40,6 +42,11 @@ pub(crate) struct Deadlines {
 impl Deadlines {
     pub(crate) fn new(now: Instant) -> Deadlines {
         Deadlines { tick: Cell::new(0), started: now, slots: RefCell::new(vec![Vec::new(); SLOTS as usize]) }
+    }
+
+    /// Milliseconds since this core started, exact to a tick.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::from(self.tick.get()) * TICK_MS
     }
 
     /// Ends the operations of every socket that is due.
@@ -148,6 +155,11 @@ impl Socket {
         }
     }
 
+    /// Makes the close of this connection a reset (SO_LINGER of 0, socket(7)).
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        sys::reset_on_close(self.writer.clock.watch.fd.get())
+    }
+
     /// Connects, non-blocking and without resolving anything. The poll that waits may be dropped: it owns nothing.
     pub(crate) async fn connect(
         address: SocketAddr,
@@ -245,10 +257,10 @@ impl Reader {
         Reader { slot, pump, armed: false, clock }
     }
 
-    /// Starts a read that appends to `buffer`, up to its capacity.
+    /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
     pub(crate) fn arm(&mut self, buffer: Vec<u8>) {
         debug_assert!(!self.armed, "one read at a time");
-        debug_assert!(buffer.capacity() > buffer.len(), "a read needs room");
+        debug_assert!(buffer.capacity() > buffer.len() + TAILROOM_BYTES, "a read needs room");
         *self.slot.wanted.borrow_mut() = Some(buffer);
         self.armed = true;
         self.poll(&mut Context::from_waker(Waker::noop()));
@@ -324,7 +336,7 @@ async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
             None => Poll::Pending, // Whoever arms the next read polls.
         })
         .await;
-        let (start, end) = (buffer.len(), buffer.capacity());
+        let (start, end) = (buffer.len(), buffer.capacity().saturating_sub(TAILROOM_BYTES));
         let (result, slice) = half.read(buffer.slice_mut(start..end)).await;
         *slot.done.borrow_mut() = Some(Read { result, buffer: slice.into_inner() });
     }

@@ -27,6 +27,16 @@ pub(crate) fn shutdown(fd: RawFd, side: Side) {
     let _ = unsafe { libc::shutdown(fd, how) };
 }
 
+/// Makes close(2) of a socket send a reset (SO_LINGER of 0, socket(7)).
+pub(crate) fn reset_on_close(fd: RawFd) -> io::Result<()> {
+    if fd < 0 {
+        return Ok(());
+    }
+    // SAFETY: the descriptor is open, because its caller holds the socket that owns it, and is not kept beyond this call.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&borrowed).set_linger(Some(std::time::Duration::ZERO))
+}
+
 /// The CPUs that this process may run on, in order (sched_getaffinity(2)).
 pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: an all-zero cpu_set_t is a valid empty set.

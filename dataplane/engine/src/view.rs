@@ -20,7 +20,7 @@ pub struct View {
     /// Finds the target of a request.
     pub routes: Table<Arc<Target>>,
     /// Upstreams by key, for the operator's eyes.
-    pub clusters: Vec<Arc<Cluster>>,
+    pub clusters: HashMap<Box<str>, Arc<Cluster>>,
     /// How many objects of each kind it was built from.
     pub counts: Counts,
 }
@@ -47,6 +47,8 @@ pub struct Target {
     pub service_id: Option<Id>,
     /// `None`: neither the route nor its service names an upstream.
     pub cluster: Option<Arc<Cluster>>,
+    /// Whether `Upgrade: websocket` may switch the connection.
+    pub may_upgrade: bool,
     /// Waits towards the node, where configured.
     pub timeouts: Option<Timeouts>,
 }
@@ -103,7 +105,7 @@ struct Compiler<'a> {
     upstreams: HashMap<&'a str, Arc<Cluster>>,
     services: HashMap<&'a str, &'a Arc<Service>>,
     service_clusters: HashMap<&'a str, Option<Arc<Cluster>>>,
-    clusters: Vec<Arc<Cluster>>,
+    clusters: HashMap<Box<str>, Arc<Cluster>>,
     counts: Counts,
     faults: Vec<Fault>,
 }
@@ -117,7 +119,10 @@ impl Compiler<'_> {
             (None, Some(reference)) => self.upstreams.get(&**reference).cloned(),
             (None, None) => of_service(),
         };
+        let service = route.service_id.as_deref().and_then(|id| self.services.get(id));
+        let may_upgrade = route.enable_websocket.or(service.and_then(|service| service.enable_websocket));
         Target {
+            may_upgrade: may_upgrade.unwrap_or(false),
             route_id: id.into(),
             route: Arc::clone(route),
             service_id: route.service_id.clone(),
@@ -130,7 +135,7 @@ impl Compiler<'_> {
         match Cluster::compile(format!("{}/{id}", kind.name()), upstream) {
             Ok(cluster) => {
                 let cluster = Arc::new(cluster);
-                self.clusters.push(Arc::clone(&cluster));
+                self.clusters.insert(cluster.key.clone(), Arc::clone(&cluster));
                 Some(cluster)
             }
             Err((index, reason)) => {
