@@ -100,7 +100,8 @@ impl Writer<'_> {
             Some(b".") => self.out.truncate(self.segment),
             Some(b"..") => {
                 let parent = self.segment.checked_sub(1).and_then(|slash| self.out.get(..slash));
-                let slash = parent.and_then(|parent| memchr::memrchr(b'/', parent)).ok_or(PathError::AboveRoot)?;
+                let slash =
+                    parent.and_then(|parent| memchr::memrchr(b'/', parent)).ok_or(PathError::AboveRoot)?;
                 self.segment = slash.saturating_add(1);
                 self.out.truncate(self.segment);
             }
