@@ -38,7 +38,6 @@ pub(crate) struct Core {
     view: RefCell<Option<Rc<Pinned>>>,
     balancers: RefCell<hashbrown::HashMap<Box<str>, RoundRobin, foldhash::fast::FixedState>>,
     date: Cell<[u8; DATE_BYTES]>,
-    draining: Cell<bool>,
 }
 
 /// What the operator chose for every answer.
@@ -74,7 +73,6 @@ impl Core {
             view: RefCell::new(None),
             balancers: RefCell::default(),
             date: Cell::new([b' '; DATE_BYTES]),
-            draining: Cell::new(false),
         };
         core.turn();
         core
@@ -133,14 +131,13 @@ impl Core {
 
     /// Whether connections should end with their next answer.
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.state.draining.load(Relaxed)
     }
 
     /// What is due every tick: deadlines, the date, the sign of life.
     pub(crate) fn turn(&self) {
         self.deadlines.turn(Instant::now());
         self.pool.sweep();
-        self.draining.set(self.state.draining.load(Relaxed));
         let text = httpdate::fmt_http_date(SystemTime::now());
         if let Ok(date) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
             self.date.set(date);

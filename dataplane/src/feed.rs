@@ -161,13 +161,15 @@ impl FeedLoop {
     }
 
     fn accepted(&mut self, ack: Ack, reply: &Reply) {
-        reply.send(&ToControlplane::Ack(ack));
         if self.unsaved.is_some() {
             tracing::info!(version = %ack.version, last_core_us = ack.last_core_us, "every core serves a new version");
         }
         let mut feed = self.state.feed();
         feed.stages = Some(ack);
-        feed.last_refusal = None;
+        // What was refused stays told until something newer is accepted.
+        feed.last_refusal.take_if(|refusal| refusal.version.order() <= ack.version.order());
+        drop(feed);
+        reply.send(&ToControlplane::Ack(ack));
     }
 
     fn refused(&self, nack: Nack, reply: &Reply) {

@@ -115,9 +115,7 @@ pub(crate) async fn carry(
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let go_on = Cell::new(false);
-    let close = !connection.head.keep_alive
-        || core.is_draining()
-        || connection.requests >= core.limits.requests_per_connection_max;
+    let close = !connection.head.keep_alive || connection.requests >= core.limits.requests_per_connection_max;
     if !upstream.socket.reader.is_armed() {
         upstream.socket.reader.arm(core.buffers.take_small());
     }
@@ -353,7 +351,8 @@ impl Answering<'_> {
                 }),
                 Ok(_) => {
                     buffer.resize(end + TAILROOM_BYTES, 0);
-                    side.receive(&mut buffer, from..end, &self.context, out)
+                    let close = self.context.close || self.core.is_draining();
+                    side.receive(&mut buffer, from..end, &ResponseContext { close, ..self.context }, out)
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::ReadTimeout),
                 Err(_) => Err(UpstreamFault::Closed),
