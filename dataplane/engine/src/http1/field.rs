@@ -1,8 +1,8 @@
 //! Fields and the names a gateway must know.
 //!
 //! Names match without regard to case and only as a whole. A name that reads as one of the gateway's own once `_`
-//! is taken for `-` is `Lookalike`: CGI-style back ends cannot tell the two apart, so it is never forwarded, and
-//! a look-alike of a framing field refuses the message.
+//! is taken for `-` is `Lookalike`: CGI-style back ends cannot tell the two apart, so it is never
+//! forwarded. It never has the other name's effect either.
 
 use super::span::Span;
 
@@ -48,9 +48,8 @@ pub enum FieldKind {
     ContentRange,
     AcceptEncoding,
     CacheControl,
-    /// Reads as Content-Length or Transfer-Encoding when `_` is taken for `-`.
-    FramingLookalike,
-    /// Reads as another field that only the gateway may write when `_` is taken for `-`.
+    MaxForwards,
+    /// Reads as one of the fields that only the gateway may write when `_` is taken for `-`.
     Lookalike,
     Other,
 }
@@ -81,7 +80,6 @@ impl FieldKind {
                 | FieldKind::Proxy
                 | FieldKind::Upgrade
                 | FieldKind::Te
-                | FieldKind::FramingLookalike
                 | FieldKind::Lookalike
         )
     }
@@ -106,7 +104,7 @@ fn names_of_length(length: usize) -> &'static [(&'static [u8], FieldKind)] {
             (b"set-cookie", FieldKind::SetCookie),
             (b"keep-alive", FieldKind::KeepAlive),
         ],
-        12 => &[(b"content-type", FieldKind::ContentType)],
+        12 => &[(b"content-type", FieldKind::ContentType), (b"max-forwards", FieldKind::MaxForwards)],
         13 => &[
             (b"authorization", FieldKind::Authorization),
             (b"cache-control", FieldKind::CacheControl),
@@ -135,9 +133,10 @@ fn imitation(name: &[u8], known: &[(&'static [u8], FieldKind)]) -> FieldKind {
     let same = |a: u8, b: u8| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
     let imitated = known.iter().find(|(known, _)| name.iter().zip(known.iter()).all(|(a, b)| same(*a, *b)));
     match imitated.map(|(_, kind)| *kind) {
-        Some(FieldKind::ContentLength | FieldKind::TransferEncoding) => FieldKind::FramingLookalike,
         Some(
-            FieldKind::KeepAlive
+            FieldKind::ContentLength
+            | FieldKind::TransferEncoding
+            | FieldKind::KeepAlive
             | FieldKind::ProxyConnection
             | FieldKind::Http2Settings
             | FieldKind::XForwardedFor
@@ -161,8 +160,8 @@ mod tests {
             ("hOsT", FieldKind::Host),
             ("Hosts", FieldKind::Other),
             ("CONTENT-LENGTH", FieldKind::ContentLength),
-            ("Content_Length", FieldKind::FramingLookalike),
-            ("transfer_encoding", FieldKind::FramingLookalike),
+            ("Content_Length", FieldKind::Lookalike),
+            ("transfer_encoding", FieldKind::Lookalike),
             ("X_Forwarded-For", FieldKind::Lookalike),
             ("X_Real_IP", FieldKind::Lookalike),
             ("Content_Type", FieldKind::Other),

@@ -7,7 +7,10 @@
 
 use super::super::field::FieldKind;
 use super::super::request::RequestHead;
-use super::{BodyHeader, Copying, NameValue, put_edits, put_field, put_framing, put_judged, put_value, sets};
+use super::{
+    BodyHeader, Copying, NameValue, put_edits, put_field, put_framing, put_judged, put_number, put_value,
+    sets,
+};
 use crate::http1::is_token;
 
 /// What the gateway tells the upstream about the client.
@@ -47,7 +50,9 @@ pub struct RequestEdits<'a> {
     pub forwarded: Option<Forwarded<'a>>,
     /// Offer this protocol to the upstream.
     pub upgrade: Option<&'a [u8]>,
-    /// Tell the upstream that trailers are welcome, and pass the request's own Trailer field.
+    /// Tell the upstream that trailers are welcome in its response.
+    pub te_trailers: bool,
+    /// Pass the request's Trailer field, because its trailers are passed too.
     pub trailers: bool,
     /// Ask the upstream for 100 (Continue).
     pub expect_continue: bool,
@@ -72,6 +77,11 @@ pub fn encode_request(head: &RequestHead, buf: &[u8], edits: &RequestEdits<'_>, 
     if let Some(forwarded) = &edits.forwarded {
         put_forwarded(head, buf, edits, forwarded, out);
     }
+    if let Some(left) = head.max_forwards {
+        out.extend_from_slice(b"Max-Forwards: ");
+        put_number(out, left.saturating_sub(1));
+        out.extend_from_slice(b"\r\n");
+    }
     if let Some(via) = edits.via {
         put_field(out, b"Via", via);
     }
@@ -89,6 +99,7 @@ fn put_received(head: &RequestHead, buf: &[u8], edits: &RequestEdits<'_>, out: &
     for field in &head.fields {
         let copies = match field.kind {
             FieldKind::Host | FieldKind::Expect => false,
+            FieldKind::MaxForwards => head.max_forwards.is_none(),
             FieldKind::Trailer => edits.trailers && edits.body == BodyHeader::Chunked,
             FieldKind::XForwardedFor => edits.forwarded.is_none(),
             FieldKind::XRealIp => edits.forwarded.is_none_or(|forwarded| forwarded.real_ip.is_none()),
@@ -160,10 +171,10 @@ fn put_connection(edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
     if let Some(protocol) = edits.upgrade {
         put_field(out, b"Upgrade", protocol);
     }
-    if edits.trailers {
+    if edits.te_trailers {
         put_judged(out, b"TE", b"trailers");
     }
-    let options: &[u8] = match (edits.upgrade.is_some(), edits.trailers, edits.close) {
+    let options: &[u8] = match (edits.upgrade.is_some(), edits.te_trailers, edits.close) {
         (false, false, false) => return,
         (false, false, true) => b"close",
         (false, true, false) => b"TE",
