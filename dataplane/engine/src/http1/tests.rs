@@ -39,12 +39,11 @@ fn request_any_cut(bytes: &[u8]) -> Result<RequestHead, HeadError> {
     let limits = HeadLimits::default();
     for cut in 0..bytes.len() {
         let mut head = RequestHead::new();
-        let early = head.parse(&bytes[..cut], &limits);
-        let end = match early {
+        let end = match head.parse(&bytes[..cut], &limits) {
             Ok(Parse::Partial) => head.parse(bytes, &limits),
             other => other,
         };
-        compare(&whole, end.map(|_| &head), bytes, cut);
+        compare(&whole, end, &mut head, bytes, cut);
     }
     let mut head = RequestHead::new();
     let mut end = Ok(Parse::Partial);
@@ -54,18 +53,19 @@ fn request_any_cut(bytes: &[u8]) -> Result<RequestHead, HeadError> {
             break;
         }
     }
-    compare(&whole, end.map(|_| &head), bytes, bytes.len());
+    compare(&whole, end, &mut head, bytes, bytes.len());
     whole
 }
 
 fn compare(
     whole: &Result<RequestHead, HeadError>,
-    cut: Result<&RequestHead, HeadError>,
+    end: Result<Parse<()>, HeadError>,
+    cut: &mut RequestHead,
     bytes: &[u8],
     at: usize,
 ) {
-    match (whole, cut) {
-        (Ok(whole), Ok(cut)) => {
+    match (whole, end) {
+        (Ok(whole), Ok(Parse::Done(()))) => {
             let of = |head: &RequestHead| {
                 let simple = (head.method, head.target, head.version, head.head_bytes, head.body, head.host);
                 (simple, head.fields.clone(), head.keep_alive, head.expect_continue, head.upgrade)
@@ -74,7 +74,13 @@ fn compare(
         }
         // Which of several faults is found first may depend on the cut; that it is refused may not.
         (Err(_), Err(_)) => {}
-        (whole, cut) => panic!("{} cut at {at}: {whole:?} but {cut:?}", shown(bytes)),
+        // A long line that came in pieces may be refused only once its end is there.
+        (Err(_), Ok(Parse::Partial)) => {
+            let ended = [bytes, b"\r\n"].concat();
+            let later = cut.parse(&ended, &HeadLimits::default());
+            assert!(later.is_err(), "{} cut at {at}", shown(bytes));
+        }
+        (whole, end) => panic!("{} cut at {at}: {whole:?} but {end:?}", shown(bytes)),
     }
 }
 
@@ -96,7 +102,7 @@ fn response(bytes: &[u8], method: Method) -> Result<ResponseHead, HeadError> {
         };
         match (answer, end) {
             (Ok(_), Ok(Parse::Done(()))) => {
-                assert_eq!(of(&whole), of(&head), "{} cut at {cut}", shown(bytes))
+                assert_eq!(of(&whole), of(&head), "{} cut at {cut}", shown(bytes));
             }
             (Err(_), Err(_)) => {}
             (answer, end) => panic!("{} cut at {cut}: {answer:?} but {end:?}", shown(bytes)),

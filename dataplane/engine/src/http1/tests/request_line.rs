@@ -4,8 +4,9 @@ use super::*;
 
 #[test]
 fn valid_request_lines_are_taken_apart() {
-    // Source, line, method, path, query, form.
-    let rows: [(&str, &str, &str, &str, Option<&str>, Form); 40] = [
+    /// Source, line, method, path, query, form.
+    type Row = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, Form);
+    let rows: [Row; 40] = [
         ("9112 3", "GET / HTTP/1.1", "GET", "/", None, Form::Origin),
         ("9112 3.2.1", "GET /where?q=now HTTP/1.1", "GET", "/where", Some("q=now"), Form::Origin),
         ("9112 3.2.1, empty query", "GET /where? HTTP/1.1", "GET", "/where", Some(""), Form::Origin),
