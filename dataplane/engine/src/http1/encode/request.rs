@@ -1,4 +1,5 @@
-//! The request as it goes to the upstream: always HTTP/1.1, in origin-form or asterisk-form, with exactly one Host
+//! The request as it goes to the upstream: always HTTP/1.1, in the form that its method wants (RFC 9112
+//! section 3.2), with exactly one Host
 //! and at most one framing field.
 //!
 //! Fields keep their order, their case and their repetition. Left out are Connection and what it nominates,
@@ -37,7 +38,8 @@ pub struct Forwarded<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestEdits<'a> {
     pub method: Option<&'a [u8]>,
-    /// Path and query. An empty path becomes `/`; bytes that no target may hold are percent-encoded.
+    /// Path and query, or `*`. An empty path becomes `/`; bytes that no target may hold are percent-encoded. CONNECT
+    /// takes `host` instead (RFC 9112 section 3.2.3).
     pub path_and_query: &'a [u8],
     /// The value of Host.
     pub host: &'a [u8],
@@ -65,10 +67,15 @@ pub struct RequestEdits<'a> {
 
 /// Appends the head of the upstream's request to `out`.
 pub fn encode_request(head: &RequestHead, buf: &[u8], edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
-    let method = edits.method.filter(|method| is_token(method));
-    out.extend_from_slice(method.unwrap_or_else(|| head.method_span.of(buf)));
+    let method = edits.method.filter(|method| is_token(method)).unwrap_or_else(|| head.method_span.of(buf));
+    out.extend_from_slice(method);
     out.push(b' ');
-    put_target(out, edits.path_and_query);
+    match (method, edits.path_and_query) {
+        (b"CONNECT", _) => put_host(out, edits.host),
+        (b"OPTIONS", b"*") => out.push(b'*'),
+        (_, b"*") => out.push(b'/'),
+        (_, target) => put_target(out, target),
+    }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     put_host(out, edits.host);
     out.extend_from_slice(b"\r\n");
@@ -188,7 +195,7 @@ fn put_connection(edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
 /// Writes a target, with `/` in front when it has no path, and percent-encoding what cannot stand in a request line.
 fn put_target(out: &mut Vec<u8>, target: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    if !matches!(target, [b'/', ..] | b"*") {
+    if !matches!(target, [b'/', ..]) {
         out.push(b'/');
     }
     for &byte in target {

@@ -126,6 +126,11 @@ fn the_request_line_is_origin_form_and_host_is_one() {
     for (source, received, sent) in rows {
         assert_eq!(forward(&format!("{received}\r\n\r\n"), &RequestEdits::default()), sent, "{source}");
     }
+    let changed = RequestEdits { method: Some(b"GET"), ..RequestEdits::default() };
+    let sent = forward("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", &changed);
+    assert_eq!(sent, "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "9112 3.2.4: only OPTIONS has an asterisk");
+    let sent = forward("CONNECT t:1 HTTP/1.1\r\nHost: h\r\n\r\n", &RequestEdits::default());
+    assert_eq!(sent, "CONNECT t:1 HTTP/1.1\r\nHost: t:1\r\n\r\n", "9112 3.2.3");
     let none = forward("GET / HTTP/1.0\r\n\r\n", &RequestEdits::default());
     assert_eq!(none, "GET / HTTP/1.1\r\nHost: \r\n\r\n", "9112 3.2: an empty Host when nothing is known");
 }
