@@ -99,7 +99,6 @@ fn is_reserved(kind: FieldKind) -> bool {
         FieldKind::Host
             | FieldKind::ContentLength
             | FieldKind::TransferEncoding
-            | FieldKind::FramingLookalike
             | FieldKind::Connection
             | FieldKind::KeepAlive
             | FieldKind::ProxyConnection

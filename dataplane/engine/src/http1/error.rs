@@ -64,8 +64,6 @@ pub enum HeadError {
     TransferCodingUnsupported,
     #[error("Transfer-Encoding in an HTTP/1.0 message")]
     TransferEncodingHttp10,
-    #[error("field name that imitates a framing field")]
-    FramingLookalike,
     #[error("too many connection options")]
     ConnectionOptions,
     #[error("unknown expectation")]

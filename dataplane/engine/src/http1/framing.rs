@@ -106,7 +106,6 @@ impl Signals {
                     signals.host = Some(field.value);
                 }
                 FieldKind::Expect if side == Side::Request => signals.expectations(value)?,
-                FieldKind::FramingLookalike => return Err(HeadError::FramingLookalike),
                 _ => {}
             }
         }

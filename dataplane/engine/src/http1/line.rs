@@ -2,8 +2,9 @@
 //!
 //! A line ends with CRLF and nothing else: a bare CR, a bare LF, NUL and every other control is refused wherever
 //! it stands (RFC 9112 section 2.2 lets a recipient accept a bare LF; it may differ from the next hop there).
-//! A line is parsed when first seen; while it stays incomplete only the new bytes are looked at, and it is parsed
-//! once more when its line feed is there. So a head dripped byte by byte costs linear work.
+//! While a line is short and incomplete it is parsed anew with each piece, so that nonsense is refused at once. Of a
+//! longer one only the new bytes are looked at, and it is parsed once more when its line feed is there. So a head
+//! dripped byte by byte costs linear work.
 
 use super::error::HeadError;
 use super::field::{Field, FieldKind};
@@ -34,6 +35,9 @@ impl Default for HeadLimits {
     }
 }
 
+/// An incomplete line up to this long is parsed anew each time.
+const REPARSED_BYTES_MAX: usize = 128;
+
 /// How far a head that came in pieces has been read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
@@ -49,7 +53,7 @@ impl Progress {
     /// Whether parsing the incomplete line again can bring anything: it is new, or its line feed has come.
     /// Refuses new bytes that no line of a head may hold.
     pub(crate) fn worth_parsing(&mut self, buf: &[u8]) -> Result<bool, HeadError> {
-        if self.seen <= self.line_start {
+        if self.seen <= self.line_start || buf.len().saturating_sub(self.line_start) <= REPARSED_BYTES_MAX {
             return Ok(true);
         }
         // A CR that ended the earlier bytes is judged with what follows it.

@@ -83,7 +83,7 @@ impl Relay {
             _ => 0,
         };
         self.payload_bytes_total = 0;
-        // A sink that is chunked must still be told that nothing comes.
+        // A sink that is chunked must still be told that nothing comes: by `relay` of an empty range.
         self.done = source.is_empty() && sink != SinkFraming::Chunked;
         self.decoder.restart(limits.chunk);
         self.epilogue.clear();

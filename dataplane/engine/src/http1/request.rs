@@ -45,6 +45,9 @@ pub struct RequestHead {
     pub host: Option<Authority>,
     /// The client accepts trailers.
     pub te_trailers: bool,
+    /// How many more times a TRACE or OPTIONS may be forwarded (RFC 9110 section 7.6.2); at 0 it must not be. The
+    /// encoder counts down.
+    pub max_forwards: Option<u64>,
     /// Names that Connection nominates for removal.
     pub(crate) nominated: Vec<Span>,
     progress: Progress,
@@ -197,6 +200,12 @@ impl RequestHead {
         // RFC 9110 section 10.1.1: nothing to wait for without content, and an HTTP/1.0 client cannot mean it.
         self.expect_continue = signals.expects_continue && is_http11 && !self.body.is_empty();
         self.te_trailers = signals.te_trailers;
+        self.max_forwards = match self.method {
+            Method::Trace | Method::Options => {
+                self.value(buf, FieldKind::MaxForwards).and_then(token::decimal)
+            }
+            _ => None,
+        };
         // RFC 9110 section 7.8: Upgrade counts with its connection option, and never in HTTP/1.0.
         self.upgrade =
             signals.upgrade.filter(|_| is_http11 && signals.connection_upgrade).map(|protocols| Upgrade {

@@ -25,9 +25,11 @@ pub struct ResponseHead {
     /// Length of the head with its empty line: the body begins here.
     pub head_bytes: usize,
     pub body: BodyFraming,
+    /// What Content-Length says, also where no body follows: an answer to HEAD, a 304.
+    pub content_length: Option<u64>,
     /// Whether the connection to the upstream may be used again once the body has ended.
     pub keep_alive: bool,
-    /// The protocols of a 101 (Switching Protocols), whose bytes follow the head instead of a body.
+    /// The protocols that a 101 (Switching Protocols) agrees to or a 426 (Upgrade Required) asks for.
     pub upgrade: Option<Span>,
     /// A tunnel begins behind the head: 101, or a 2xx answer to CONNECT.
     pub is_tunnel: bool,
@@ -155,7 +157,8 @@ impl ResponseHead {
         self.keep_alive = signals.persists(self.version);
         self.is_tunnel =
             self.status == 101 || (method == Method::Connect && (200..300).contains(&self.status));
-        self.upgrade = signals.upgrade.filter(|_| self.status == 101);
+        self.upgrade = signals.upgrade.filter(|_| matches!(self.status, 101 | 426));
+        self.content_length = signals.content_length;
         self.body = if self.is_tunnel || self.status < 200 || self.status == 204 {
             // These must not announce a body (RFC 9110 section 8.6). When one does, its bytes may follow: the
             // connection is not used again.

@@ -76,7 +76,17 @@ impl Target {
     pub fn path_bytes<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
         match self.form {
             Form::Absolute(_) if self.path.is_empty() => b"/",
+            Form::Asterisk => b"*",
             _ => self.path.of(buf),
+        }
+    }
+
+    /// Path and query as the encoder takes them: an absolute-form without a path may begin with `?` or be empty,
+    /// and the encoder puts the `/` in front.
+    pub fn path_and_query_bytes<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
+        match self.form {
+            Form::Asterisk => b"*",
+            _ => self.path_and_query.of(buf),
         }
     }
 
@@ -134,7 +144,7 @@ fn percent_octets_are_whole(path: &[u8]) -> bool {
         match rest.get(at + 1..) {
             Some([b'0', b'0', ..]) => return false,
             Some([high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                rest = tail
+                rest = tail;
             }
             _ => return false,
         }

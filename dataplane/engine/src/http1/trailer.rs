@@ -118,7 +118,7 @@ fn is_allowed(name: &[u8], kind: FieldKind) -> bool {
     let starts_with =
         |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     kind == FieldKind::Other
-        && !starts_with(b"content-")
+        && (!starts_with(b"content-") || name.eq_ignore_ascii_case(b"content-digest"))
         && !starts_with(b"content_")
         && !starts_with(b"proxy-")
         && !starts_with(b"x-forwarded")

@@ -1,4 +1,5 @@
-//! The request as it goes to the upstream: always HTTP/1.1, in origin-form or asterisk-form, with exactly one Host
+//! The request as it goes to the upstream: always HTTP/1.1, in the form that its method wants (RFC 9112
+//! section 3.2), with exactly one Host
 //! and at most one framing field.
 //!
 //! Fields keep their order, their case and their repetition. Left out are Connection and what it nominates,
@@ -7,7 +8,10 @@
 
 use super::super::field::FieldKind;
 use super::super::request::RequestHead;
-use super::{BodyHeader, Copying, NameValue, put_edits, put_field, put_framing, put_judged, put_value, sets};
+use super::{
+    BodyHeader, Copying, NameValue, put_edits, put_field, put_framing, put_judged, put_number, put_value,
+    sets,
+};
 use crate::http1::is_token;
 
 /// What the gateway tells the upstream about the client.
@@ -34,7 +38,8 @@ pub struct Forwarded<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestEdits<'a> {
     pub method: Option<&'a [u8]>,
-    /// Path and query. An empty path becomes `/`; bytes that no target may hold are percent-encoded.
+    /// Path and query, or `*`. An empty path becomes `/`; bytes that no target may hold are percent-encoded. CONNECT
+    /// takes `host` instead (RFC 9112 section 3.2.3).
     pub path_and_query: &'a [u8],
     /// The value of Host.
     pub host: &'a [u8],
@@ -47,7 +52,9 @@ pub struct RequestEdits<'a> {
     pub forwarded: Option<Forwarded<'a>>,
     /// Offer this protocol to the upstream.
     pub upgrade: Option<&'a [u8]>,
-    /// Tell the upstream that trailers are welcome, and pass the request's own Trailer field.
+    /// Tell the upstream that trailers are welcome in its response.
+    pub te_trailers: bool,
+    /// Pass the request's Trailer field, because its trailers are passed too.
     pub trailers: bool,
     /// Ask the upstream for 100 (Continue).
     pub expect_continue: bool,
@@ -60,10 +67,15 @@ pub struct RequestEdits<'a> {
 
 /// Appends the head of the upstream's request to `out`.
 pub fn encode_request(head: &RequestHead, buf: &[u8], edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
-    let method = edits.method.filter(|method| is_token(method));
-    out.extend_from_slice(method.unwrap_or_else(|| head.method_span.of(buf)));
+    let method = edits.method.filter(|method| is_token(method)).unwrap_or_else(|| head.method_span.of(buf));
+    out.extend_from_slice(method);
     out.push(b' ');
-    put_target(out, edits.path_and_query);
+    match (method, edits.path_and_query) {
+        (b"CONNECT", _) => put_host(out, edits.host),
+        (b"OPTIONS", b"*") => out.push(b'*'),
+        (_, b"*") => out.push(b'/'),
+        (_, target) => put_target(out, target),
+    }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     put_host(out, edits.host);
     out.extend_from_slice(b"\r\n");
@@ -71,6 +83,11 @@ pub fn encode_request(head: &RequestHead, buf: &[u8], edits: &RequestEdits<'_>, 
     put_edits(out, edits.set, edits.add);
     if let Some(forwarded) = &edits.forwarded {
         put_forwarded(head, buf, edits, forwarded, out);
+    }
+    if let Some(left) = head.max_forwards {
+        out.extend_from_slice(b"Max-Forwards: ");
+        put_number(out, left.saturating_sub(1));
+        out.extend_from_slice(b"\r\n");
     }
     if let Some(via) = edits.via {
         put_field(out, b"Via", via);
@@ -89,6 +106,7 @@ fn put_received(head: &RequestHead, buf: &[u8], edits: &RequestEdits<'_>, out: &
     for field in &head.fields {
         let copies = match field.kind {
             FieldKind::Host | FieldKind::Expect => false,
+            FieldKind::MaxForwards => head.max_forwards.is_none(),
             FieldKind::Trailer => edits.trailers && edits.body == BodyHeader::Chunked,
             FieldKind::XForwardedFor => edits.forwarded.is_none(),
             FieldKind::XRealIp => edits.forwarded.is_none_or(|forwarded| forwarded.real_ip.is_none()),
@@ -160,10 +178,10 @@ fn put_connection(edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
     if let Some(protocol) = edits.upgrade {
         put_field(out, b"Upgrade", protocol);
     }
-    if edits.trailers {
+    if edits.te_trailers {
         put_judged(out, b"TE", b"trailers");
     }
-    let options: &[u8] = match (edits.upgrade.is_some(), edits.trailers, edits.close) {
+    let options: &[u8] = match (edits.upgrade.is_some(), edits.te_trailers, edits.close) {
         (false, false, false) => return,
         (false, false, true) => b"close",
         (false, true, false) => b"TE",
@@ -177,7 +195,7 @@ fn put_connection(edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
 /// Writes a target, with `/` in front when it has no path, and percent-encoding what cannot stand in a request line.
 fn put_target(out: &mut Vec<u8>, target: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    if !matches!(target, [b'/', ..] | b"*") {
+    if !matches!(target, [b'/', ..]) {
         out.push(b'/');
     }
     for &byte in target {

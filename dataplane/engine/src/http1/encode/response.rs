@@ -79,19 +79,28 @@ pub fn encode_response(head: &ResponseHead, buf: &[u8], edits: &ResponseEdits<'_
             put_judged(out, b"Upgrade", protocols);
         }
     } else if !is_interim {
-        put_final(edits, status, out);
+        put_final(head, buf, edits, out);
     }
     out.extend_from_slice(b"\r\n");
 }
 
 /// Framing and persistence, as one decision.
-fn put_final(edits: &ResponseEdits<'_>, status: u16, out: &mut Vec<u8>) {
+fn put_final(head: &ResponseHead, buf: &[u8], edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
+    let status = edits.status.unwrap_or(head.status);
     let is_http10 = edits.version == Version::Http10;
     let unframed = is_http10 && edits.body == BodyHeader::Chunked;
     if status != 204 && !unframed {
         put_framing(out, edits.body);
     }
-    put_persistence(edits.close || unframed, edits.version, out);
+    match head.upgrade.filter(|_| status == 426) {
+        // RFC 9110 section 15.5.22: a 426 must say what to upgrade to, and section 7.8 wants the option with it.
+        Some(protocols) => {
+            put_judged(out, b"Upgrade", protocols.of(buf));
+            let closes = edits.close || unframed;
+            put_judged(out, b"Connection", if closes { b"Upgrade, close" } else { b"Upgrade" });
+        }
+        None => put_persistence(edits.close || unframed, edits.version, out),
+    }
 }
 
 /// Says that the connection closes, or to an HTTP/1.0 client that it does not (RFC 9112 section 9.3).

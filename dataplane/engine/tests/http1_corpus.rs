@@ -1,0 +1,38 @@
+//! Replays the fuzz corpus, so that what fuzzing once found stays found without a fuzzer.
+
+#[path = "../fuzz/checks.rs"]
+mod checks;
+
+use std::fs;
+use std::path::Path;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut seeds = 0;
+    for entry in fs::read_dir(&folder).expect("a corpus folder") {
+        let path = entry.expect("a file").path();
+        let data = fs::read(&path).expect("readable");
+        println!("{}", path.display());
+        check(&data);
+        for end in 0..data.len().min(300) {
+            check(&data[..end]);
+        }
+        seeds += 1;
+    }
+    assert!(seeds >= 5, "{target} has lost its corpus");
+}
+
+#[test]
+fn the_corpus_of_request_heads_holds() {
+    replay("request", checks::request);
+}
+
+#[test]
+fn the_corpus_of_response_heads_holds() {
+    replay("response", checks::response);
+}
+
+#[test]
+fn the_corpus_of_bodies_holds() {
+    replay("body", checks::body);
+}
