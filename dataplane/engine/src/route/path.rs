@@ -155,3 +155,139 @@ fn hex(digit: Option<u8>) -> Result<u8, PathError> {
         _ => Err(PathError::Escape),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn normal(path: &str) -> Result<(String, bool), PathError> {
+        let mut scratch = b"left over".to_vec();
+        let normal = normalize(path.as_bytes(), &mut scratch)?;
+        Ok((String::from_utf8_lossy(normal.path).into_owned(), normal.dots_resolved))
+    }
+
+    #[test]
+    fn escapes_slashes_and_dots_go_as_in_nginx() {
+        for (path, want, dots_resolved) in [
+            ("/", "/", false),
+            ("", "/", false),
+            ("*", "*", false),
+            ("/a/b", "/a/b", false),
+            ("/a/b/", "/a/b/", false),
+            ("/a;x=1/b", "/a;x=1/b", false),
+            ("/a+b", "/a+b", false),
+            ("//a///b//", "/a/b/", false),
+            ("/a%20b", "/a b", false),
+            ("/%61%2Fb", "/a/b", false),
+            ("/a%2f%2Fb", "/a/b", false),
+            ("/%2561", "/%61", false),
+            ("/a%3Fb%23c", "/a?b#c", false),
+            ("/a%0A", "/a\n", false),
+            ("/.a/..b/...", "/.a/..b/...", false),
+            ("/a/./b", "/a/b", true),
+            ("/a/.", "/a/", true),
+            ("/.", "/", true),
+            ("/a/b/../c", "/a/c", true),
+            ("/a/b/..", "/a/", true),
+            ("/a//../b", "/b", true),
+            ("/a/%2e%2E/b", "/b", true),
+            ("/a/.%2e/b", "/b", true),
+            ("/a/..%2fb", "/b", true),
+            ("/a/%2e/b", "/a/b", true),
+            ("/a/%252e%252e/b", "/a/%2e%2e/b", false),
+        ] {
+            assert_eq!(normal(path), Ok((want.to_owned(), dots_resolved)), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_no_path_can_be_is_refused() {
+        for (path, want) in [
+            ("a", PathError::NotAbsolute),
+            ("**", PathError::NotAbsolute),
+            ("/..", PathError::AboveRoot),
+            ("/a/../..", PathError::AboveRoot),
+            ("/a/../../b", PathError::AboveRoot),
+            ("/%2e%2e/a", PathError::AboveRoot),
+            ("/%00", PathError::Nul),
+            ("/%", PathError::Escape),
+            ("/%1", PathError::Escape),
+            ("/%1g", PathError::Escape),
+            ("/%/1", PathError::Escape),
+            ("/a b", PathError::Byte(b' ')),
+            ("/a#b", PathError::Byte(b'#')),
+            ("/%41\n", PathError::Byte(b'\n')),
+            ("/a\u{7f}", PathError::Byte(0x7f)),
+        ] {
+            assert_eq!(normal(path), Err(want), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_normal_path_is_not_copied() {
+        let mut scratch = Vec::new();
+        let path = b"/api/v1/users/1\xc3\xa9";
+        assert_eq!(normalize(path, &mut scratch).map(|normal| normal.path.as_ptr()), Ok(path.as_ptr()));
+    }
+
+    /// Decodes all, cuts all, resolves all, one after the other.
+    fn model(path: &[u8]) -> Option<Vec<u8>> {
+        let mut decoded = Vec::new();
+        let mut rest = path;
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            if byte == b'%' {
+                let digits = str::from_utf8(tail.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
+                decoded.push(u8::from_str_radix(digits, 16).ok().filter(|byte| *byte > 0)?);
+                rest = &tail[2..];
+            } else {
+                decoded.push(byte);
+            }
+        }
+        let mut kept: Vec<&[u8]> = Vec::new();
+        let mut open = false;
+        for segment in decoded.split(|byte| *byte == b'/').skip(1) {
+            open = matches!(segment, b"" | b"." | b"..");
+            match segment {
+                b"" | b"." => {}
+                b".." => drop(kept.pop()?),
+                segment => kept.push(segment),
+            }
+        }
+        let mut text: Vec<u8> = kept.iter().flat_map(|segment| [b"/", *segment].concat()).collect();
+        if open {
+            text.push(b'/');
+        }
+        Some(text)
+    }
+
+    proptest! {
+        #[test]
+        fn normalising_is_decoding_then_resolving(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec!["/", "/", ".", "..", "a", "b", "%2f", "%2E", "%2e", "%25", "%", "%6", "%00", "é", "?", "%3f"]),
+                0..12,
+            ),
+        ) {
+            let path = format!("/{}", parts.concat());
+            let mut scratch = Vec::new();
+            let got = normalize(path.as_bytes(), &mut scratch).ok();
+            let want = model(path.as_bytes());
+            prop_assert_eq!(got.map(|normal| normal.path.to_vec()), want.clone());
+            // What comes out holds no dot segment and no double slash.
+            if let Some(want) = want {
+                prop_assert!(!want.split(|byte| *byte == b'/').any(|segment| segment == b"." || segment == b".."));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(path in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let mut scratch = Vec::new();
+            let _ = normalize(&path, &mut scratch);
+            let path = [b"/".as_slice(), &path].concat();
+            let _ = normalize(&path, &mut scratch);
+        }
+    }
+}

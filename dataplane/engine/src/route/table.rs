@@ -75,7 +75,7 @@ impl<T> Table<T> {
         sort_by_id(&mut rules);
         let mut hosts = Hosts { list: Vec::new(), places: HashMap::default() };
         for rule in rules {
-            hosts.add(rule);
+            hosts.add(&rule);
         }
         let changes =
             hosts.list.into_iter().map(|(pattern, builder)| (pattern, Some(builder.finish()))).collect();
@@ -290,7 +290,7 @@ struct Hosts<T> {
 }
 
 impl<T> Hosts<T> {
-    fn add(&mut self, rule: Parts<T>) {
+    fn add(&mut self, rule: &Parts<T>) {
         for (index, pattern) in patterns(&rule.hosts).into_iter().enumerate() {
             let place = match self.places.entry(pattern) {
                 Entry::Occupied(found) => *found.get(),
@@ -299,7 +299,7 @@ impl<T> Hosts<T> {
                     *vacant.insert(self.list.len() - 1)
                 }
             };
-            push_all(&mut self.list[place].1, &rule, index == 0);
+            push_all(&mut self.list[place].1, rule, index == 0);
         }
     }
 }
