@@ -1,1 +1,54 @@
-fn main() {}
+//! `ringway-loadtest`: drives a gateway, stands in for its backends, and compares it with its peers.
+//!
+//! Depends on none of the gateway's crates, so that a bug there cannot hide here.
+
+#![forbid(unsafe_code)]
+
+mod affinity;
+mod client;
+mod cpu;
+mod duration;
+mod hammer;
+mod http;
+mod origin;
+mod poll;
+mod progress;
+mod report;
+mod run;
+mod socket;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "ringway-loadtest", version, about = "Drives, backs and compares HTTP gateways")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send requests, at a given rate (open loop) or as fast as answers come (closed loop)
+    Run(run::Arguments),
+    /// Serve as a backend that is never the bottleneck
+    Origin(origin::Arguments),
+    /// Be client and backend in one thread, so that a proxy on the other core is saturated
+    Hammer(hammer::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::execute(&arguments),
+        Command::Origin(arguments) => origin::execute(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Hammer(arguments) => hammer::execute(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ringway-loadtest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
