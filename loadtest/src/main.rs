@@ -6,6 +6,7 @@
 
 mod affinity;
 mod client;
+mod compare;
 mod cpu;
 mod duration;
 mod hammer;
@@ -20,6 +21,7 @@ mod socket;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[derive(Debug, Parser)]
 #[command(name = "ringway-loadtest", version, about = "Drives, backs and compares HTTP gateways")]
@@ -36,13 +38,17 @@ enum Command {
     Origin(origin::Arguments),
     /// Be client and backend in one thread, so that a proxy on the other core is saturated
     Hammer(hammer::Arguments),
+    /// Measure Ringway, nginx and HAProxy against each other: CPU time per request, one core each
+    Compare(compare::Arguments),
 }
 
 fn main() -> ExitCode {
+    raise_open_files();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::execute(&arguments),
         Command::Origin(arguments) => origin::execute(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Hammer(arguments) => hammer::execute(&arguments),
+        Command::Compare(arguments) => compare::execute(&arguments),
     };
     match result {
         Ok(code) => code,
@@ -51,4 +57,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Many systems start with 1,024 files; the hard limit is what a process may have, and peers inherit it.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal shows itself when a connection cannot be made.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
