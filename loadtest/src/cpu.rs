@@ -16,13 +16,21 @@ const PROC: &str = "/proc";
 /// CPU time of every task of a process and its descendants at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TreeSample {
-    run_ns_by_task: HashMap<u32, u64>,
+    by_task: HashMap<u32, TaskTime>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct TaskTime {
+    run_ns: u64,
+    wait_ns: u64,
 }
 
 /// What a tree used between two samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TreeUse {
     pub(crate) run_ns: u64,
+    /// Ready to run while something else had the core: a saturated proxy on a shared core waits instead of running.
+    pub(crate) wait_ns: u64,
     pub(crate) tasks: usize,
     pub(crate) tasks_vanished: usize,
 }
@@ -33,7 +41,7 @@ impl TreeSample {
     }
 
     fn take_from(proc: &Path, root_pid: u32) -> Result<Self> {
-        let mut run_ns_by_task = HashMap::new();
+        let mut by_task = HashMap::new();
         for pid in tree_from(proc, root_pid)? {
             let Ok(tasks) = fs::read_dir(proc.join(pid.to_string()).join("task")) else { continue };
             for task in tasks.flatten() {
@@ -42,29 +50,28 @@ impl TreeSample {
                 };
                 // A task may end between listing and reading.
                 let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
-                run_ns_by_task.insert(tid, read_schedstat(&text)?);
+                by_task.insert(tid, read_schedstat(&text)?);
             }
         }
-        if run_ns_by_task.is_empty() {
+        if by_task.is_empty() {
             anyhow::bail!("process {root_pid} has no task to measure: is it still running?");
         }
-        Ok(Self { run_ns_by_task })
+        Ok(Self { by_task })
     }
 
     pub(crate) fn since(&self, earlier: &Self) -> TreeUse {
-        let run_ns = self.run_ns_by_task.iter().map(|(tid, run_ns)| {
+        let mut used = TreeUse {
+            tasks: self.by_task.len(),
+            tasks_vanished: earlier.by_task.keys().filter(|tid| !self.by_task.contains_key(tid)).count(),
+            ..TreeUse::default()
+        };
+        for (tid, time) in &self.by_task {
             // A task that is new within the window counts whole.
-            run_ns.saturating_sub(earlier.run_ns_by_task.get(tid).copied().unwrap_or(0))
-        });
-        TreeUse {
-            run_ns: run_ns.sum(),
-            tasks: self.run_ns_by_task.len(),
-            tasks_vanished: earlier
-                .run_ns_by_task
-                .keys()
-                .filter(|tid| !self.run_ns_by_task.contains_key(tid))
-                .count(),
+            let before = earlier.by_task.get(tid).copied().unwrap_or_default();
+            used.run_ns += time.run_ns.saturating_sub(before.run_ns);
+            used.wait_ns += time.wait_ns.saturating_sub(before.wait_ns);
         }
+        used
     }
 }
 
@@ -105,9 +112,12 @@ fn parent_of(stat: &str) -> Option<u32> {
 }
 
 /// `run_ns wait_ns timeslices`.
-fn read_schedstat(text: &str) -> Result<u64> {
-    let first = text.split_ascii_whitespace().next().context("schedstat is empty")?;
-    first.parse().with_context(|| format!("schedstat: {first:?} is not a number"))
+fn read_schedstat(text: &str) -> Result<TaskTime> {
+    let mut fields = text.split_ascii_whitespace().map(str::parse);
+    let (Some(Ok(run_ns)), Some(Ok(wait_ns))) = (fields.next(), fields.next()) else {
+        anyhow::bail!("schedstat is not two numbers: {text:?}");
+    };
+    Ok(TaskTime { run_ns, wait_ns })
 }
 
 /// CPU time of the whole machine at one moment, in ticks.
@@ -162,7 +172,7 @@ mod tests {
         for (tid, run_ns) in tasks {
             let task = directory.join("task").join(tid.to_string());
             fs::create_dir_all(&task).unwrap();
-            fs::write(task.join("schedstat"), format!("{run_ns} 55 7\n")).unwrap();
+            fs::write(task.join("schedstat"), format!("{run_ns} {} 7\n", run_ns / 10)).unwrap();
         }
     }
 
@@ -176,7 +186,7 @@ mod tests {
         let sample = TreeSample::take_from(proc.path(), 10).unwrap();
         assert_eq!(
             sample.since(&TreeSample::default()),
-            TreeUse { run_ns: 127, tasks: 4, tasks_vanished: 0 }
+            TreeUse { run_ns: 127, wait_ns: 12, tasks: 4, tasks_vanished: 0 }
         );
         assert!(TreeSample::take_from(proc.path(), 50).is_err());
     }
@@ -189,7 +199,7 @@ mod tests {
         fs::remove_dir_all(proc.path().join("10/task/11")).unwrap();
         process(proc.path(), 10, 1, &[(10, 150), (12, 7)]);
         let after = TreeSample::take_from(proc.path(), 10).unwrap();
-        assert_eq!(after.since(&before), TreeUse { run_ns: 57, tasks: 2, tasks_vanished: 1 });
+        assert_eq!(after.since(&before), TreeUse { run_ns: 57, wait_ns: 5, tasks: 2, tasks_vanished: 1 });
     }
 
     #[test]

@@ -286,6 +286,7 @@ impl Outcome {
             "proxy_cpu_ns": self.proxy.map(|proxy| proxy.run_ns),
             "proxy_cpu_ns_per_request": self.cpu_ns_per_request(),
             "proxy_cores": self.proxy.map(|proxy| self.cores(proxy.run_ns)),
+            "proxy_waiting_cores": self.proxy.map(|proxy| self.cores(proxy.wait_ns)),
             "proxy_tasks": self.proxy.map(|proxy| proxy.tasks),
             "hammer_cores": self.cores(self.own.run_ns),
             // Without the proxy's process its time cannot be told from others'.
@@ -336,8 +337,8 @@ mod tests {
         Outcome {
             probes: 1,
             wall: Duration::from_millis(2),
-            proxy: Some(TreeUse { run_ns: 1_500_000, tasks: 1, tasks_vanished: 0 }),
-            own: TreeUse { run_ns: 1_000_000, tasks: 1, tasks_vanished: 0 },
+            proxy: Some(TreeUse { run_ns: 1_500_000, wait_ns: 100_000, tasks: 1, tasks_vanished: 0 }),
+            own: TreeUse { run_ns: 1_000_000, wait_ns: 100_000, tasks: 1, tasks_vanished: 0 },
             machine: MachineUse { busy_ns: 3_000_000, steal_ns: 0 },
             measured,
             unmeasured: Tally::default(),
@@ -352,6 +353,7 @@ mod tests {
         assert_eq!(json["problems"], json!([]));
         assert_eq!(json["proxy_cpu_ns_per_request"], 15_000.0);
         assert_eq!(json["proxy_cores"], 0.75);
+        assert_eq!(json["proxy_waiting_cores"], 0.05);
         assert_eq!(json["foreign_cores"], 0.25);
     }
 

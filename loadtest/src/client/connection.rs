@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     reader: ResponseReader,
     phase: Phase,
     connected: bool,
+    /// The peer has sent its last byte; it may not all have been read yet.
+    ended: bool,
     sent: usize,
 }
 
@@ -46,12 +48,18 @@ impl Connection {
             reader: ResponseReader::default(),
             phase: Phase::Idle,
             connected: false,
+            ended: false,
             sent: 0,
         })
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// The poller saw the end of the stream.
+    pub(crate) fn note_end(&mut self) {
+        self.ended = true;
     }
 
     /// Turns to the next request; `advance` sends it.
@@ -77,9 +85,9 @@ impl Connection {
             match (&self.stream).read(scratch) {
                 Ok(0) => return self.on_eof(request),
                 Ok(count) => {
-                    let full = count == scratch.len();
+                    let more = self.ended || count == scratch.len();
                     match self.on_bytes(scratch.get(..count).unwrap_or_default(), request) {
-                        Step::Pending if full => {}
+                        Step::Pending if more => {}
                         step => return step,
                     }
                 }
@@ -137,7 +145,7 @@ impl Connection {
         let Some(mut answer) = self.reader.answer() else { return Step::Pending };
         self.phase = Phase::Idle;
         // An answer that came before the request was all sent leaves the connection in the middle of it.
-        answer.reusable &= self.sent == request.len();
+        answer.reusable &= self.sent == request.len() && !self.ended;
         Step::Answered(answer)
     }
 

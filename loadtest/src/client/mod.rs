@@ -135,13 +135,14 @@ impl Client {
 
     pub(crate) fn on_ready(&mut self, ready: Ready) {
         let (index, generation) = split_token(ready.token);
-        if self
-            .slots
-            .get(index)
-            .is_some_and(|slot| slot.generation == generation && slot.connection.is_some())
-        {
-            self.advance(index, ready.readable);
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.generation == generation) else {
+            return;
+        };
+        let Some(connection) = &mut slot.connection else { return };
+        if ready.ended {
+            connection.note_end();
         }
+        self.advance(index, ready.readable);
     }
 
     /// When `start_due` has something to do even if no socket becomes ready; `None` when it is finished.

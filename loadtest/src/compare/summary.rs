@@ -12,6 +12,7 @@ pub(crate) struct Measurement {
     pub(crate) cpu_ns_per_request: f64,
     pub(crate) requests_per_second: f64,
     pub(crate) proxy_cores: f64,
+    pub(crate) proxy_waiting_cores: f64,
     pub(crate) foreign_cores: f64,
     pub(crate) p99_ns: f64,
     /// Everything that `hammer` reported.
@@ -37,6 +38,8 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<Spread>,
     pub(crate) requests_per_second: Spread,
     pub(crate) proxy_cores: Spread,
+    /// Ready to run, and not running because something else had the core.
+    pub(crate) proxy_waiting_cores: Spread,
     pub(crate) foreign_cores: Spread,
     pub(crate) p99_ns: Spread,
 }
@@ -51,6 +54,7 @@ impl Measurement {
             cpu_ns_per_request: raw.get("proxy_cpu_ns_per_request")?.as_f64()?,
             requests_per_second: raw.get("requests_per_second")?.as_f64()?,
             proxy_cores: raw.get("proxy_cores")?.as_f64()?,
+            proxy_waiting_cores: raw.get("proxy_waiting_cores")?.as_f64()?,
             foreign_cores: raw.get("foreign_cores")?.as_f64()?,
             p99_ns: raw.get("latency_ns")?.get("p99")?.as_f64()?,
             raw,
@@ -82,6 +86,7 @@ impl Row {
             "ratio": self.ratio.map(|ratio| ratio.json()),
             "requests_per_second": self.requests_per_second.json(),
             "proxy_cores": self.proxy_cores.json(),
+            "proxy_waiting_cores": self.proxy_waiting_cores.json(),
             "foreign_cores": self.foreign_cores.json(),
             "p99_ns": self.p99_ns.json(),
         })
@@ -117,6 +122,7 @@ fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &
         ratio: Spread::of(ratios.collect()),
         requests_per_second: spread(|one| one.requests_per_second)?,
         proxy_cores: spread(|one| one.proxy_cores)?,
+        proxy_waiting_cores: spread(|one| one.proxy_waiting_cores)?,
         foreign_cores: spread(|one| one.foreign_cores)?,
         p99_ns: spread(|one| one.p99_ns)?,
     })
@@ -134,6 +140,7 @@ mod tests {
             cpu_ns_per_request: cpu_ns,
             requests_per_second: 1.0,
             proxy_cores: 1.0,
+            proxy_waiting_cores: 0.0,
             foreign_cores: 0.0,
             p99_ns: 1.0,
             raw: Value::Null,

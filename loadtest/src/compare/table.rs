@@ -6,15 +6,15 @@ use crate::report::duration_text;
 
 /// More foreign load than this, in cores, makes a measurement worth a remark.
 const FOREIGN_CORES_NOTED: f64 = 0.1;
-/// A proxy less busy than this was not saturated, and batches less than one that is.
-const BUSY_CORES_EXPECTED: f64 = 0.9;
+/// A proxy that neither ran nor was ready to run for this much was not saturated, and batches less than one that is.
+const WANTED_CORES_EXPECTED: f64 = 0.9;
 
 pub(crate) fn render(cases: &[Case], rows: &[Row], baseline: &str) -> String {
     let mut text = String::new();
     for case in cases {
         text.push_str(&format!("{}: {}\n", case.name, case.title));
         text.push_str(&format!(
-            "  {:<14}{:>12}{:>24}{:>10}{:>18}{:>12}{:>10}{:>7}\n",
+            "  {:<14}{:>12}{:>24}{:>10}{:>18}{:>12}{:>10}{:>7}{:>9}\n",
             "peer",
             "CPU/request",
             "(range)",
@@ -22,7 +22,8 @@ pub(crate) fn render(cases: &[Case], rows: &[Row], baseline: &str) -> String {
             "(range)",
             "requests/s",
             "p99",
-            "busy"
+            "busy",
+            "waiting"
         ));
         for row in rows.iter().filter(|row| row.case == case.name) {
             text.push_str(&line(row));
@@ -41,7 +42,7 @@ fn line(row: &Row) -> String {
         |ratio| (format!("{:.3}", ratio.median), format!("({:.3} - {:.3})", ratio.min, ratio.max)),
     );
     format!(
-        "  {:<14}{:>12}{:>24}{:>10}{:>18}{:>12.0}{:>10}{:>7.2}\n",
+        "  {:<14}{:>12}{:>24}{:>10}{:>18}{:>12.0}{:>10}{:>7.2}{:>9.2}\n",
         row.peer,
         nanoseconds(cpu.median),
         format!("({} - {})", nanoseconds(cpu.min), nanoseconds(cpu.max)),
@@ -50,6 +51,7 @@ fn line(row: &Row) -> String {
         row.requests_per_second.median,
         nanoseconds(row.p99_ns.median),
         row.proxy_cores.median,
+        row.proxy_waiting_cores.median,
     )
 }
 
@@ -69,12 +71,12 @@ fn notes(rows: &[Row]) -> String {
     }
     let idle: Vec<String> = rows
         .iter()
-        .filter(|row| row.proxy_cores.median < BUSY_CORES_EXPECTED)
+        .filter(|row| row.proxy_cores.median + row.proxy_waiting_cores.median < WANTED_CORES_EXPECTED)
         .map(|row| format!("{}/{}", row.case, row.peer))
         .collect();
     if !idle.is_empty() {
         text.push_str(&format!(
-            "NOTE: not saturated (under {BUSY_CORES_EXPECTED} cores): {}\n",
+            "NOTE: not saturated (under {WANTED_CORES_EXPECTED} cores): {}\n",
             idle.join(", ")
         ));
     }
@@ -97,7 +99,8 @@ mod tests {
             cpu_ns_per_request: spread(7_250.0),
             ratio: Some(spread(0.725)),
             requests_per_second: spread(100_000.0),
-            proxy_cores: spread(0.8),
+            proxy_cores: spread(0.5),
+            proxy_waiting_cores: spread(0.2),
             foreign_cores: spread(0.2),
             p99_ns: spread(1_000_000.0),
         };

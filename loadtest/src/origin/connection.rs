@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     reply: Reply,
     /// The socket may have more; with edge-triggered readiness nobody will say so again.
     readable: bool,
+    /// The peer has sent its last byte; it may not all have been read yet.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -63,11 +65,17 @@ impl Connection {
             carry: Vec::new(),
             reply: Reply::default(),
             readable: false,
+            ended: false,
         }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// The poller saw the end of the stream.
+    pub(crate) fn note_end(&mut self) {
+        self.ended = true;
     }
 
     /// The delay that `Turn::Delay` asked for is over.
@@ -106,7 +114,7 @@ impl Connection {
                 match self.stream.read(scratch) {
                     Ok(0) => return Turn::Close,
                     Ok(count) => {
-                        self.readable = count == scratch.len();
+                        self.readable = self.ended || count == scratch.len();
                         self.take(scratch.get(..count).unwrap_or_default(), plan, counts)
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {

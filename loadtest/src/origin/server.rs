@@ -104,9 +104,13 @@ impl Server {
             self.accept(poller);
             return;
         }
-        if let Some(index) = self.index_of(ready.token) {
-            self.advance(index, ready.readable);
+        let Some(index) = self.index_of(ready.token) else { return };
+        if ready.ended
+            && let Some(connection) = self.slots.get_mut(index).and_then(|slot| slot.connection.as_mut())
+        {
+            connection.note_end();
         }
+        self.advance(index, ready.readable);
     }
 
     /// Answers what was delayed until now.
