@@ -18,10 +18,11 @@ use crate::client::{Client, Plan};
 use crate::duration;
 use crate::poll::Poller;
 use crate::progress::{Progress, bar};
-use crate::report::{Report, duration_text};
+use crate::report::Report;
 
-/// Closer to a due time than this the thread does not sleep: waking up takes about as long.
-const SPIN: Duration = Duration::from_micros(15);
+/// How much too early a sleeping thread asks to be woken, at least and at most; the rest it spends looking.
+const LEAD_MIN: Duration = Duration::from_micros(5);
+const LEAD_MAX: Duration = Duration::from_micros(200);
 /// Between connecting and the first request, so that handshakes are over.
 const HEAD_START: Duration = Duration::from_millis(50);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -177,13 +178,16 @@ fn drive(plan: Plan, pace: Pace, counters: &Counters) -> Result<(Tally, Instant)
     client.open_all(&poller);
     let mut ready = Vec::new();
     let mut counted = (0, 0);
+    let mut lead = Lead::default();
     loop {
         let now = Instant::now();
         client.start_due(&poller, now);
         let Some(wakeup) = client.next_wakeup(now) else { break };
-        let wait = wakeup.saturating_duration_since(now);
-        let wait = if wait <= SPIN { Duration::ZERO } else { wait - SPIN };
+        let wait = lead.shorten(wakeup.saturating_duration_since(now));
         poller.wait(Some(wait), &mut ready).context("waiting for sockets failed")?;
+        if ready.is_empty() && !wait.is_zero() {
+            lead.learn(now.elapsed().saturating_sub(wait));
+        }
         for ready in &ready {
             client.on_ready(*ready);
         }
@@ -196,6 +200,31 @@ fn drive(plan: Plan, pace: Pace, counters: &Counters) -> Result<(Tally, Instant)
         }
     }
     Ok((client.take_tally(), Instant::now()))
+}
+
+/// How early to wake up in order to be on time. An idle core takes some time to start again, in a virtual machine much
+/// more than on bare metal; this follows what was seen, quickly up and slowly down.
+#[derive(Debug)]
+struct Lead {
+    lead: Duration,
+}
+
+impl Default for Lead {
+    fn default() -> Self {
+        Self { lead: LEAD_MIN }
+    }
+}
+
+impl Lead {
+    fn shorten(&self, wait: Duration) -> Duration {
+        wait.saturating_sub(self.lead)
+    }
+
+    fn learn(&mut self, overslept: Duration) {
+        let slower = self.lead - self.lead / 64;
+        // One long delay, by another program on this core, must not turn waiting into spinning.
+        self.lead = slower.max(overslept.min(self.lead * 2)).clamp(LEAD_MIN, LEAD_MAX);
+    }
 }
 
 /// Waits for all threads, showing how far they are.
@@ -225,12 +254,12 @@ fn collect(
                 let succeeded = counters.succeeded.load(Ordering::Relaxed);
                 let done =
                     arguments.requests.map_or(0.0, |requests| succeeded as f64 / requests.max(1) as f64);
+                let failed = counters.failed.load(Ordering::Relaxed);
                 progress.set(&format!(
-                    "{} {:.1} s, {succeeded} good, {} failed, one per {}",
+                    "{} {:.1} s, {succeeded} good, {failed} failed, {:.0}/s",
                     bar(done.max(elapsed.as_secs_f64() / duration.as_secs_f64()), 30),
                     elapsed.as_secs_f64(),
-                    counters.failed.load(Ordering::Relaxed),
-                    duration_text(elapsed.as_nanos() as u64 / succeeded.max(1)),
+                    succeeded as f64 / elapsed.as_secs_f64().max(1e-9),
                 ));
             }
         }
@@ -242,6 +271,23 @@ fn collect(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lead_follows_what_was_overslept() {
+        let mut lead = Lead::default();
+        let overslept = Duration::from_micros(60);
+        for _ in 0..10 {
+            lead.learn(overslept);
+        }
+        assert!(lead.lead >= overslept * 9 / 10 && lead.lead <= overslept, "{lead:?}");
+        assert_eq!(lead.shorten(Duration::from_micros(20)), Duration::ZERO);
+        lead.learn(Duration::from_secs(1));
+        assert!(lead.lead <= overslept * 2, "{lead:?}");
+        for _ in 0..1000 {
+            lead.learn(Duration::ZERO);
+        }
+        assert_eq!(lead.lead, LEAD_MIN);
+    }
 
     #[test]
     fn shares_add_up() {
