@@ -114,12 +114,13 @@ pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).doing(|| "watch for signals".to_owned())?;
     let mut folder = Folder::take(&args.dir)?;
     child::stop_stale(&folder.path().join("run"));
-    if args.fresh {
-        folder.clear()?;
-    }
     check_addresses(args)?;
+    let cleared = args.fresh && folder.clear()?;
     let source = Source::choose(args, &mut folder)?;
     say(&source.described());
+    if cleared {
+        say("deleted what earlier runs left here");
+    }
     let supervisor = Supervisor::new(own, folder.dir("run")?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -221,9 +222,6 @@ struct Gateway<'a> {
 impl Gateway<'_> {
     /// True when the store needs nothing more.
     fn start(&mut self) -> Result<bool, Ended> {
-        if self.args.fresh {
-            say("deleted what earlier runs left here");
-        }
         let log_dir = self.folder.dir("log")?;
         let system_identifier = self.start_database(&log_dir)?;
         self.prepare_demo()?;

@@ -34,10 +34,11 @@ fn lines(facts: &Facts<'_>) -> Vec<String> {
     };
     let (http, status) = (of("http"), of("status"));
     let dir = quoted(&facts.dir.display().to_string());
+    let own = quoted(&std::env::args().next().unwrap_or_else(|| "ringway".to_owned()));
     let urls: Vec<String> = http.iter().map(|addr| format!("http://{addr}")).collect();
     let mut lines = vec![format!("gateway:  {}", urls.join(", "))];
     for addr in status {
-        lines.push(format!("status:   http://{addr}/readyz, /livez, /metrics; ringway status --dir {dir}"));
+        lines.push(format!("status:   http://{addr}/readyz, /livez, /metrics; {own} status --dir {dir}"));
     }
     if let Some(demo) = facts.demo {
         lines.push(format!("backends: {}", demo.described()));

@@ -117,7 +117,8 @@ impl Folder {
     }
 
     /// Deletes what earlier runs made. Refuses before the first deletion if anything is not known as ours.
-    pub(super) fn clear(&mut self) -> Result<(), Failure> {
+    /// True when there was something.
+    pub(super) fn clear(&mut self) -> Result<bool, Failure> {
         for name in ENTRIES {
             let path = self.path.join(name);
             if fs::symlink_metadata(&path).is_ok() && !self.made.contains(name) {
@@ -137,8 +138,10 @@ impl Folder {
             };
             delete(&path)?;
         }
+        let something = !self.made.is_empty();
         self.made.clear();
-        delete(&self.path.join(MARKER))
+        delete(&self.path.join(MARKER))?;
+        Ok(something)
     }
 }
 
