@@ -124,7 +124,6 @@ impl Faults {
         self.unsupported("/script_id", route.script_id.is_some());
         self.unsupported("/plugin_config_id", route.plugin_config_id.is_some());
         self.unsupported("/service_protocol", route.service_protocol.is_some());
-        self.unsupported("/enable_websocket", route.enable_websocket == Some(true));
         self.plugins(&route.plugins);
         self.timeout("/timeout", route.timeout);
         self.target(route.upstream.as_deref(), route.upstream_id.as_deref(), known);
@@ -136,7 +135,6 @@ impl Faults {
     fn service(&mut self, service: &Service, known: &References<'_>) {
         self.hosts(None, service.hosts.as_deref());
         self.unsupported("/script", service.script.is_some());
-        self.unsupported("/enable_websocket", service.enable_websocket == Some(true));
         self.plugins(&service.plugins);
         self.target(service.upstream.as_deref(), service.upstream_id.as_deref(), known);
     }
@@ -383,7 +381,6 @@ mod tests {
             ("/filter_func", json!({"filter_func": "function() end"})),
             ("/script", json!({"script": "x"})),
             ("/plugin_config_id", json!({"plugin_config_id": 1})),
-            ("/enable_websocket", json!({"enable_websocket": true})),
             ("/plugins/limit-count", json!({"plugins": {"limit-count": {}}})),
             ("/upstream/type", json!({"upstream": {"type": "chash", "nodes": {}}})),
             ("/upstream/checks", json!({"upstream": {"nodes": {}, "checks": {}}})),
