@@ -3,8 +3,6 @@
 //! The body is APISIX's (`{"error_msg": ...}`) with the reason beside it; the reason also stands in a field, so that it is seen
 //! where bodies are not logged. An operator can turn both off.
 
-use std::time::Duration;
-
 use ringway_engine::http1::{NameValue, OwnResponse, encode_own_response, reason_phrase};
 
 use crate::downstream::{Downstream, Fate};
@@ -45,7 +43,9 @@ fn write(connection: &Downstream, answer: &Answer<'_>, keep: bool, out: &mut Vec
     let message = format!("{} {}", answer.status, reason_phrase(answer.status));
     let body = match (answer.code, hide) {
         ("no_route", true) => serde_json::json!({ "error_msg": "404 Route Not Found" }),
-        ("no_route", false) => serde_json::json!({ "error_msg": "404 Route Not Found", "reason": answer.reason }),
+        ("no_route", false) => {
+            serde_json::json!({ "error_msg": "404 Route Not Found", "reason": answer.reason })
+        }
         (_, true) => serde_json::json!({ "error_msg": message }),
         (_, false) => serde_json::json!({ "error_msg": message, "reason": answer.reason }),
     };
@@ -64,6 +64,3 @@ fn write(connection: &Downstream, answer: &Answer<'_>, keep: bool, out: &mut Vec
     };
     encode_own_response(&response, out);
 }
-
-/// How long the rest of a request's body is read after an answer that did not wait for it.
-pub(crate) const DISCARD_WAIT: Duration = Duration::from_secs(2);

@@ -14,7 +14,13 @@ use ringway_engine::http1::HeadLimits;
 #[command(name = "ringway-dataplane", version)]
 pub(crate) struct Flags {
     /// Address to take HTTP on; may be given several times (in the environment: separated by commas).
-    #[arg(long, env = "RINGWAY_LISTEN", value_delimiter = ',', default_value = "0.0.0.0:9080", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "RINGWAY_LISTEN",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:9080",
+        value_name = "ADDR"
+    )]
     pub(crate) listen: Vec<SocketAddr>,
 
     /// Address of /livez, /readyz and /metrics.
@@ -34,7 +40,12 @@ pub(crate) struct Flags {
     pub(crate) feed_socket: PathBuf,
 
     /// Unix socket of the operator's commands.
-    #[arg(long, env = "RINGWAY_ADMIN_SOCKET", default_value = "/run/ringway/admin.sock", value_name = "PATH")]
+    #[arg(
+        long,
+        env = "RINGWAY_ADMIN_SOCKET",
+        default_value = "/run/ringway/admin.sock",
+        value_name = "PATH"
+    )]
     pub(crate) admin_socket: PathBuf,
 
     /// Name of this node [default: the host's name].

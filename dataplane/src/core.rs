@@ -5,12 +5,13 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use ringway_engine::upstream::{Cluster, RoundRobin};
 use ringway_engine::view::View;
+use ringway_snapshot::Version;
 
 use crate::buf::Buffers;
 use crate::config::Limits;
@@ -92,6 +93,13 @@ impl Core {
             balancers.retain(|key, _| view.clusters.contains_key(key));
         }
         *self.view.borrow_mut() = Some(Rc::new(Pinned(view)));
+    }
+
+    /// Tells the other threads what this core serves.
+    pub(crate) fn publish_version(&self, version: Version) {
+        if let Some(core) = self.state.cores.get(self.id) {
+            *core.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+        }
     }
 
     /// The next node of a cluster, none of `excluded`.

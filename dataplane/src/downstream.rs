@@ -10,6 +10,7 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
+use ringway_engine::route::Captures;
 
 use crate::answer::{self, Answer};
 use crate::core::{Core, Ends};
@@ -27,9 +28,19 @@ pub(crate) struct Downstream {
     pub(crate) at: usize,
     pub(crate) head: RequestHead,
     pub(crate) exchange: Exchange,
+    pub(crate) scratch: Scratch,
     /// For heads and answers; its allocation is kept.
     pub(crate) out: Vec<u8>,
     pub(crate) requests: u64,
+}
+
+/// Memory that routing works in, kept from request to request.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) path: Vec<u8>,
+    pub(crate) captures: Captures,
+    /// The target for the node, when it is not the received one.
+    pub(crate) rewritten: Vec<u8>,
 }
 
 /// What becomes of a client's connection.
@@ -67,22 +78,44 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
         exchange: Exchange::default(),
+        scratch: Scratch::default(),
         out: Vec::new(),
         requests: 0,
         core,
     });
     let fate = loop {
         let fate = match connection.next_request().await {
-            Ok(()) => proxy::handle(&mut connection).await,
+            Ok(()) => {
+                let _busy = Busy::new(&connection.core);
+                proxy::handle(&mut connection).await
+            }
             Err(NoRequest::Quiet) => Fate::Close,
             Err(NoRequest::Refused(error)) => connection.refuse(error.status(), &error.to_string()).await,
-            Err(NoRequest::TooSlow) => connection.refuse(408, "the request's head did not come in time").await,
+            Err(NoRequest::TooSlow) => {
+                connection.refuse(408, "the request's head did not come in time").await
+            }
         };
         if fate != Fate::Keep {
             break fate;
         }
     };
     connection.end(fate).await;
+}
+
+/// Counts a request as in hand, also when its connection's task ends early.
+struct Busy(Rc<Core>);
+
+impl Busy {
+    fn new(core: &Rc<Core>) -> Busy {
+        core.count(|counters| counters.busy.up());
+        Busy(Rc::clone(core))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.count(|counters| counters.busy.down());
+    }
 }
 
 impl Downstream {
@@ -170,7 +203,10 @@ impl Downstream {
         let limits = &self.core.limits;
         let (bytes_max, until_ms) = (
             limits.linger_bytes_max,
-            self.core.deadlines.now_ms().saturating_add(u64::try_from(limits.linger.as_millis()).unwrap_or(u64::MAX)),
+            self.core
+                .deadlines
+                .now_ms()
+                .saturating_add(u64::try_from(limits.linger.as_millis()).unwrap_or(u64::MAX)),
         );
         if self.socket.writer.end().await.is_err() {
             return;

@@ -19,8 +19,8 @@ use ringway_snapshot::validate::validate;
 use ringway_snapshot::version::Admission;
 use ringway_snapshot::{Fault, Snapshot, Version};
 
-use self::connection::{Offer, Reply};
 pub(crate) use self::connection::Event;
+use self::connection::{Offer, Reply};
 pub(crate) use self::socket::{bind_private, is_trusted, listen};
 use crate::disk::Disk;
 use crate::publish::{Publisher, SlowCores};
@@ -92,7 +92,9 @@ impl FeedLoop {
         let version = snapshot.version;
         let answer = match self.admit(&snapshot) {
             Err(reason) => Err(reason),
-            Ok(Admission::Same) => Ok(self.ack(version, [started, received, decoded, decoded, decoded, decoded])),
+            Ok(Admission::Same) => {
+                Ok(self.ack(version, [started, received, decoded, decoded, decoded, decoded]))
+            }
             Ok(Admission::Newer) => match check(&snapshot) {
                 Err(faults) => Err(Reason::Faults(faults)),
                 Ok(view) => {
@@ -139,8 +141,14 @@ impl FeedLoop {
         spread.map(|spread| (spread.first, spread.last))
     }
 
-    fn ack(&self, version: Version, [started, received, decoded, compiled, first, last]: [Instant; 6]) -> Ack {
-        let us = |at: Instant| u64::try_from(at.saturating_duration_since(started).as_micros()).unwrap_or(u64::MAX);
+    fn ack(
+        &self,
+        version: Version,
+        [started, received, decoded, compiled, first, last]: [Instant; 6],
+    ) -> Ack {
+        let us = |at: Instant| {
+            u64::try_from(at.saturating_duration_since(started).as_micros()).unwrap_or(u64::MAX)
+        };
         Ack {
             version,
             cores: u32::try_from(self.state.cores.len()).unwrap_or(u32::MAX),
@@ -191,7 +199,9 @@ impl FeedLoop {
         match outcome {
             Ok(()) => feed.disk_error = None,
             Err(error) => {
-                let text = format!("the last good snapshot cannot be written: {error}; free space or repair the folder");
+                let text = format!(
+                    "the last good snapshot cannot be written: {error}; free space or repair the folder"
+                );
                 if feed.disk_error.as_ref() != Some(&text) {
                     tracing::error!("{text}");
                 }

@@ -149,10 +149,7 @@ impl Socket {
         });
         let (read, write) = stream.into_split();
         let clock = Clock { deadlines: Rc::clone(deadlines), watch };
-        Socket {
-            reader: Reader::new(read, clock.clone()),
-            writer: Writer { half: write, clock },
-        }
+        Socket { reader: Reader::new(read, clock.clone()), writer: Writer { half: write, clock } }
     }
 
     /// Makes the close of this connection a reset (SO_LINGER of 0, socket(7)).
@@ -193,7 +190,7 @@ impl Socket {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             outcome?;
-            if let Some(error) = socket2::SockRef::from(&stream).take_error()? {
+            if let Some(error) = sys::take_error(stream.as_raw_fd())? {
                 return Err(error);
             }
         }
@@ -302,11 +299,6 @@ impl Reader {
             if self.slot.done.borrow().is_some() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-    }
-
-    /// Ends the armed read from outside: it completes as if the peer had sent its end.
-    pub(crate) fn interrupt(&self) {
-        sys::shutdown(self.clock.watch.fd.get(), Side::Read);
     }
 
     fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Read> {

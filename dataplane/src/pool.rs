@@ -93,17 +93,16 @@ impl Pool {
         }
         pool.retain(|_, idle| !idle.is_empty());
     }
-
-    /// How many connections are kept.
-    pub(crate) fn len(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
-    }
 }
 
 /// A multiple of the tick.
 const SWEEP_EVERY_MS: u64 = 1_000;
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, which is what is wanted"
+)]
 fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1000.0).ceil() as u64
 }

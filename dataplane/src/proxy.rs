@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ringway_engine::exchange::{Expectation, UpstreamFault};
 use ringway_engine::http1::{Forwarded, Method, RequestEdits, encode_request};
-use ringway_engine::route::{Captures, Query, path};
+use ringway_engine::route::Query;
+use ringway_engine::route::path::{self, PathError};
 use ringway_engine::upstream::{Cluster, Endpoint, HostRule};
 use ringway_engine::view::{Target, View};
 use smallvec::SmallVec;
@@ -42,7 +43,7 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
             core.count(|counters| counters.no_route.up());
             return decline(connection, 404, "no_route", "no route matches this host, path and method").await;
         }
-        Err(reason) => return decline(connection, 400, "bad_path", reason).await,
+        Err(error) => return decline(connection, 400, "bad_path", &error.to_string()).await,
     };
     let Some(cluster) = &target.cluster else {
         let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
@@ -52,20 +53,28 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
     forward(connection, target, cluster).await
 }
 
-/// The target of the request in the connection's buffer.
-fn find<'v>(connection: &Downstream, view: &'v View) -> Result<Option<&'v Target>, &'static str> {
+/// The target of the request in the connection's buffer. Where the path has dot segments, the node gets it without
+/// them: it must not see another path than the one that was routed.
+fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Target>, PathError> {
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let head = &connection.head;
-    let mut scratch = Vec::new();
-    let path = path::normalize(head.target.path_bytes(bytes), &mut scratch)
-        .map_err(|_| "the path leaves the root or holds an escape that no path may hold")?;
+    let normal = path::normalize(head.target.path_bytes(bytes), &mut connection.scratch.path)?;
     let query = Query {
         method: head.method_span.of(bytes),
         host: head.host.map_or(&[][..], |authority| authority.host.of(bytes)),
-        path,
+        path: normal.path,
         remote: connection.ends.client.ip().to_canonical(),
     };
-    Ok(view.routes.find(&query, &mut Captures::default()).map(Arc::as_ref))
+    let target = view.routes.find(&query, &mut connection.scratch.captures).map(Arc::as_ref);
+    connection.scratch.rewritten.clear();
+    if normal.dots_resolved {
+        path::encode(normal.path, &mut connection.scratch.rewritten);
+        if let Some(query) = head.target.query {
+            connection.scratch.rewritten.push(b'?');
+            connection.scratch.rewritten.extend_from_slice(query.of(bytes));
+        }
+    }
+    Ok(target)
 }
 
 /// Answers by ourselves, without a node, and looks for the end of the request's body.
@@ -119,7 +128,12 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
             }
             Err(Broken::Client(fate)) => return fate,
             Err(Broken::Request { status, reason }) => {
-                return answer::send(connection, &Answer { status, code: "bad_body", reason: &reason }, false).await;
+                return answer::send(
+                    connection,
+                    &Answer { status, code: "bad_body", reason: &reason },
+                    false,
+                )
+                .await;
             }
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
@@ -151,24 +165,20 @@ fn next_node<'c>(core: &Core, cluster: &'c Arc<Cluster>, tries: &Tries) -> Optio
 
 /// Tells the client that no node answered.
 async fn give_up(connection: &mut Downstream, cluster: &Cluster, tries: &Tries, body: BodyStart) -> Fate {
-    let Some(fault) = tries.last else {
-        let reason = format!("upstream {} has no usable node: none is configured, or every weight is 0", cluster.key);
-        body.finish(connection);
-        connection.exchange.request.discard();
-        let fate = answer::send(
-            connection,
-            &Answer { status: 503, code: "no_usable_node", reason: &reason },
-            connection.head.keep_alive,
-        );
-        let fate = fate.await;
-        return if fate == Fate::Keep { pump::discard(connection).await } else { fate };
-    };
-    let reason = format!("upstream {}: {fault}", cluster.key);
-    let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
     body.finish(connection);
     connection.exchange.request.discard();
-    let answer = Answer { status: fault.status(), code: pump::code_of(&fault), reason: &reason };
-    let fate = answer::send(connection, &answer, keep).await;
+    let (status, code, reason) = match &tries.last {
+        None => {
+            let reason = format!(
+                "upstream {} has no usable node: none is configured, or every weight is 0",
+                cluster.key
+            );
+            (503, "no_usable_node", reason)
+        }
+        Some(fault) => (fault.status(), pump::code_of(fault), format!("upstream {}: {fault}", cluster.key)),
+    };
+    let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
+    let fate = answer::send(connection, &Answer { status, code, reason: &reason }, keep).await;
     if fate == Fate::Keep { pump::discard(connection).await } else { fate }
 }
 
@@ -247,7 +257,10 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
     };
     let facts = connection.exchange.response.facts();
     let edits = RequestEdits {
-        path_and_query: head.target.path_and_query.of(bytes),
+        path_and_query: match connection.scratch.rewritten.as_slice() {
+            [] => head.target.path_and_query.of(bytes),
+            rewritten => rewritten,
+        },
         host,
         forwarded: Some(Forwarded {
             client_ip: &ends.client_ip,

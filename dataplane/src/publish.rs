@@ -23,7 +23,14 @@ const ALIVE_MAX: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Holds the latest view until its core takes it.
-type Mailbox = Arc<AtomicCell<Option<Arc<View>>>>;
+#[derive(Clone, Default)]
+struct Mailbox(Arc<AtomicCell<Option<Arc<View>>>>);
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mailbox")
+    }
+}
 
 /// The sending side, used by the feed thread alone.
 #[derive(Debug)]
@@ -82,8 +89,8 @@ pub(crate) fn channel(cores: usize) -> std::io::Result<(Publisher, Vec<Inlet>)> 
         let (near, far) = UnixStream::pair()?;
         near.set_nonblocking(true)?;
         far.set_nonblocking(true)?;
-        let mailbox = Mailbox::new(AtomicCell::new(None));
-        outlets.push(Outlet { mailbox: Arc::clone(&mailbox), bell: near });
+        let mailbox = Mailbox::default();
+        outlets.push(Outlet { mailbox: mailbox.clone(), bell: near });
         inlets.push(Inlet { core, mailbox, applied: sender.clone(), bell: far });
     }
     Ok((Publisher { cores: outlets, applied, alive: Vec::new() }, inlets))
@@ -96,7 +103,7 @@ impl Publisher {
         self.alive.push(Arc::clone(view));
         while self.applied.try_recv().is_ok() {} // What late cores of an earlier publication said.
         for outlet in &mut self.cores {
-            outlet.mailbox.store(Some(Arc::clone(view)));
+            outlet.mailbox.0.store(Some(Arc::clone(view)));
             // A full bell is a bell that rings already.
             let _ = outlet.bell.write(&[1]);
         }
@@ -133,7 +140,10 @@ impl Publisher {
         let deadline = Instant::now() + PATIENCE;
         while self.sweep() >= ALIVE_MAX {
             if Instant::now() >= deadline {
-                tracing::warn!(alive = self.alive.len(), "old versions are still held by slow requests; publishing anyway");
+                tracing::warn!(
+                    alive = self.alive.len(),
+                    "old versions are still held by slow requests; publishing anyway"
+                );
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -144,7 +154,7 @@ impl Publisher {
 impl Inlet {
     /// The view to swap to, if there is a new one.
     pub(crate) fn take(&self) -> Option<Arc<View>> {
-        self.mailbox.take()
+        self.mailbox.0.take()
     }
 
     /// Tells the publisher that this core serves `version`.
@@ -168,24 +178,27 @@ mod tests {
     fn every_core_gets_the_latest_view_and_old_ones_are_freed_here() {
         let (mut publisher, inlets) = channel(3).unwrap();
         let (told, tell) = crossbeam::channel::unbounded();
-        let cores: Vec<_> = inlets
-            .into_iter()
-            .map(|inlet| {
-                let told = told.clone();
-                std::thread::spawn(move || {
-                    let mut served = None;
-                    while served.as_ref().is_none_or(|view: &Arc<View>| view.version.revision < 20) {
-                        if let Some(view) = inlet.take() {
-                            assert!(served.as_ref().is_none_or(|old: &Arc<View>| old.version.revision < view.version.revision));
-                            inlet.report(view.version);
-                            served = Some(view);
+        let cores: Vec<_> =
+            inlets
+                .into_iter()
+                .map(|inlet| {
+                    let told = told.clone();
+                    std::thread::spawn(move || {
+                        let mut served = None;
+                        while served.as_ref().is_none_or(|view: &Arc<View>| view.version.revision < 20) {
+                            if let Some(view) = inlet.take() {
+                                assert!(served.as_ref().is_none_or(
+                                    |old: &Arc<View>| old.version.revision < view.version.revision
+                                ));
+                                inlet.report(view.version);
+                                served = Some(view);
+                            }
+                            std::thread::yield_now();
                         }
-                        std::thread::yield_now();
-                    }
-                    told.send(()).unwrap();
+                        told.send(()).unwrap();
+                    })
                 })
-            })
-            .collect();
+                .collect();
         for revision in 1..=20 {
             publisher.publish(&view(revision)).unwrap();
         }

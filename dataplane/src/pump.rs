@@ -153,7 +153,8 @@ pub(crate) async fn carry(
             if ended.is_none()
                 && let Poll::Ready(end) = outward.as_mut().poll(context)
             {
-                let fatal = matches!(end, RequestEnd::ClientGone | RequestEnd::ClientSlow | RequestEnd::Bad(_));
+                let fatal =
+                    matches!(end, RequestEnd::ClientGone | RequestEnd::ClientSlow | RequestEnd::Bad(_));
                 ended = Some(end);
                 if fatal {
                     return Poll::Ready(None);
@@ -167,12 +168,11 @@ pub(crate) async fn carry(
             None => (Ok(()), ended.unwrap_or(RequestEnd::ClientGone)),
         }
     };
-    conclude(connection, upstream, ended).await
+    conclude(connection, ended)
 }
 
-async fn conclude(
-    connection: &mut Downstream,
-    upstream: &mut Upstream,
+fn conclude(
+    connection: &Downstream,
     (answered, asked): (Result<(), ResponseEnd>, RequestEnd),
 ) -> Result<Fate, Broken> {
     let started = connection.exchange.response.status().is_some();
@@ -181,7 +181,10 @@ async fn conclude(
         RequestEnd::ClientGone => return Err(Broken::Client(Fate::Close)),
         RequestEnd::ClientSlow | RequestEnd::Bad(_) if started => return Err(Broken::Client(Fate::Reset)),
         RequestEnd::ClientSlow => {
-            return Err(Broken::Request { status: 408, reason: "the request's body did not come in time".into() });
+            return Err(Broken::Request {
+                status: 408,
+                reason: "the request's body did not come in time".into(),
+            });
         }
         RequestEnd::Bad(error) => {
             return Err(Broken::Request { status: error.status(), reason: error.to_string() });
@@ -233,7 +236,9 @@ pub(crate) async fn discard(connection: &mut Downstream) -> Fate {
         let Ok(relayed) = request.relay(&mut read.buffer, filled) else { return Fate::Linger };
         if relayed.end {
             connection.buffer.truncate(HEADROOM_BYTES);
-            connection.buffer.extend_from_slice(read.buffer.get(relayed.consumed_end..end).unwrap_or_default());
+            connection
+                .buffer
+                .extend_from_slice(read.buffer.get(relayed.consumed_end..end).unwrap_or_default());
             connection.at = HEADROOM_BYTES;
             core.buffers.give(read.buffer);
             return Fate::Keep;
@@ -374,7 +379,10 @@ impl Answering<'_> {
                 buffer.reserve(TAILROOM_BYTES + 1);
             } else {
                 from = HEADROOM_BYTES;
-                buffer = self.core.buffers.renew(buffer, if side.expects_at_least(LARGE_BYTES as u64) { u64::MAX } else { carried });
+                buffer = self.core.buffers.renew(
+                    buffer,
+                    if side.expects_at_least(LARGE_BYTES as u64) { u64::MAX } else { carried },
+                );
             }
             reader.arm(buffer);
         }
@@ -390,7 +398,8 @@ impl Answering<'_> {
         })
         .await;
         if !node_speaks {
-            let written = writer.write_all(CONTINUE.to_vec(), 0..CONTINUE.len(), self.core.limits.response_send).await;
+            let written =
+                writer.write_all(CONTINUE.to_vec(), 0..CONTINUE.len(), self.core.limits.response_send).await;
             written.result.map_err(|_| ResponseEnd::Client)?;
             self.go_on.set(true);
         }

@@ -38,6 +38,8 @@ pub(crate) struct Core {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) connections: Counter,
+    /// Of them, those with a request in hand.
+    pub(crate) busy: Counter,
     pub(crate) accepted: Counter,
     pub(crate) shed: Counter,
     pub(crate) requests: Counter,
@@ -145,8 +147,13 @@ impl State {
 
     /// Why this process should be restarted, if so.
     pub(crate) fn not_alive(&self) -> Option<String> {
-        let dead: Vec<usize> =
-            self.cores.iter().enumerate().filter(|(_, core)| core.dead.load(Relaxed)).map(|(n, _)| n).collect();
+        let dead: Vec<usize> = self
+            .cores
+            .iter()
+            .enumerate()
+            .filter(|(_, core)| core.dead.load(Relaxed))
+            .map(|(n, _)| n)
+            .collect();
         if dead.is_empty() { None } else { Some(format!("cores {dead:?} have died")) }
     }
 }

@@ -37,6 +37,13 @@ pub(crate) fn reset_on_close(fd: RawFd) -> io::Result<()> {
     socket2::SockRef::from(&borrowed).set_linger(Some(std::time::Duration::ZERO))
 }
 
+/// The error that a socket has met, once (SO_ERROR, socket(7)).
+pub(crate) fn take_error(fd: RawFd) -> io::Result<Option<io::Error>> {
+    // SAFETY: the descriptor is open, because its caller holds the socket that owns it, and is not kept beyond this call.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&borrowed).take_error()
+}
+
 /// The CPUs that this process may run on, in order (sched_getaffinity(2)).
 pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: an all-zero cpu_set_t is a valid empty set.

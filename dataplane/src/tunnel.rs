@@ -3,8 +3,8 @@
 //! A side that ends its direction leaves the other one open (RFC 9110 section 7.8 leaves the rest to the new protocol).
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringway_engine::http1::HEADROOM_BYTES;
@@ -27,20 +27,33 @@ pub(crate) async fn run(connection: &mut Downstream, upstream: &mut Upstream, ea
     let mut outward = pin!(copy(&mut down.reader, &mut up.writer, &core.buffers, wait));
     let (mut inward_ended, mut outward_ended) = (false, false);
     poll_fn(|context| {
-        for (side, ended) in [
-            (inward.as_mut() as std::pin::Pin<&mut dyn Future<Output = bool>>, &mut inward_ended),
-            (outward.as_mut(), &mut outward_ended),
-        ] {
-            if !*ended && let Poll::Ready(whole) = side.poll(context) {
-                *ended = true;
-                if !whole {
-                    return Poll::Ready(()); // Broken, not ended: the other direction has nobody to talk to.
-                }
-            }
+        // Broken, not ended: the other direction has nobody to talk to.
+        if poll_side(inward.as_mut(), &mut inward_ended, context)
+            || poll_side(outward.as_mut(), &mut outward_ended, context)
+        {
+            return Poll::Ready(());
         }
         if inward_ended && outward_ended { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+}
+
+/// Moves one direction on; whether it broke.
+fn poll_side(
+    side: Pin<&mut impl Future<Output = bool>>,
+    ended: &mut bool,
+    context: &mut Context<'_>,
+) -> bool {
+    if *ended {
+        return false;
+    }
+    match side.poll(context) {
+        Poll::Pending => false,
+        Poll::Ready(whole) => {
+            *ended = true;
+            !whole
+        }
+    }
 }
 
 /// Copies one direction; whether it ended well.

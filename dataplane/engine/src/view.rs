@@ -85,7 +85,10 @@ impl View {
             if let Object::Route(route) = &entry.object {
                 let service = route.service_id.as_deref().and_then(|id| compiler.services.get(id)).copied();
                 let target = Arc::new(compiler.target(&entry.id, route));
-                rules.extend(route::rules_of(&entry.id, route, service.map(|service| &**service), target));
+                match route::rules_of(&entry.id, route, service.map(|service| &**service), target) {
+                    Ok(rule) => rules.extend(rule),
+                    Err(error) => compiler.fault(Kind::Route, &entry.id, String::new(), error.to_string()),
+                }
             }
         }
         if !compiler.faults.is_empty() {
@@ -126,7 +129,10 @@ impl Compiler<'_> {
             route_id: id.into(),
             route: Arc::clone(route),
             service_id: route.service_id.clone(),
-            timeouts: route.timeout.map(Timeouts::from).or(cluster.as_ref().and_then(|cluster| cluster.timeouts)),
+            timeouts: route
+                .timeout
+                .map(Timeouts::from)
+                .or(cluster.as_ref().and_then(|cluster| cluster.timeouts)),
             cluster,
         }
     }
@@ -139,10 +145,13 @@ impl Compiler<'_> {
                 Some(cluster)
             }
             Err((index, reason)) => {
-                let (kind, pointer) = (kind.name().to_owned(), format!("{at}/nodes/{index}/host"));
-                self.faults.push(Fault { kind, id: id.to_owned(), pointer, reason });
+                self.fault(kind, id, format!("{at}/nodes/{index}/host"), reason);
                 None
             }
         }
+    }
+
+    fn fault(&mut self, kind: Kind, id: &str, pointer: String, reason: String) {
+        self.faults.push(Fault { kind: kind.name().to_owned(), id: id.to_owned(), pointer, reason });
     }
 }

@@ -26,7 +26,9 @@ pub(crate) fn bind_private(path: &Path, flag: &str) -> Result<UnixListener, Stri
     match UnixListener::bind(path) {
         Ok(listener) => return Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-        Err(error) => return Err(format!("cannot listen on {shown}: {error}; give another path with {flag}")),
+        Err(error) => {
+            return Err(format!("cannot listen on {shown}: {error}; give another path with {flag}"));
+        }
     }
     if UnixStream::connect(path).is_ok() {
         return Err(format!(
@@ -34,9 +36,11 @@ pub(crate) fn bind_private(path: &Path, flag: &str) -> Result<UnixListener, Stri
         ));
     }
     // What a killed process left behind.
-    std::fs::remove_file(path)
-        .and_then(|()| UnixListener::bind(path))
-        .map_err(|error| format!("cannot take over the stale socket {shown}: {error}; remove it or give another path with {flag}"))
+    std::fs::remove_file(path).and_then(|()| UnixListener::bind(path)).map_err(|error| {
+        format!(
+            "cannot take over the stale socket {shown}: {error}; remove it or give another path with {flag}"
+        )
+    })
 }
 
 /// Whether the peer may command this process: the same user, or root.

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::http1::{BodyError, BodyFraming, BodyHeader, BodyLimits, Relay, Relayed, RequestHead, SinkFraming};
+use crate::http1::{
+    BodyError, BodyFraming, BodyHeader, BodyLimits, Relay, Relayed, RequestHead, SinkFraming,
+};
 
 /// Whether the client waits before it sends its body (RFC 9110 section 10.1.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -110,7 +110,9 @@ impl ResponseSide {
     pub fn expects_at_least(&self, bytes: u64) -> bool {
         self.phase == Phase::Body
             && match self.head.body {
-                BodyFraming::Length(length) => length.saturating_sub(self.relay.payload_bytes_total()) >= bytes,
+                BodyFraming::Length(length) => {
+                    length.saturating_sub(self.relay.payload_bytes_total()) >= bytes
+                }
                 BodyFraming::Chunked | BodyFraming::UntilClose => self.relay.payload_bytes_total() >= bytes,
                 BodyFraming::None => false,
             }
@@ -259,7 +261,9 @@ impl ResponseSide {
         let chunks = self.facts.version == Version::Http11;
         match self.head.body {
             BodyFraming::Length(length) => (BodyHeader::Length(length), SinkFraming::Length),
-            BodyFraming::Chunked | BodyFraming::UntilClose if chunks => (BodyHeader::Chunked, SinkFraming::Chunked),
+            BodyFraming::Chunked | BodyFraming::UntilClose if chunks => {
+                (BodyHeader::Chunked, SinkFraming::Chunked)
+            }
             BodyFraming::Chunked | BodyFraming::UntilClose => (BodyHeader::None, SinkFraming::UntilClose),
             // RFC 9110 section 8.6: HEAD and 304 may tell the length that a GET would have had.
             BodyFraming::None if self.facts.method == Method::Head || self.head.status == 304 => {

@@ -73,6 +73,19 @@ pub fn normalize<'a>(path: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Normal<
 }
 
 /// Writes a decoded path, resolving each segment as it ends.
+/// Appends a normalised path as a request target may hold it: what is not plain in a path (RFC 3986 section 3.3) escaped.
+pub fn encode(path: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in path {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            out.push(byte);
+        } else {
+            let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 0xf)]);
+        }
+    }
+}
+
 struct Writer<'s> {
     out: &'s mut Vec<u8>,
     /// Where the last segment begins.

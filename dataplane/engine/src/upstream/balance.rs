@@ -40,7 +40,8 @@ impl RoundRobin {
                 let index = self.cluster.endpoints.iter().position(|endpoint| endpoint.address == address)?;
                 old.get(index).copied()
             };
-            self.current = cluster.endpoints.iter().map(|endpoint| weight_of(endpoint.address).unwrap_or(0)).collect();
+            self.current =
+                cluster.endpoints.iter().map(|endpoint| weight_of(endpoint.address).unwrap_or(0)).collect();
         }
         self.cluster = Arc::clone(cluster);
     }
@@ -73,8 +74,11 @@ mod tests {
     use super::*;
 
     fn cluster(weights: &[u32]) -> Arc<Cluster> {
-        let nodes: Vec<String> =
-            weights.iter().enumerate().map(|(n, w)| format!(r#"{{"host":"127.0.0.1","port":{},"weight":{w}}}"#, n + 1)).collect();
+        let nodes: Vec<String> = weights
+            .iter()
+            .enumerate()
+            .map(|(n, w)| format!(r#"{{"host":"127.0.0.1","port":{},"weight":{w}}}"#, n + 1))
+            .collect();
         let json = format!(r#"{{"nodes": [{}]}}"#, nodes.join(","));
         Arc::new(Cluster::compile("upstreams/1".into(), &serde_json::from_str(&json).unwrap()).unwrap())
     }

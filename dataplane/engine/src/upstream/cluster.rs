@@ -87,7 +87,11 @@ impl Cluster {
                 SocketAddr::V4(v4) => v4.ip().to_string(),
                 SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
             };
-            endpoints.push(Endpoint { address, weight: node.weight, authority: authority.into_bytes().into() });
+            endpoints.push(Endpoint {
+                address,
+                weight: node.weight,
+                authority: authority.into_bytes().into(),
+            });
         }
         let host = match (upstream.pass_host, upstream.upstream_host.as_deref()) {
             (PassHost::Rewrite, Some(host)) => HostRule::Rewrite(host.as_bytes().into()),
@@ -119,7 +123,11 @@ impl Cluster {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, which is what is wanted"
+)]
 fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1000.0).ceil() as u64
 }
@@ -135,7 +143,8 @@ mod tests {
     #[test]
     fn ports_and_hosts_are_as_nginx_has_them() {
         let cluster = compile(r#"{"nodes": {"127.0.0.1": 1, "[::1]:80": 1, "127.0.0.2:8080": 0}}"#);
-        let hosts: Vec<_> = cluster.endpoints.iter().map(|e| String::from_utf8_lossy(&e.authority).into_owned()).collect();
+        let hosts: Vec<_> =
+            cluster.endpoints.iter().map(|e| String::from_utf8_lossy(&e.authority).into_owned()).collect();
         assert_eq!(hosts, ["127.0.0.1", "[::1]", "127.0.0.2:8080"]);
         assert_eq!((cluster.usable(), cluster.tries_max()), (2, 2));
     }
