@@ -20,7 +20,7 @@ impl Backoff {
     }
 
     /// The wait after one failure more: between half and all of the doubled step.
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let step = self.first_ms.saturating_mul(1 << self.failures.min(20)).min(self.ms_max);
         self.failures = self.failures.saturating_add(1);
         Duration::from_millis(step.div_ceil(2) + jitter(step / 2))
@@ -46,10 +46,10 @@ mod tests {
         let mut backoff = Backoff::new(50, 1_500);
         for failures in 0..100u32 {
             let step = (50u64 << failures.min(10)).min(1_500);
-            let wait = backoff.next().as_millis() as u64;
+            let wait = backoff.wait().as_millis() as u64;
             assert!((step / 2..=step).contains(&wait) && wait > 0, "wait {wait} of step {step}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(50));
+        assert!(backoff.wait() <= Duration::from_millis(50));
     }
 }

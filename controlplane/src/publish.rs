@@ -146,7 +146,7 @@ impl Publisher {
             if started.elapsed() > SILENCE_MAX {
                 backoff.reset();
             }
-            sleep(backoff.next()).await;
+            sleep(backoff.wait()).await;
         }
     }
 

