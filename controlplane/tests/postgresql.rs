@@ -10,7 +10,8 @@ use feed::Feed;
 use program::Program;
 use ringway_snapshot::{Object, Snapshot};
 
-const ROUTE: &str = r#"insert into ringway.resource (kind, id, spec) values ('routes', '1', '{"uri": "/a"}')"#;
+const ROUTE: &str =
+    r#"insert into ringway.resource (kind, id, spec) values ('routes', '1', '{"uri": "/a"}')"#;
 
 fn uris(snapshot: &Snapshot) -> Vec<String> {
     snapshot
@@ -28,7 +29,8 @@ fn a_row_becomes_a_frame_and_each_change_another() {
     let cluster = Cluster::start();
     let directory = program::directory();
     let feed = Feed::listen(&directory.path().join("feed.sock"));
-    let mut program = Program::start(directory.path(), "n1", &["--database-url", &cluster.url(), "--poll-ms", "60000"]);
+    let mut program =
+        Program::start(directory.path(), "n1", &["--database-url", &cluster.url(), "--poll-ms", "60000"]);
     let mut link = feed.accept(None);
     assert_eq!(link.peer.node, "n1");
     let empty = link.full();

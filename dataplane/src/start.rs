@@ -30,7 +30,7 @@ const DRAIN_EVERY: Duration = Duration::from_millis(20);
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs the data plane until a signal ends it.
-pub(crate) fn run(flags: Flags) -> Result<(), String> {
+pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     sys::private_files();
     sys::block_signals().map_err(|error| format!("cannot block signals: {error}"))?;
     check_io_uring(flags.io_driver)?;
@@ -89,7 +89,7 @@ pub(crate) fn run(flags: Flags) -> Result<(), String> {
     wait_until_listening(&state)?;
     announce(&listening, status_address);
     tracing::info!(node = state.node, cores = state.cores.len(), io = flags.io_driver.name(), "serving");
-    wait_for_end(&flags, &state, &events);
+    wait_for_end(flags, &state, &events);
     Ok(())
 }
 
