@@ -1,5 +1,5 @@
 //! The real executable, with its sockets in a temporary directory.
-#![allow(dead_code, reason = "each test crate includes this file and uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate includes this file and uses a part of it")]
 
 use std::fs;
 use std::io::Read as _;
