@@ -27,7 +27,9 @@ fn notifications(output: &str) -> usize {
 }
 
 fn insert(id: &str) -> String {
-    format!("insert into ringway.resource (kind, id, spec) values ('routes', '{id}', '{{\"uri\": \"/{id}\"}}');\n")
+    format!(
+        "insert into ringway.resource (kind, id, spec) values ('routes', '{id}', '{{\"uri\": \"/{id}\"}}');\n"
+    )
 }
 
 #[test]
@@ -37,7 +39,10 @@ fn a_thousand_and_one_statements_in_one_transaction_are_one_revision_and_one_not
     let output = cluster.sql(&format!("listen ringway; begin; {statements} commit;"));
     assert_eq!(notifications(&output), 1, "{output}");
     assert_eq!(revision(&cluster), 1);
-    assert_eq!(cluster.sql("select count(*), min(revision), max(revision) from ringway.resource"), "1001|1|1");
+    assert_eq!(
+        cluster.sql("select count(*), min(revision), max(revision) from ringway.resource"),
+        "1001|1|1"
+    );
     assert_eq!(cluster.sql("select count(*), min(revision), max(revision) from ringway.change"), "1001|1|1");
     let output = cluster.sql(&format!("listen ringway; {} {}", insert("a"), insert("b")));
     assert_eq!((notifications(&output), revision(&cluster)), (2, 3), "each statement alone is a transaction");
@@ -49,7 +54,13 @@ fn revisions_of_concurrent_transactions_follow_their_commits_without_gaps() {
     let writers: Vec<_> = (0..6)
         .map(|writer| {
             let transactions: String = (0..40)
-                .map(|n| format!("begin; {} {} commit;\n", insert(&format!("{writer}-{n}")), insert(&format!("{writer}-{n}-b"))))
+                .map(|n| {
+                    format!(
+                        "begin; {} {} commit;\n",
+                        insert(&format!("{writer}-{n}")),
+                        insert(&format!("{writer}-{n}-b"))
+                    )
+                })
                 .collect();
             cluster.spawn_sql(&transactions)
         })
@@ -64,7 +75,11 @@ fn revisions_of_concurrent_transactions_follow_their_commits_without_gaps() {
     for look in looks.lines() {
         let (revision, rows) = look.split_once('|').expect("two columns");
         let (revision, rows): (u64, u64) = (revision.parse().unwrap(), rows.parse().unwrap());
-        assert_eq!(rows, revision * 2, "a revision was seen without its rows, or rows without their revision");
+        assert_eq!(
+            rows,
+            revision * 2,
+            "a revision was seen without its rows, or rows without their revision"
+        );
     }
     assert_eq!(revision(&cluster), 240);
     assert_eq!(
@@ -73,7 +88,9 @@ fn revisions_of_concurrent_transactions_follow_their_commits_without_gaps() {
     );
     // The rows of one transaction have one revision.
     assert_eq!(
-        cluster.sql("select count(*) from (select revision from ringway.resource group by 1 having count(*) <> 2) x"),
+        cluster.sql(
+            "select count(*) from (select revision from ringway.resource group by 1 having count(*) <> 2) x"
+        ),
         "0"
     );
 }
@@ -88,9 +105,16 @@ fn what_is_rolled_back_leaves_no_gap_and_no_notification() {
         insert("c"), insert("d"), insert("e"), insert("f")
     ));
     assert_eq!((notifications(&output), revision(&cluster)), (1, 2), "{output}");
-    assert_eq!(cluster.sql("select string_agg(id, ',' order by id) from ringway.resource where revision = 2"), "d,e");
-    assert_eq!(cluster.sql("select string_agg(id, ',' order by id) from ringway.change where revision = 2"), "d,e");
-    let output = cluster.sql(&format!("listen ringway; begin; savepoint s; {} rollback to s; commit;", insert("g")));
+    assert_eq!(
+        cluster.sql("select string_agg(id, ',' order by id) from ringway.resource where revision = 2"),
+        "d,e"
+    );
+    assert_eq!(
+        cluster.sql("select string_agg(id, ',' order by id) from ringway.change where revision = 2"),
+        "d,e"
+    );
+    let output =
+        cluster.sql(&format!("listen ringway; begin; savepoint s; {} rollback to s; commit;", insert("g")));
     assert_eq!((notifications(&output), revision(&cluster)), (0, 2), "{output}");
 }
 
@@ -180,7 +204,8 @@ fn a_role_that_may_only_write_the_objects_can_and_can_do_nothing_else() {
         create function trap.now() returns timestamptz language sql as $$ select '2001-01-01'::timestamptz $$;
         create table trap.head (revision bigint); reset role";
     cluster.sql(trap);
-    let written = cluster.try_sql("writer", &format!("set search_path = trap, ringway, pg_catalog; {}", insert("c")));
+    let written =
+        cluster.try_sql("writer", &format!("set search_path = trap, ringway, pg_catalog; {}", insert("c")));
     assert_eq!(written, Ok(String::new()));
     assert_eq!(revision(&cluster), 2);
 }
@@ -227,8 +252,11 @@ fn transactions_that_meet_on_two_rows_do_not_wait_for_each_other_for_ever() {
 #[test]
 fn a_row_that_cannot_be_an_object_is_refused_at_once() {
     let cluster = migrated();
-    for (kind, id, spec) in [("rotues", "1", "{}"), ("routes", "a b", "{}"), ("routes", "", "{}"), ("routes", "1", "[]")] {
-        let insert = format!("insert into ringway.resource (kind, id, spec) values ('{kind}', '{id}', '{spec}')");
+    for (kind, id, spec) in
+        [("rotues", "1", "{}"), ("routes", "a b", "{}"), ("routes", "", "{}"), ("routes", "1", "[]")]
+    {
+        let insert =
+            format!("insert into ringway.resource (kind, id, spec) values ('{kind}', '{id}', '{spec}')");
         let error = cluster.try_sql("postgres", &insert).expect_err(&insert);
         assert!(error.contains("violates check constraint"), "{error}");
     }
@@ -242,12 +270,18 @@ fn a_dump_restored_into_another_cluster_starts_its_own_lineage() {
     // As a dump of another cluster leaves it: that cluster's identity, timeline, and a transaction number that is not ours.
     cluster.sql("update ringway.head set lineage = 1, timeline = 7, xid = '9999999'");
     cluster.sql(&insert("b"));
-    assert_eq!(cluster.sql("select revision, timeline from ringway.head"), "2|7", "it never goes back unseen");
+    assert_eq!(
+        cluster.sql("select revision, timeline from ringway.head"),
+        "2|7",
+        "it never goes back unseen"
+    );
     let directory = program::directory();
     let mut program = Program::start(directory.path(), "n1", &["--database-url", &cluster.url()]);
     program.wait_status("a version", |status| status["version"]["revision"] == 3);
     assert_eq!(
-        cluster.sql("select revision, timeline, lineage = system_identifier from ringway.head, pg_control_system()"),
+        cluster.sql(
+            "select revision, timeline, lineage = system_identifier from ringway.head, pg_control_system()"
+        ),
         "3|1|t"
     );
 }
