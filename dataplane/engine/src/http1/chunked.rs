@@ -86,6 +86,7 @@ pub struct ChunkDecoder {
     extension_bytes: u32,
     extension_bytes_total: u64,
     payload_bytes_total: u64,
+    failed: Option<BodyError>,
     limits: ChunkLimits,
     pub(crate) trailers: Trailers,
 }
@@ -111,8 +112,18 @@ impl ChunkDecoder {
         self.trailers.allowed()
     }
 
-    /// Reads on at `buf[*at..]` and moves `at` behind what it took.
+    /// Reads on at `buf[*at..]` and moves `at` behind what it took. After an error every further call gives the
+    /// same error.
     pub fn next(&mut self, buf: &[u8], at: &mut usize) -> Result<ChunkEvent, BodyError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let event = self.advance(buf, at);
+        self.failed = event.as_ref().err().copied();
+        event
+    }
+
+    fn advance(&mut self, buf: &[u8], at: &mut usize) -> Result<ChunkEvent, BodyError> {
         loop {
             if self.state == State::Done {
                 return Ok(ChunkEvent::End);
