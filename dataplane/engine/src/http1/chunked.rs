@@ -192,8 +192,8 @@ impl ChunkDecoder {
         if self.digits > self.limits.size_digits_max {
             return Err(BodyError::ChunkSizeTooLarge);
         }
-        let earlier = if self.digits == 1 { 0 } else { self.size };
-        let size = earlier.checked_mul(16).and_then(|size| size.checked_add(u64::from(value)));
+        // Nothing is left of an earlier chunk when the digits of the next one come.
+        let size = self.size.checked_mul(16).and_then(|size| size.checked_add(u64::from(value)));
         // The next hop may hold a size in a signed integer.
         self.size = size.filter(|size| *size <= i64::MAX as u64).ok_or(BodyError::ChunkSizeTooLarge)?;
         Ok(State::Size)
