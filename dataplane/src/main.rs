@@ -1,1 +1,50 @@
-fn main() {}
+//! Ringway's data plane: a thread-per-core HTTP proxy on io_uring.
+//!
+//! The main thread starts everything in the order in which a failure is cheapest, then waits for signals. See ARCHITECTURE.md for
+//! what the threads do.
+#![deny(unsafe_code)]
+
+mod admin;
+mod answer;
+mod body;
+mod buf;
+mod config;
+mod core;
+mod disk;
+mod downstream;
+mod feed;
+mod guard;
+mod io;
+mod listener;
+mod metrics;
+mod pool;
+mod proxy;
+mod publish;
+mod pump;
+mod start;
+mod state;
+mod status;
+mod sys;
+mod tunnel;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let flags = config::Flags::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RINGWAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match start::run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringway-dataplane: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,67 @@
-fn main() {}
+//! `ringway-loadtest`: drives a gateway, stands in for its backends, and compares it with its peers.
+//!
+//! Depends on none of the gateway's crates, so that a bug there cannot hide here.
+
+#![forbid(unsafe_code)]
+
+mod affinity;
+mod client;
+mod compare;
+mod cpu;
+mod duration;
+mod hammer;
+mod http;
+mod origin;
+mod poll;
+mod progress;
+mod report;
+mod run;
+mod socket;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+#[derive(Debug, Parser)]
+#[command(name = "ringway-loadtest", version, about = "Drives, backs and compares HTTP gateways")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send requests, at a given rate (open loop) or as fast as answers come (closed loop)
+    Run(run::Arguments),
+    /// Serve as a backend that is never the bottleneck
+    Origin(origin::Arguments),
+    /// Be client and backend in one thread, so that a proxy on the other core is saturated
+    Hammer(hammer::Arguments),
+    /// Measure Ringway, nginx and HAProxy against each other: CPU time per request, one core each
+    Compare(compare::Arguments),
+}
+
+fn main() -> ExitCode {
+    raise_open_files();
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::execute(&arguments),
+        Command::Origin(arguments) => origin::execute(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Hammer(arguments) => hammer::execute(&arguments),
+        Command::Compare(arguments) => compare::execute(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ringway-loadtest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Many systems start with 1,024 files; the hard limit is what a process may have, and peers inherit it.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal shows itself when a connection cannot be made.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

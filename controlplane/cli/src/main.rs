@@ -1,1 +1,65 @@
-fn main() {}
+//! `ringway`: the operator's tool.
+//!
+//! It starts a whole gateway on one machine (`up`), shows how it is (`status`) and speaks to the data plane's admin socket
+//! (`ctl`). It holds no state of its own: what it shows, the planes told it. It refuses to be on the path of
+//! a request.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+mod ctl;
+mod demo;
+mod failure;
+mod hold;
+mod socket;
+mod status;
+mod terminal;
+mod up;
+
+/// Ringway, an API gateway: a thread-per-core io_uring proxy fed by PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Start a whole gateway here: source, control plane, data plane and demonstration backends
+    Up(up::UpArgs),
+    /// Show both planes, their versions and what is wrong (exit code 0: in step, 1: degraded, 2: down)
+    Status(status::StatusArgs),
+    /// Send a command to the data plane's admin socket, for example `ringway ctl show cores`
+    Ctl(ctl::CtlArgs),
+    /// Let the data plane follow another source (the lineage that its refusal named)
+    Adopt(ctl::AdoptArgs),
+    #[command(hide = true)]
+    DemoBackend(up::DemoBackendArgs),
+    #[command(hide = true)]
+    Hold(hold::HoldArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match &Cli::parse().command {
+        Verb::Up(args) => up::run(args).map(|()| 0),
+        Verb::Status(args) => Ok(status::run(args)),
+        Verb::Ctl(args) => ctl::run(args),
+        Verb::Adopt(args) => ctl::adopt(args),
+        Verb::DemoBackend(args) => up::demo_backend(args).map(|()| 0),
+        Verb::Hold(args) => hold::run(args).map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => told(&failure),
+    }
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    terminal::warn(&format!("ringway: {failure}"));
+    ExitCode::FAILURE
+}

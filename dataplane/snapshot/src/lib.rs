@@ -1,1 +1,24 @@
+//! The contract between the control plane and the data plane.
+//!
+//! The logical configuration [`model`] (Apache APISIX's objects), its [`validate`] rules, the [`Version`] that
+//! orders configurations and the [`frame`]s that carry them over the local socket. Both planes link this crate,
+//! so that both refuse the same things with the same words.
+//!
+//! Invariants: no socket, clock, thread or randomness; decoding untrusted bytes never panics and never
+//! allocates more than [`limits`] allow; the bytes of a schema number never change once released.
 #![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod json;
+pub mod limits;
+pub mod message;
+pub mod model;
+pub mod parse;
+pub mod snapshot;
+pub mod validate;
+pub mod version;
+
+pub use model::{Kind, Object, Route, Service, Upstream};
+pub use snapshot::{Entry, Snapshot};
+pub use validate::Fault;
+pub use version::{Digest, Version};

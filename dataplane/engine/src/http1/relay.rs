@@ -92,6 +92,11 @@ impl Relay {
         self.epilogue.clear();
     }
 
+    /// From here on the body is only read to find its end.
+    pub fn discard(&mut self) {
+        self.sink = SinkFraming::None;
+    }
+
     /// Whether the message has ended and nothing more is to be read for it.
     pub fn is_done(&self) -> bool {
         self.done

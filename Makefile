@@ -1,0 +1,41 @@
+# Ringway. `make` alone tells what there is.
+
+CARGO ?= cargo
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up test bench lint postgresql
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## Build and start a whole gateway here (flags through ARGS="--listen 0.0.0.0:9080 ...")
+	$(CARGO) build --release --workspace
+	@# make waits for this shell; exec makes Ctrl-C reach `ringway up` itself and nothing between.
+	@exec target/release/ringway up $(ARGS)
+
+test: postgresql ## Build everything and run all tests (installs PostgreSQL through apt if there is none)
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace
+
+bench: ## Run the criterion benches
+	$(CARGO) bench -p ringway-bench
+
+lint: ## Formatting, clippy, and where they are installed: cargo-deny, shellcheck
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "lint: no cargo-deny, left out"; fi
+	@if command -v shellcheck >/dev/null; then \
+		scripts=$$(grep -rlE '^#!.*(sh|bash)$$' .ci tuning 2>/dev/null || true); \
+		for script in $$scripts; do shellcheck "$$script" || exit 1; done; \
+	else echo "lint: no shellcheck, left out"; fi
+
+postgresql:
+	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+		if ! command -v apt-get >/dev/null; then \
+			echo "make test: no initdb and no apt-get: install PostgreSQL 14 or later" >&2; exit 1; \
+		fi; \
+		sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; fi; \
+		$$sudo apt-get update -q && \
+		DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -yq --no-install-recommends postgresql; \
+	fi

@@ -1,0 +1,162 @@
+//! `ringway up`: the lines that it prints are pasted into a shell, as a user would.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::stand::{Folder, Process, executables, wait_until};
+
+/// A running `up` in a folder of its own.
+struct Up {
+    process: Process,
+    dir: PathBuf,
+}
+
+impl Up {
+    fn start(folder: &Folder, more: &[&str], environment: &[(&str, &str)]) -> Up {
+        let dir = folder.path.join("d");
+        let shown = dir.display().to_string();
+        let fixed = ["up", "--dir", &shown, "--workers", "2"];
+        let ports = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"];
+        let arguments: Vec<&str> = fixed.iter().chain(&ports).chain(more).copied().collect();
+        let log = folder.path.join("up.log");
+        let process = Process::start(&executables().join("ringway"), &arguments, environment, &log);
+        let mut up = Up { process, dir };
+        wait_until("`up` to say that it is up", || {
+            let text = up.process.log();
+            assert!(!up.has_ended(), "it has ended: {text}");
+            text.contains("Ctrl-C stops everything").then_some(())
+        });
+        up
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.process.ended().is_some()
+    }
+
+    /// Output lines that start with this word, without indentation.
+    fn lines(&self, word: &str) -> Vec<String> {
+        let text = self.process.log();
+        text.lines().map(str::trim).filter(|line| line.starts_with(word)).map(ToOwned::to_owned).collect()
+    }
+
+    fn stop(mut self) -> String {
+        self.process.signal(Signal::INT);
+        let code = self.process.wait().code();
+        assert_eq!(code, Some(0), "{}", self.process.log());
+        let left = wait_until("nothing to be left running", || {
+            let left = processes_with(&self.dir);
+            left.is_empty().then_some(left)
+        });
+        assert_eq!(left, Vec::<String>::new());
+        self.process.log()
+    }
+
+    fn status(&self) -> (Option<i32>, String) {
+        let output = Command::new(executables().join("ringway"))
+            .args(["status", "--json", "--dir"])
+            .arg(&self.dir)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// Command lines of processes that name the folder, other than zombies.
+fn processes_with(dir: &std::path::Path) -> Vec<String> {
+    let dir = dir.display().to_string();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&dir))
+        .collect()
+}
+
+/// What a user gets who pastes the line.
+fn paste(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn up_with_postgresql_prints_lines_that_work_and_keeps_what_psql_inserted() {
+    let folder = Folder::new();
+    let up = Up::start(&folder, &[], &[]);
+    let first = up.process.log().lines().next().unwrap_or_default().to_owned();
+    assert!(first.starts_with("source: PostgreSQL") && first.contains("private cluster"), "{first}");
+
+    let curls = up.lines("curl");
+    assert_eq!(curls.len(), 4, "{curls:?}");
+    for line in curls.iter().take(3) {
+        assert!(paste(&format!("{line} -sS --fail")).contains("\"backend\""), "{line}");
+    }
+    let hello = format!("{} -sS", curls[3]);
+    assert!(!paste(&hello).contains("\"backend\""), "the route is there before it was inserted");
+    let psql = up.lines("psql");
+    paste(&psql[0]);
+    wait_until("the inserted route to serve", || paste(&hello).contains("\"backend\"").then_some(()));
+    wait_until("a status that is in step", || (up.status().0 == Some(0)).then_some(()));
+
+    let second =
+        Command::new(executables().join("ringway")).arg("up").arg("--dir").arg(&up.dir).output().unwrap();
+    let told = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.code() == Some(1) && told.contains("another `ringway up`"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+
+    let text = up.stop();
+    let order: Vec<_> = ["stopped the data plane", "stopped the control plane", "stopped PostgreSQL"]
+        .map(|line| text.find(line).unwrap_or_else(|| panic!("{line} is not in {text}")))
+        .into();
+    assert!(order.is_sorted(), "{text}");
+
+    let up = Up::start(&folder, &[], &[]);
+    let hello = format!("{} -sS --fail", up.lines("curl")[3]);
+    assert!(paste(&hello).contains("\"backend\""), "the inserted route was not kept");
+    up.stop();
+
+    let up = Up::start(&folder, &["--fresh"], &[]);
+    let hello = format!("{} -sS", up.lines("curl")[3]);
+    assert!(!paste(&hello).contains("\"backend\""), "--fresh has kept a route");
+    up.stop();
+}
+
+#[test]
+fn up_without_postgresql_serves_a_file_that_can_be_edited() {
+    let folder = Folder::new();
+    let up = Up::start(&folder, &[], &[("RINGWAY_POSTGRES_BIN", "")]);
+    let first = up.process.log().lines().next().unwrap_or_default().to_owned();
+    assert!(first.starts_with("source: the declarative file"), "{first}");
+    let curls = up.lines("curl");
+    assert_eq!(curls.len(), 3, "{curls:?}");
+    for line in &curls {
+        assert!(paste(&format!("{line} -sS --fail")).contains("\"backend\""), "{line}");
+    }
+    let file = up.dir.join("ringway.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("routes:\n", "routes:\n  - {id: new, uri: /new, upstream_id: demo}\n"),
+    )
+    .unwrap();
+    let new = format!("{}new -sS", curls[0].replace("curl -i ", "curl "));
+    wait_until("the new route to serve", || paste(&new).contains("\"backend\"").then_some(()));
+    up.stop();
+}
+
+#[test]
+fn up_starts_again_what_dies() {
+    let folder = Folder::new();
+    let up = Up::start(&folder, &[], &[("RINGWAY_POSTGRES_BIN", "")]);
+    let line = format!("{} -sS --fail --retry 60 --retry-connrefused --retry-delay 1", up.lines("curl")[0]);
+    let pid = std::fs::read_to_string(up.dir.join("run/dataplane.pid")).unwrap();
+    let pid: i32 = pid.split(' ').next().unwrap().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    wait_until("a line that says so", || {
+        up.process.log().contains("the data plane was killed by signal 9; starting it again").then_some(())
+    });
+    assert!(paste(&line).contains("\"backend\""));
+    up.stop();
+}

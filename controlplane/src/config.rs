@@ -1,0 +1,256 @@
+//! Flags, environment and configuration file, in this order of precedence.
+//!
+//! Every flag has an environment variable `RINGWAY_<FLAG>` and a key in the YAML file that `--config` names, spelled with
+//! underscores. What is wrong here ends the start with one line; a source that is merely out of reach does not.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+use serde::Deserialize;
+
+use crate::source::postgresql::target::{Target, TargetError};
+
+const FEED_SOCKET: &str = "/run/ringway/feed.sock";
+const CONTROL_SOCKET: &str = "/run/ringway/control.sock";
+const STATE_DIR: &str = "/var/lib/ringway";
+const POLL_MS: u64 = 2_000;
+const POLL_MS_MIN: u64 = 50;
+const POLL_MS_MAX: u64 = 3_600_000;
+/// Bytes of a node's name: it is a key in PostgreSQL and a label in metrics.
+const NODE_BYTES_MAX: usize = 255;
+
+/// The command line. Empty values count as not given, so that a unit file may set a variable to nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringway-controlplane",
+    version,
+    about = "Reads the configuration from PostgreSQL or a file and pushes it to the data plane on this host"
+)]
+pub struct Flags {
+    /// PostgreSQL, for example postgresql://ringway@db1,db2/gateway?target_session_attrs=read-write
+    #[arg(long, env = "RINGWAY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// A declarative file (YAML or JSON) instead of PostgreSQL
+    #[arg(long, env = "RINGWAY_FILE", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The data plane's socket [default: /run/ringway/feed.sock]
+    #[arg(long, env = "RINGWAY_FEED_SOCKET", value_name = "PATH")]
+    pub feed_socket: Option<PathBuf>,
+    /// Where this program tells its status [default: /run/ringway/control.sock]
+    #[arg(long, env = "RINGWAY_CONTROL_SOCKET", value_name = "PATH")]
+    pub control_socket: Option<PathBuf>,
+    /// Milliseconds between two looks at the database without a notification [default: 2000]
+    #[arg(long, env = "RINGWAY_POLL_MS", value_name = "MS")]
+    pub poll_ms: Option<u64>,
+    /// Where the file source keeps its revision [default: /var/lib/ringway]
+    #[arg(long, env = "RINGWAY_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Name of this node [default: the host name]
+    #[arg(long, env = "RINGWAY_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+    /// Form of the log lines [default: text]
+    #[arg(long, env = "RINGWAY_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What to log: a level, or target=level pairs [default: info]
+    #[arg(long, env = "RINGWAY_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// A YAML file with the names above, underscores for dashes
+    #[arg(long, env = "RINGWAY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub enum SourceConfig {
+    /// A PostgreSQL database.
+    Postgresql(Box<Target>),
+    /// A declarative file.
+    File(PathBuf),
+}
+
+/// What the program runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the configuration comes from.
+    pub source: SourceConfig,
+    /// The data plane's socket.
+    pub feed_socket: PathBuf,
+    /// This program's status socket.
+    pub control_socket: PathBuf,
+    /// Milliseconds between two looks without a notification.
+    pub poll_ms: u64,
+    /// Where the file source keeps its revision.
+    pub state_dir: PathBuf,
+    /// Name of this node.
+    pub node: String,
+    /// Form of the log lines.
+    pub log_format: LogFormat,
+    /// What to log.
+    pub log: String,
+}
+
+/// Why the program does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No source.
+    #[error("no source of configuration: give --database-url URL or --file FILE")]
+    NoSource,
+    /// Two sources.
+    #[error(
+        "both a database and a file are given (flags, RINGWAY_* variables and --config together): keep one"
+    )]
+    TwoSources,
+    /// The file that `--config` names.
+    #[error("cannot read the configuration file {}: {reason}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The database URL.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A value out of its range.
+    #[error("{name} is {value}, but must be {rule}")]
+    Range {
+        /// Which setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+}
+
+/// The YAML file of `--config`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OnFile {
+    database_url: Option<String>,
+    file: Option<PathBuf>,
+    feed_socket: Option<PathBuf>,
+    control_socket: Option<PathBuf>,
+    poll_ms: Option<u64>,
+    state_dir: Option<PathBuf>,
+    node: Option<String>,
+    log_format: Option<LogFormat>,
+    log: Option<String>,
+}
+
+impl Config {
+    /// Puts flags, environment (clap has already merged it into the flags) and file together and checks the whole.
+    pub fn from_flags(flags: Flags) -> Result<Config, ConfigError> {
+        let on_file = match path(flags.config, None) {
+            Some(path) => read(&path)?,
+            None => OnFile::default(),
+        };
+        let node = text(flags.node, on_file.node).unwrap_or_else(host_name);
+        if node.is_empty() || node.len() > NODE_BYTES_MAX || node.chars().any(char::is_control) {
+            let rule = format!("1 to {NODE_BYTES_MAX} printable characters");
+            return Err(ConfigError::Range { name: "node", value: format!("{node:?}"), rule });
+        }
+        let poll_ms = flags.poll_ms.or(on_file.poll_ms).unwrap_or(POLL_MS);
+        if !(POLL_MS_MIN..=POLL_MS_MAX).contains(&poll_ms) {
+            let rule = format!("{POLL_MS_MIN} to {POLL_MS_MAX} milliseconds");
+            return Err(ConfigError::Range { name: "poll-ms", value: poll_ms.to_string(), rule });
+        }
+        let url = text(flags.database_url, on_file.database_url);
+        let source = match (url, path(flags.file, on_file.file)) {
+            (None, None) => return Err(ConfigError::NoSource),
+            (Some(_), Some(_)) => return Err(ConfigError::TwoSources),
+            (Some(url), None) => SourceConfig::Postgresql(Box::new(Target::parse(&url, &node)?)),
+            (None, Some(file)) => SourceConfig::File(file),
+        };
+        Ok(Config {
+            source,
+            feed_socket: path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into()),
+            control_socket: path(flags.control_socket, on_file.control_socket)
+                .unwrap_or_else(|| CONTROL_SOCKET.into()),
+            poll_ms,
+            state_dir: path(flags.state_dir, on_file.state_dir).unwrap_or_else(|| STATE_DIR.into()),
+            node,
+            log_format: flags.log_format.or(on_file.log_format).unwrap_or_default(),
+            log: text(flags.log, on_file.log).unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<OnFile, ConfigError> {
+    let failed = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    if text.trim().is_empty() {
+        return Ok(OnFile::default());
+    }
+    // The first line is the message; the parser's excerpt below it could show a password that stands in the file.
+    serde_saphyr::from_str(&text)
+        .map_err(|error| failed(error.to_string().lines().next().unwrap_or("not valid YAML").to_owned()))
+}
+
+fn text(first: Option<String>, second: Option<String>) -> Option<String> {
+    first.filter(|value| !value.is_empty()).or(second).filter(|value| !value.is_empty())
+}
+
+fn path(first: Option<PathBuf>, second: Option<PathBuf>) -> Option<PathBuf> {
+    let given = |path: &PathBuf| !path.as_os_str().is_empty();
+    first.filter(given).or(second).filter(given)
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Result<Config, String> {
+        let arguments = std::iter::once("ringway-controlplane").chain(arguments.iter().copied());
+        Config::from_flags(Flags::try_parse_from(arguments).map_err(|error| error.to_string())?)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn exactly_one_source_is_needed() {
+        assert!(config(&[]).unwrap_err().contains("give --database-url URL or --file FILE"));
+        let both = config(&["--file", "a.yaml", "--database-url", "postgresql://h/d"]).unwrap_err();
+        assert!(both.contains("keep one"), "{both}");
+        assert!(config(&["--file", "a.yaml"]).is_ok());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.yaml");
+        std::fs::write(&file, "file: /a.yaml\npoll_ms: 700\nnode: from-file\nlog_format: json\n").unwrap();
+        let config = config(&["--config", file.to_str().unwrap(), "--node", "n1"]).unwrap();
+        assert_eq!((config.node.as_str(), config.poll_ms, config.log_format), ("n1", 700, LogFormat::Json));
+        assert_eq!(config.feed_socket, Path::new(FEED_SOCKET));
+    }
+
+    #[test]
+    fn a_bad_file_or_value_is_told_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.yaml");
+        std::fs::write(&file, "pol_ms: 700\n").unwrap();
+        let error = config(&["--config", file.to_str().unwrap()]).unwrap_err();
+        assert!(error.contains("pol_ms") && error.lines().count() == 1, "{error}");
+        let error = config(&["--file", "a", "--poll-ms", "1"]).unwrap_err();
+        assert_eq!(error, "poll-ms is 1, but must be 50 to 3600000 milliseconds");
+    }
+}

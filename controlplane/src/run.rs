@@ -1,0 +1,153 @@
+//! The program as a whole: source, pipeline, publisher and status socket, until it is told to stop.
+//!
+//! The pipeline is one loop: what the source gives is either encoded and offered, or told as refused. While it encodes, the source
+//! waits, so that no more than one configuration is ever in the making.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use ringway_snapshot::Fault;
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::board::{Board, Refusal};
+use crate::config::{Config, SourceConfig};
+use crate::control::{Control, ControlError};
+use crate::publish::{Encoded, EncodedRefusal, Offer, Publisher};
+use crate::source::file::{File, FileError};
+use crate::source::postgresql::Postgresql;
+use crate::source::{Loaded, Source};
+
+/// Why the program does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The status socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The declarative file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The data plane's socket has no directory.
+    #[error(
+        "the directory of the data plane's socket {socket} cannot be used: {reason}; create it, or give another --feed-socket"
+    )]
+    FeedDirectory {
+        /// The socket.
+        socket: String,
+        /// Why.
+        reason: std::io::Error,
+    },
+}
+
+/// Runs until `stop` ends. Fails only at the start.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    check_directory(&config.feed_socket)?;
+    let (kind, detail) = match &config.source {
+        SourceConfig::Postgresql(target) => ("postgresql", target.detail.clone()),
+        SourceConfig::File(path) => ("file", path.display().to_string()),
+    };
+    let feed = config.feed_socket.display().to_string();
+    let board = Arc::new(Board::new(&config.node, kind, detail.clone(), feed));
+    let source = match config.source {
+        SourceConfig::Postgresql(target) => {
+            let node = config.node.clone();
+            Source::Postgresql(Box::new(Postgresql::new(*target, config.poll_ms, node, Arc::clone(&board))))
+        }
+        SourceConfig::File(path) => {
+            Source::File(Box::new(File::open(&path, &config.state_dir, Arc::clone(&board))?))
+        }
+    };
+    let control = Control::bind(&config.control_socket).await?;
+    tracing::info!(
+        build = env!("CARGO_PKG_VERSION"),
+        node = config.node,
+        kind,
+        source = detail,
+        "control plane runs"
+    );
+    let offer = watch::Sender::new(Offer::default());
+    let publisher = Publisher::new(config.feed_socket, config.node, Arc::clone(&board), offer.subscribe());
+    let publisher = Running(tokio::spawn(publisher.run()));
+    notify(&[NotifyState::Ready, NotifyState::Status(&board.line())]);
+    let serve = control.serve(Arc::clone(&board));
+    tokio::select! {
+        () = stop => tracing::info!("stopping"),
+        () = serve => {}
+        () = pipeline(source, &board, &offer) => {}
+    }
+    notify(&[NotifyState::Stopping]);
+    drop(publisher);
+    Ok(())
+}
+
+/// A task that ends with its owner.
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn pipeline(mut source: Source, board: &Board, offer: &watch::Sender<Offer>) {
+    let renumbers = matches!(source, Source::File(_));
+    loop {
+        let Loaded { version, outcome, times } = source.next().await;
+        let faults = match outcome {
+            Ok(snapshot) => {
+                let objects = snapshot.entries.len();
+                let encoding = tokio::task::spawn_blocking(move || Encoded::new(snapshot, renumbers, times));
+                match encoding.await {
+                    Ok(Ok(encoded)) => {
+                        tracing::debug!(%version, objects, "accepted");
+                        board.accepted(version, objects);
+                        offer.send_replace(Offer { full: Some(Arc::new(encoded)), refused: None });
+                        notify(&[NotifyState::Status(&board.line())]);
+                        continue;
+                    }
+                    Ok(Err(error)) => vec![whole(error.to_string())],
+                    Err(error) => vec![whole(format!("encoding failed: {error}"))],
+                }
+            }
+            Err(faults) => faults,
+        };
+        for fault in &faults {
+            tracing::error!(%version, "refused: {fault}");
+        }
+        tracing::error!(%version, faults = faults.len(), "this revision is refused whole; the one before stays in force");
+        refuse(Refusal { version, faults }, board, offer);
+    }
+}
+
+fn refuse(refusal: Refusal, board: &Board, offer: &watch::Sender<Offer>) {
+    match EncodedRefusal::new(&refusal) {
+        Ok(encoded) => offer.send_modify(|offer| offer.refused = Some(Arc::new(encoded))),
+        Err(error) => tracing::error!("cannot tell the data plane of the refusal: {error}"),
+    }
+    board.refused(Arc::new(refusal));
+    notify(&[NotifyState::Status(&board.line())]);
+}
+
+/// A fault of the configuration as such.
+fn whole(reason: String) -> Fault {
+    Fault { kind: "snapshot".to_owned(), id: String::new(), pointer: String::new(), reason }
+}
+
+fn check_directory(socket: &Path) -> Result<(), StartError> {
+    let dir = match socket.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    std::fs::read_dir(dir)
+        .map(drop)
+        .map_err(|reason| StartError::FeedDirectory { socket: socket.display().to_string(), reason })
+}
+
+/// Tells systemd, where there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::debug!("systemd does not hear us: {error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The declarative file's text: lists of objects by kind, in the shape of APISIX's standalone file, as YAML or JSON.
+//!
+//! `routes:`, `services:`, `upstreams:` and the other kinds each hold a list of objects. An object without an `id` is called
+//! `arr_1`, `arr_2` ... after its place in its list. APISIX's last line `#END` is accepted and not needed. A
+//! key that is no kind is refused, so that a misspelt one does not silently lose its routes.
+
+use ringway_snapshot::{Fault, Kind};
+use serde_json::Value;
+
+use crate::store::Store;
+
+/// Events and nodes of one YAML file; a million routes fit. The limits on aliases are the parser's own.
+const YAML_NODES_MAX: usize = 100_000_000;
+/// Bytes of all scalars of one YAML file.
+const YAML_SCALAR_BYTES_MAX: usize = 1 << 30;
+/// What stands in `kind` of a fault that belongs to the file and to no object.
+const FILE: &str = "file";
+
+/// Reads a whole file. What is wrong stands in the store as faults.
+pub(super) fn parse(name: &str, text: &str) -> Store {
+    let mut store = Store::default();
+    match read(text) {
+        Ok(Value::Object(lists)) => {
+            for (key, list) in &lists {
+                put_list(&mut store, key, list);
+            }
+        }
+        // A file that is empty, or holds only comments.
+        Ok(Value::Null) => {}
+        Ok(_) => {
+            store.put_fault(whole(name, "must hold keys such as \"routes:\", each with a list of objects"));
+        }
+        Err(reason) => store.put_fault(whole(name, &reason)),
+    }
+    store
+}
+
+/// A fault of the file as such.
+pub(super) fn whole(name: &str, reason: &str) -> Fault {
+    Fault { kind: FILE.into(), id: name.into(), pointer: String::new(), reason: reason.into() }
+}
+
+fn read(text: &str) -> Result<Value, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim_start().starts_with('{') {
+        let json = text.trim_end();
+        let json = json.strip_suffix("#END").unwrap_or(json);
+        return super::json::parse(json).map_err(|error| format!("is not valid JSON: {error}"));
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: YAML_NODES_MAX,
+            max_nodes: YAML_NODES_MAX,
+            max_total_scalar_bytes: YAML_SCALAR_BYTES_MAX,
+        },
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("is not valid YAML: {text}")
+    })
+}
+
+fn put_list(store: &mut Store, key: &str, list: &Value) {
+    let fault = |reason: String| Fault {
+        kind: FILE.into(),
+        id: key.into(),
+        pointer: format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+        reason,
+    };
+    if Kind::from_name(key).is_none() {
+        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        return store.put_fault(fault(format!("unknown key; the keys are {}", names.join(", "))));
+    }
+    let objects = match list {
+        Value::Array(objects) => objects,
+        Value::Null => return,
+        _ => return store.put_fault(fault("must be a list of objects".to_owned())),
+    };
+    for (index, object) in objects.iter().enumerate() {
+        let id = match object.get("id") {
+            Some(Value::String(id)) => id.clone(),
+            Some(Value::Number(id)) => id.to_string(),
+            _ => format!("arr_{}", index + 1),
+        };
+        if store.contains(key, &id) {
+            let pointer = format!("/{key}/{index}/id");
+            let reason = "another object of the file has the same id".to_owned();
+            store.put_fault(Fault { kind: key.into(), id, pointer, reason });
+        } else {
+            store.put(key, &id, object);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        match parse("a.yaml", text).snapshot(1, 1, 1) {
+            Ok(_) => Vec::new(),
+            Err(faults) => faults.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn yaml_and_json_give_the_same_objects() {
+        let yaml = "routes:\n  - id: 1\n    uri: /a\n    upstream_id: u\n  - uri: /b\nupstreams:\n  - id: u\n    nodes:\n      \"127.0.0.1:1980\": 1\n#END\n";
+        let json = r#"{"routes": [{"id": "1", "uri": "/a", "upstream_id": "u"}, {"uri": "/b"}],
+            "upstreams": [{"id": "u", "nodes": {"127.0.0.1:1980": 1}}], "services": []}
+#END
+"#;
+        let from_yaml = parse("f", yaml).snapshot(1, 1, 1).unwrap();
+        assert_eq!(from_yaml, parse("f", json).snapshot(1, 1, 1).unwrap());
+        let ids: Vec<&str> = from_yaml.entries.iter().map(|entry| &*entry.id).collect();
+        assert_eq!(ids, ["1", "arr_2", "u"]);
+    }
+
+    #[test]
+    fn an_empty_file_is_an_empty_configuration() {
+        for text in ["", "# nothing yet\n", "{}", "routes:\n", "---\n", "routes: []\n#END"] {
+            assert_eq!(faults(text), Vec::<String>::new(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, want) in [
+            ("routes: [", "file/a.yaml: is not valid YAML"),
+            ("{\"routes\": [", "file/a.yaml: is not valid JSON"),
+            ("{\"routes\": [], \"routes\": []}", "\"routes\" stands twice"),
+            ("routes: []\nroutes: []\n", "not valid YAML"),
+            ("- a\n", "must hold keys"),
+            ("route: []\n", "file/route at /route: unknown key"),
+            ("routes: {}\n", "file/routes at /routes: must be a list"),
+            ("routes:\n  - 5\n", "routes/arr_1: expected a JSON object"),
+            (
+                "routes:\n  - {id: 1, uri: /a}\n  - {id: '1', uri: /b}\n",
+                "routes/1 at /routes/1/id: another object",
+            ),
+            ("routes:\n  - {id: 1, uri: a}\n", "routes/1 at /uri: "),
+            ("routes:\n  - {id: x y, uri: /a}\n", "routes/x y at /id: "),
+        ] {
+            let faults = faults(text).join("\n");
+            assert!(faults.contains(want) && faults.lines().count() == 1, "{text:?}: {faults}");
+        }
+    }
+}

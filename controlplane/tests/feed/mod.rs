@@ -1,0 +1,143 @@
+//! The data plane's end of the local socket, played by the test with the real frames.
+#![allow(dead_code, reason = "each test crate includes this file and uses a part of it")]
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ringway_snapshot::frame::{FrameKind, HEADER_BYTES, Header, encode};
+use ringway_snapshot::message::{Ack, Nack, Peer, Reason, ToControlplane, ToDataplane};
+use ringway_snapshot::{Snapshot, Version};
+
+/// For anything to come.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Listens as a data plane does.
+pub struct Feed {
+    listener: UnixListener,
+}
+
+/// One connection of a control plane.
+pub struct Link {
+    stream: UnixStream,
+    /// Who is there.
+    pub peer: Peer,
+    /// Pings answered.
+    pub pings: usize,
+}
+
+impl Feed {
+    pub fn listen(path: &Path) -> Feed {
+        let listener = UnixListener::bind(path).expect("bind");
+        listener.set_nonblocking(true).expect("nonblocking");
+        Feed { listener }
+    }
+
+    /// Waits for a control plane, says what is served, and hears who it is.
+    #[track_caller]
+    pub fn accept(&self, served: Option<Version>) -> Link {
+        let deadline = Instant::now() + WAIT_MAX;
+        let mut stream = loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < deadline, "no control plane connects");
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => panic!("accept: {error}"),
+            }
+        };
+        stream.set_nonblocking(false).expect("blocking");
+        stream.set_read_timeout(Some(WAIT_MAX)).expect("timeout");
+        say(&mut stream, &ToControlplane::Hello(Peer::this("test".into()), served));
+        let ToDataplane::Hello(peer) = hear(&mut stream).expect("a Hello") else { panic!("not a Hello") };
+        Link { stream, peer, pings: 0 }
+    }
+}
+
+impl Link {
+    /// The next message that is no ping; pings are answered.
+    #[track_caller]
+    pub fn next(&mut self) -> ToDataplane {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            assert!(Instant::now() < deadline, "nothing but pings");
+            match hear(&mut self.stream).expect("a message") {
+                ToDataplane::Ping => {
+                    self.pings += 1;
+                    say(&mut self.stream, &ToControlplane::Pong);
+                }
+                message => return message,
+            }
+        }
+    }
+
+    /// The next message, which has to be a configuration.
+    #[track_caller]
+    pub fn full(&mut self) -> Snapshot {
+        match self.next() {
+            ToDataplane::Full(snapshot) => {
+                snapshot.check_integrity().expect("whole");
+                snapshot
+            }
+            other => panic!("not a configuration: {other:?}"),
+        }
+    }
+
+    /// Takes configurations and acknowledges each until one is as wanted.
+    #[track_caller]
+    pub fn until(&mut self, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        loop {
+            if let ToDataplane::Full(snapshot) = self.next() {
+                snapshot.check_integrity().expect("whole");
+                self.ack(snapshot.version);
+                if wanted(&snapshot) {
+                    return snapshot;
+                }
+            }
+        }
+    }
+
+    /// Answers pings until so many were; nothing else may come.
+    #[track_caller]
+    pub fn quiet_for_pings(&mut self, count: usize) {
+        for _ in 0..count {
+            match hear(&mut self.stream).expect("a message") {
+                ToDataplane::Ping => say(&mut self.stream, &ToControlplane::Pong),
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    }
+
+    pub fn ack(&mut self, version: Version) {
+        let ack = Ack {
+            version,
+            cores: 2,
+            received_us: 1,
+            decoded_us: 2,
+            compiled_us: 3,
+            first_core_us: 4,
+            last_core_us: 5,
+        };
+        say(&mut self.stream, &ToControlplane::Ack(ack));
+    }
+
+    pub fn nack(&mut self, version: Version, reason: Reason) {
+        say(&mut self.stream, &ToControlplane::Nack(Nack { version, reason }));
+    }
+}
+
+fn say(stream: &mut UnixStream, message: &ToControlplane) {
+    stream.write_all(&encode(FrameKind::ToControlplane, message).expect("encode")).expect("write");
+}
+
+fn hear(stream: &mut UnixStream) -> std::io::Result<ToDataplane> {
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header)?;
+    let header = Header::decode(&header).expect("header");
+    let mut payload = vec![0; header.payload_bytes];
+    stream.read_exact(&mut payload)?;
+    Ok(header.open(FrameKind::ToDataplane, &payload).expect("payload"))
+}

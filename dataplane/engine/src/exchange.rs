@@ -1,0 +1,122 @@
+//! One request and its answer between a client and a node: what each side's bytes mean, what goes out, what may follow.
+//!
+//! The driver owns the sockets, the buffers and the clock. It hands in what it has read and sends what it is given;
+//! the two directions advance independently, so that an answer may overtake a body. After the exchange it asks which
+//! connections may live on, and after a failure whether the request may be tried again.
+//!
+//! Invariants:
+//! - Nothing reaches the client but a whole, judged head and a body framed anew. A truncated body is never ended cleanly.
+//! - A connection to a node is used again only when both messages ended exactly where their framing said.
+//! - A request is repeated only when nothing of an answer was received, and it is idempotent or no byte of it was sent.
+
+mod request;
+mod response;
+
+pub use request::{Expectation, RequestSide};
+pub use response::{ResponseContext, ResponseSide, ResponseStep};
+
+use crate::http1::{BodyError, HeadError, Method, RequestHead, Version};
+
+/// What of the request decides how its answer is treated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// Its method.
+    pub method: Method,
+    /// The client's version.
+    pub version: Version,
+    /// The client accepts trailers.
+    pub trailers: bool,
+    /// It offers WebSocket, and the route allows it.
+    pub may_upgrade: bool,
+}
+
+impl RequestFacts {
+    /// The facts of a parsed head. `may_upgrade` is the route's decision.
+    pub fn of(head: &RequestHead, may_upgrade: bool) -> RequestFacts {
+        let may_upgrade = may_upgrade && head.upgrade.is_some_and(|upgrade| upgrade.is_websocket);
+        RequestFacts { method: head.method, version: head.version, trailers: head.te_trailers, may_upgrade }
+    }
+}
+
+/// One exchange; used again for the next one of the same client connection, keeping its allocations.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// From the client to the node.
+    pub request: RequestSide,
+    /// From the node to the client.
+    pub response: ResponseSide,
+}
+
+impl Exchange {
+    /// Begins the exchange of a parsed request.
+    pub fn begin(&mut self, head: &RequestHead, may_upgrade: bool) {
+        self.request.begin(head);
+        self.response.begin(RequestFacts::of(head, may_upgrade));
+    }
+
+    /// Whether the request may be sent again on another connection after `fault`. `sent` tells whether any byte of it
+    /// went out; `repeatable` whether all of what went out is still at hand.
+    pub fn may_retry(&self, fault: &UpstreamFault, sent: bool, repeatable: bool) -> bool {
+        let safe = !sent || (self.response.facts().method.is_idempotent() && repeatable);
+        safe && fault.is_transport() && !self.response.has_received()
+    }
+
+    /// Whether the node's connection may carry another request now.
+    pub fn upstream_reusable(&self) -> bool {
+        self.request.is_complete() && self.response.is_reusable()
+    }
+}
+
+/// Why a node failed a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamFault {
+    /// It refused the connection, or there is no way to it.
+    #[error("connection refused or unreachable")]
+    Connect,
+    /// The connection was not made in time.
+    #[error("connecting timed out")]
+    ConnectTimeout,
+    /// It closed or reset the connection before it answered.
+    #[error("connection closed before a response")]
+    Closed,
+    /// It did not take the request in time.
+    #[error("sending the request timed out")]
+    SendTimeout,
+    /// It did not answer in time.
+    #[error("no response in time")]
+    ReadTimeout,
+    /// Its answer is not HTTP.
+    #[error("invalid response head: {0}")]
+    Head(HeadError),
+    /// Its answer's body is not what the head announced.
+    #[error("invalid response body: {0}")]
+    Body(BodyError),
+    /// It sent too many 1xx.
+    #[error("too many interim responses")]
+    Interims,
+    /// It switched protocols without having been asked to.
+    #[error("switched protocols unasked")]
+    UnaskedUpgrade,
+}
+
+impl UpstreamFault {
+    /// What the client is answered, when nothing has been answered yet.
+    pub fn status(&self) -> u16 {
+        match self {
+            UpstreamFault::ConnectTimeout | UpstreamFault::SendTimeout | UpstreamFault::ReadTimeout => 504,
+            _ => 502,
+        }
+    }
+
+    /// Whether another node may well do better: the fault is of the connection, not of the answer.
+    fn is_transport(&self) -> bool {
+        matches!(
+            self,
+            UpstreamFault::Connect
+                | UpstreamFault::ConnectTimeout
+                | UpstreamFault::Closed
+                | UpstreamFault::SendTimeout
+                | UpstreamFault::ReadTimeout
+        )
+    }
+}

@@ -1,0 +1,82 @@
+//! The request's direction: the body from the client to the node, and `Expect: 100-continue`.
+
+use std::ops::Range;
+
+use crate::http1::{
+    BodyError, BodyFraming, BodyHeader, BodyLimits, Relay, Relayed, RequestHead, SinkFraming,
+};
+
+/// Whether the client waits before it sends its body (RFC 9110 section 10.1.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expectation {
+    /// It does not, or has been told to go on.
+    #[default]
+    None,
+    /// It waits for 100 (Continue) from the node.
+    Waiting,
+}
+
+/// The request's body on its way.
+#[derive(Debug, Default)]
+pub struct RequestSide {
+    relay: Relay,
+    framing: BodyFraming,
+    expectation: Expectation,
+}
+
+impl RequestSide {
+    pub(super) fn begin(&mut self, head: &RequestHead) {
+        self.framing = head.body;
+        let sink = match head.body {
+            BodyFraming::Chunked => SinkFraming::Chunked,
+            _ => SinkFraming::Length,
+        };
+        self.relay.restart(head.body, sink, BodyLimits::default());
+        self.expectation = if head.expect_continue { Expectation::Waiting } else { Expectation::None };
+    }
+
+    /// How the body comes.
+    pub fn framing(&self) -> BodyFraming {
+        self.framing
+    }
+
+    /// The framing field for the node's request.
+    pub fn body_header(&self) -> BodyHeader {
+        match self.framing {
+            BodyFraming::None | BodyFraming::UntilClose => BodyHeader::None,
+            BodyFraming::Length(length) => BodyHeader::Length(length),
+            BodyFraming::Chunked => BodyHeader::Chunked,
+        }
+    }
+
+    /// Whether the client still waits for leave to send its body.
+    pub fn expectation(&self) -> Expectation {
+        self.expectation
+    }
+
+    /// The client has been told to go on, or did so by itself.
+    pub fn release(&mut self) {
+        self.expectation = Expectation::None;
+    }
+
+    /// From here on the rest of the body is only read to find its end.
+    pub fn discard(&mut self) {
+        self.relay.discard();
+    }
+
+    /// Whether the body has been read to its end.
+    pub fn is_complete(&self) -> bool {
+        self.relay.is_done()
+    }
+
+    /// Takes bytes of the body that lie at `filled`; see [`Relay::relay`].
+    pub fn relay(&mut self, buffer: &mut [u8], filled: Range<usize>) -> Result<Relayed, BodyError> {
+        self.expectation = Expectation::None;
+        self.relay.relay(buffer, filled)
+    }
+
+    /// What is to be sent behind the last relayed bytes.
+    pub fn epilogue(&self) -> &[u8] {
+        self.relay.epilogue()
+    }
+}

@@ -1,0 +1,280 @@
+//! The answer's direction: interim heads, the final head, the body, a tunnel.
+
+use std::ops::Range;
+
+use super::{RequestFacts, UpstreamFault};
+use crate::http1::{
+    BodyFraming, BodyHeader, BodyLimits, FieldKind, HeadLimits, Method, Parse, Relay, ResponseEdits,
+    ResponseHead, SinkFraming, Version, encode_response,
+};
+
+/// What the driver adds to a final head, asked for when the head is there.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseContext<'a> {
+    /// Limits of the node's heads.
+    pub limits: &'a HeadLimits,
+    /// 1xx answers that are forwarded before the node is given up.
+    pub interim_responses_max: u32,
+    /// The client's connection ends with this exchange.
+    pub close: bool,
+    /// For answers without a Date (RFC 9110 section 6.6.1).
+    pub date: &'a [u8],
+    /// Added to Via, when the operator wants it.
+    pub via: Option<&'a [u8]>,
+}
+
+/// What came of one read from the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResponseStep {
+    /// Behind what was put into `out`: bytes of the buffer to send.
+    pub send: Range<usize>,
+    /// Bytes of the buffer from here on are not understood yet: a head that came in part. Nothing, when it is the length.
+    pub keep: usize,
+    /// A 100 (Continue) was passed on: the client may send its body.
+    pub go_on: bool,
+}
+
+/// Where the answer stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Head,
+    Body,
+    Done,
+    Tunnel,
+    Failed,
+}
+
+/// The answer on its way.
+#[derive(Debug, Default)]
+pub struct ResponseSide {
+    facts: RequestFacts,
+    head: ResponseHead,
+    relay: Relay,
+    phase: Phase,
+    sink: SinkFraming,
+    interims: u32,
+    /// Any byte came from the node in this try.
+    received: bool,
+    /// A final status was given to the client.
+    status: Option<u16>,
+    /// Bytes came behind the end of the answer.
+    excess: bool,
+    close: bool,
+}
+
+impl ResponseSide {
+    pub(super) fn begin(&mut self, facts: RequestFacts) {
+        self.facts = facts;
+        self.phase = Phase::Head;
+        self.interims = 0;
+        self.status = None;
+        self.close = false;
+        self.begin_try();
+    }
+
+    /// Begins another try of the same request.
+    pub fn begin_try(&mut self) {
+        self.head.reset();
+        self.received = false;
+        self.excess = false;
+        self.phase = Phase::Head;
+    }
+
+    /// What was said at [`super::Exchange::begin`].
+    pub fn facts(&self) -> &RequestFacts {
+        &self.facts
+    }
+
+    /// Whether any byte of an answer came.
+    pub fn has_received(&self) -> bool {
+        self.received
+    }
+
+    /// The final status that the client was given.
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Whether the answer has ended.
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// Whether bytes from here on belong to a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        self.phase == Phase::Tunnel
+    }
+
+    /// Whether a body of at least `bytes` is still to come, or one of unknown length.
+    pub fn expects_at_least(&self, bytes: u64) -> bool {
+        self.phase == Phase::Body
+            && match self.head.body {
+                BodyFraming::Length(length) => {
+                    length.saturating_sub(self.relay.payload_bytes_total()) >= bytes
+                }
+                BodyFraming::Chunked | BodyFraming::UntilClose => self.relay.payload_bytes_total() >= bytes,
+                BodyFraming::None => false,
+            }
+    }
+
+    /// Whether the client was told, or has to notice, that its connection ends here.
+    pub fn closes_downstream(&self) -> bool {
+        self.close || self.phase != Phase::Done
+    }
+
+    /// Whether the end of the connection is the end of the client's body, so that a truncation has to be a reset.
+    pub fn ends_with_connection(&self) -> bool {
+        self.status.is_some() && self.sink == SinkFraming::UntilClose
+    }
+
+    pub(super) fn is_reusable(&self) -> bool {
+        self.phase == Phase::Done && self.head.keep_alive && !self.excess
+    }
+
+    /// Bytes to send behind those of the last step.
+    pub fn epilogue(&self) -> &[u8] {
+        self.relay.epilogue()
+    }
+
+    /// Takes bytes that the node sent, at `filled`. Heads for the client are appended to `out`, which goes first; then
+    /// come `send` and the epilogue.
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        filled: Range<usize>,
+        context: &ResponseContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<ResponseStep, UpstreamFault> {
+        let step = self.advance(buffer, filled, context, out);
+        if step.is_err() {
+            self.phase = Phase::Failed;
+        }
+        step
+    }
+
+    /// The node ended its stream. Gives what the client is still to be sent.
+    pub fn receive_end(&mut self) -> Result<&'static [u8], UpstreamFault> {
+        match self.phase {
+            Phase::Body => match self.relay.finish_on_eof() {
+                Ok(bytes) => {
+                    self.phase = Phase::Done;
+                    Ok(bytes)
+                }
+                Err(error) => {
+                    self.phase = Phase::Failed;
+                    Err(UpstreamFault::Body(error))
+                }
+            },
+            Phase::Done | Phase::Tunnel => Ok(&[]),
+            Phase::Head | Phase::Failed => {
+                self.phase = Phase::Failed;
+                Err(UpstreamFault::Closed)
+            }
+        }
+    }
+
+    fn advance(
+        &mut self,
+        buffer: &mut [u8],
+        filled: Range<usize>,
+        context: &ResponseContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<ResponseStep, UpstreamFault> {
+        self.received |= !filled.is_empty();
+        let mut at = filled.start;
+        let mut go_on = false;
+        while self.phase == Phase::Head {
+            let bytes = buffer.get(at..filled.end).unwrap_or_default();
+            match self.head.parse(bytes, context.limits, self.facts.method).map_err(UpstreamFault::Head)? {
+                Parse::Partial => {
+                    return Ok(ResponseStep { send: at..at, keep: at, go_on });
+                }
+                Parse::Done(()) => {
+                    go_on |= self.head.status == 100;
+                    self.take_head(bytes, context, out)?;
+                    at = at.saturating_add(self.head.head_bytes).min(filled.end);
+                }
+            }
+        }
+        if self.phase == Phase::Tunnel {
+            return Ok(ResponseStep { send: at..filled.end, keep: filled.end, go_on });
+        }
+        let relayed = self.relay.relay(buffer, at..filled.end).map_err(UpstreamFault::Body)?;
+        if relayed.end {
+            self.phase = Phase::Done;
+        }
+        // An answer that nobody asked for would be the answer to the next request (response queue poisoning).
+        self.excess |= relayed.consumed_end < filled.end;
+        Ok(ResponseStep { send: relayed.send, keep: filled.end, go_on })
+    }
+
+    /// Writes a head for the client and decides what follows it.
+    fn take_head(
+        &mut self,
+        bytes: &[u8],
+        context: &ResponseContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), UpstreamFault> {
+        if self.head.is_interim() {
+            self.interims = self.interims.saturating_add(1);
+            if self.interims > context.interim_responses_max {
+                return Err(UpstreamFault::Interims);
+            }
+            // RFC 9110 section 15.2: a client of HTTP/1.0 does not know them.
+            if self.facts.version == Version::Http11 {
+                let edits = ResponseEdits { version: self.facts.version, ..ResponseEdits::default() };
+                encode_response(&self.head, bytes, &edits, out);
+            }
+            return Ok(());
+        }
+        if self.head.is_tunnel && !(self.head.status == 101 && self.facts.may_upgrade) {
+            return Err(UpstreamFault::UnaskedUpgrade);
+        }
+        let (body, sink) = self.framing(bytes);
+        self.sink = sink;
+        self.close = context.close || sink == SinkFraming::UntilClose || self.head.is_tunnel;
+        let edits = ResponseEdits {
+            version: self.facts.version,
+            close: self.close,
+            body,
+            trailers: self.facts.trailers,
+            upgrade: self.head.is_tunnel,
+            date: Some(context.date),
+            via: context.via,
+            ..ResponseEdits::default()
+        };
+        encode_response(&self.head, bytes, &edits, out);
+        self.status = Some(self.head.status);
+        let limits = BodyLimits { forward_trailers: self.facts.trailers, ..BodyLimits::default() };
+        self.relay.restart(self.head.body, sink, limits);
+        self.phase = match () {
+            () if self.head.is_tunnel => Phase::Tunnel,
+            () if self.relay.is_done() => Phase::Done,
+            () => Phase::Body,
+        };
+        Ok(())
+    }
+
+    /// How the body comes, and how it goes on to this client.
+    fn framing(&self, bytes: &[u8]) -> (BodyHeader, SinkFraming) {
+        let chunks = self.facts.version == Version::Http11;
+        match self.head.body {
+            BodyFraming::Length(length) => (BodyHeader::Length(length), SinkFraming::Length),
+            BodyFraming::Chunked | BodyFraming::UntilClose if chunks => {
+                (BodyHeader::Chunked, SinkFraming::Chunked)
+            }
+            BodyFraming::Chunked | BodyFraming::UntilClose => (BodyHeader::None, SinkFraming::UntilClose),
+            // RFC 9110 section 8.6: HEAD and 304 may tell the length that a GET would have had.
+            BodyFraming::None if self.facts.method == Method::Head || self.head.status == 304 => {
+                let length = self.head.value(bytes, FieldKind::ContentLength).and_then(decimal);
+                (length.map_or(BodyHeader::None, BodyHeader::Length), SinkFraming::Length)
+            }
+            BodyFraming::None => (BodyHeader::None, SinkFraming::Length),
+        }
+    }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}

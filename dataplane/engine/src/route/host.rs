@@ -1,0 +1,203 @@
+//! One host's patterns, compiled, and the search among them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::captures::{Captures, Scratch};
+use super::explain::{Outcome, Steps};
+use super::method::MethodSet;
+use super::pattern;
+use super::rule::Shared;
+use super::trie::{Candidates, NONE, Trie, hash_text};
+
+/// All that is asked of one host. Immutable; shared by the tables that agree on the host.
+pub(super) struct HostTable<T> {
+    text: Box<[u8]>,
+    candidates: Box<[Candidate<T>]>,
+    /// First candidate of each exact path.
+    exact: HashTable<u32>,
+    exact_bytes_max: usize,
+    trie: Option<Box<Trie>>,
+}
+
+/// One pattern of one rule.
+pub(super) struct Candidate<T> {
+    pub(super) rule: Arc<Shared<T>>,
+    pub(super) start: u32,
+    pub(super) len: u32,
+    /// The next one of the same exact path or trie node.
+    pub(super) next: u32,
+    /// Node of its literal part; `NONE` for an exact path.
+    pub(super) group: u32,
+    /// Its place in the order of ids.
+    pub(super) item: u32,
+    pub(super) methods: MethodSet,
+    /// Whether the rule limits client addresses.
+    pub(super) remotes: bool,
+    pub(super) first_of_rule: bool,
+}
+
+/// What of a request is tested inside a host.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) methods: MethodSet,
+    pub(super) remote: IpAddr,
+}
+
+impl<T> HostTable<T> {
+    pub(super) fn new(
+        text: Box<[u8]>,
+        candidates: Box<[Candidate<T>]>,
+        exact: HashTable<u32>,
+        trie: Option<Box<Trie>>,
+    ) -> HostTable<T> {
+        let exact_paths = candidates.iter().filter(|candidate| candidate.group == NONE);
+        let exact_bytes_max = exact_paths.map(|candidate| candidate.len as usize).max().unwrap_or(0);
+        HostTable { text, candidates, exact, exact_bytes_max, trie }
+    }
+
+    /// The candidate that takes the request, with its parameters.
+    pub(super) fn find(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<&Candidate<T>> {
+        if let Some(exact) = self.find_exact(asked, &mut captures.scratch) {
+            return Some(exact);
+        }
+        let view = View { host: self, asked };
+        let found = self.trie.as_deref()?.find(asked.path, &view, &mut captures.scratch)?;
+        let candidate = self.candidates.get(found as usize)?;
+        pattern::fits(self.pattern(candidate), asked.path, |name, place| captures.push(name, place));
+        Some(candidate)
+    }
+
+    /// Tells every candidate whose literal part begins the path, in the order of the search, up to the one that takes it.
+    pub(super) fn explain(&self, asked: Asked<'_>, steps: &mut Steps) -> bool {
+        let view = View { host: self, asked };
+        let mut exact = self.exact_chain(asked.path);
+        while let Some(candidate) = exact.and_then(|at| self.candidates.get(at as usize)) {
+            if self.explain_one(candidate, asked, steps) {
+                return true;
+            }
+            exact = Some(candidate.next);
+        }
+        let groups = self.trie.as_deref().map(|trie| trie.groups(asked.path, &view)).unwrap_or_default();
+        groups.into_iter().any(|first| {
+            let group = self.candidates.get(first as usize..).unwrap_or_default();
+            let number = group.first().map_or(NONE, |candidate| candidate.group);
+            group
+                .iter()
+                .take_while(|candidate| candidate.group == number)
+                .any(|candidate| self.explain_one(candidate, asked, steps))
+        })
+    }
+
+    /// Candidates in the order of their rules' ids, and each rule's in the order it was given.
+    pub(super) fn by_id(&self) -> Vec<&Candidate<T>> {
+        let mut by_id: Vec<&Candidate<T>> = self.candidates.iter().collect();
+        by_id.sort_unstable_by_key(|candidate| candidate.item);
+        by_id
+    }
+
+    /// How many rules have their first pattern here, and how many patterns there are.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let rules = self.candidates.iter().filter(|candidate| candidate.first_of_rule).count();
+        (rules, self.candidates.len())
+    }
+
+    pub(super) fn candidates(&self) -> &[Candidate<T>] {
+        &self.candidates
+    }
+
+    pub(super) fn pattern(&self, candidate: &Candidate<T>) -> &[u8] {
+        self.slice(candidate.start, candidate.len)
+    }
+
+    /// Bytes of the patterns.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Bytes of this and what hangs off it. A rule counts where its first pattern is.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let rules = self.candidates.iter().filter(|candidate| candidate.first_of_rule).map(|candidate| {
+            let rule = &candidate.rule;
+            ARC_BYTES + size_of::<Shared<T>>() + rule.id.len() + size_of_val(&*rule.remotes)
+        });
+        ARC_BYTES
+            + size_of::<Self>()
+            + self.text.len()
+            + size_of_val::<[Candidate<T>]>(&self.candidates)
+            + self.exact.allocation_size()
+            + self.trie.as_ref().map_or(0, |trie| size_of::<Trie>() + trie.memory_bytes())
+            + rules.sum::<usize>()
+    }
+
+    fn find_exact(&self, asked: Asked<'_>, scratch: &mut Scratch) -> Option<&Candidate<T>> {
+        scratch.steps = scratch.steps.saturating_add(1);
+        let first = self.exact_chain(asked.path)?;
+        let found = View { host: self, asked }.admitted(first, NONE, &mut scratch.steps)?;
+        self.candidates.get(found as usize)
+    }
+
+    fn exact_chain(&self, path: &[u8]) -> Option<u32> {
+        if path.len() > self.exact_bytes_max {
+            return None;
+        }
+        let is_path = |at: &u32| {
+            self.candidates.get(*at as usize).is_some_and(|candidate| self.pattern(candidate) == path)
+        };
+        self.exact.find(hash_text(path), is_path).copied()
+    }
+
+    fn explain_one(&self, candidate: &Candidate<T>, asked: Asked<'_>, steps: &mut Steps) -> bool {
+        let outcome = if !pattern::fits(self.pattern(candidate), asked.path, |_, _| ()) {
+            Outcome::OtherPath
+        } else if !candidate.methods.intersects(asked.methods) {
+            Outcome::OtherMethod
+        } else if !candidate.rule.takes(asked.remote) {
+            Outcome::OtherRemote
+        } else {
+            Outcome::Matched
+        };
+        let uri = String::from_utf8_lossy(self.pattern(candidate));
+        steps.candidate(&candidate.rule.id, &uri, candidate.rule.priority, outcome);
+        outcome == Outcome::Matched
+    }
+
+    fn slice(&self, start: u32, len: u32) -> &[u8] {
+        let start = start as usize;
+        self.text.get(start..start.saturating_add(len as usize)).unwrap_or_default()
+    }
+}
+
+/// What stands before the value in an `Arc`'s allocation.
+const ARC_BYTES: usize = 16;
+
+/// The candidates for one request.
+struct View<'a, T> {
+    host: &'a HostTable<T>,
+    asked: Asked<'a>,
+}
+
+impl<T> Candidates for View<'_, T> {
+    fn text(&self, start: u32, len: u32) -> &[u8] {
+        self.host.slice(start, len)
+    }
+
+    fn admitted(&self, first: u32, limit: u32, steps: &mut u64) -> Option<u32> {
+        let mut at = first;
+        // Chains ascend, and `NONE` is above every limit's predecessor.
+        while at < limit {
+            *steps = steps.saturating_add(1);
+            let candidate = self.host.candidates.get(at as usize)?;
+            let admits = candidate.methods.intersects(self.asked.methods)
+                && (!candidate.remotes || candidate.rule.takes(self.asked.remote));
+            if admits {
+                return Some(at);
+            }
+            at = candidate.next;
+        }
+        None
+    }
+}

@@ -1,0 +1,39 @@
+//! The routing table: which route a request belongs to, as APISIX's `radixtree_host_uri` router over
+//! lua-resty-radixtree decides it, with `:param` segments besides.
+//!
+//! Order of the search. Hosts: the exact one, wildcards (`*.example.com`, `*example.com`) longest first, `*`, then the
+//! routes without a host. Inside a host: the exact path whatever the priority; then prefixes by the length of their
+//! literal part, longest first (`/a/:id/b` and `/a/*rest` both have `/a/`). Within one exact path or one literal part: priority
+//! descending, length of the pattern descending, id ascending. Each candidate is tested on its parameters, method and client address;
+//! on failure the search goes on, also to the next host.
+//!
+//! Cost of a lookup does not grow with the number of routes: one hash probe for the host and one for the exact path, then one for
+//! each `/` of the path, then a walk of the segment trie below the literal part. That walk visits no node twice and only nodes whose
+//! pattern so far fits the path; so the bound is the path's length plus the patterns that fit a beginning of it.
+//! Nothing is allocated once a [`Captures`] has grown to its paths.
+//!
+//! Invariants: pure (no clock, randomness or I/O); a table is immutable, and [`Table::update`] shares every host it does
+//! not touch; the result never depends on the order in which rules are given.
+
+mod captures;
+mod cidr;
+mod compile;
+mod explain;
+mod host;
+mod host_map;
+mod method;
+pub mod path;
+mod pattern;
+mod rule;
+mod table;
+mod trie;
+
+#[cfg(test)]
+mod tests;
+
+pub use captures::Captures;
+pub use cidr::Cidr;
+pub use explain::{EXPLAIN_STEPS_MAX, Outcome, Step};
+pub use method::MethodSet;
+pub use rule::{Removal, Rule, RuleError, rules_of};
+pub use table::{Listed, Match, Query, Table};

@@ -1,0 +1,147 @@
+//! What a routing table is compiled from: one rule for each route that is in use.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ringway_snapshot::model::{Id, Status};
+use ringway_snapshot::{Route, Service};
+
+use super::cidr::Cidr;
+use super::method::MethodSet;
+
+/// One route as the table sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule<T> {
+    /// The route's id, unique in a table.
+    pub id: Id,
+    /// Host patterns; none: every host.
+    pub hosts: Vec<Box<str>>,
+    /// Path patterns.
+    pub uris: Vec<Box<str>>,
+    /// Methods it takes.
+    pub methods: MethodSet,
+    /// Client addresses it takes; none: every one.
+    pub remotes: Vec<Cidr>,
+    /// Among equal patterns the higher is tried first.
+    pub priority: i64,
+    /// What a lookup gives back; small, an `Arc` for instance.
+    pub payload: T,
+}
+
+/// The rule that a route means; `None` where the route is not in use. `service` is the one that the route names: its
+/// hosts count where the route has none.
+pub fn rules_of<T>(
+    id: &str,
+    route: &Route,
+    service: Option<&Service>,
+    payload: T,
+) -> Result<Option<Rule<T>>, RuleError> {
+    if route.status == Status::Disabled {
+        return Ok(None);
+    }
+    // Leaving out a condition would let requests in that the operator shut out.
+    for (field, given) in [("vars", route.vars.is_some()), ("filter_func", route.filter_func.is_some())] {
+        if given {
+            return Err(RuleError::Condition(field));
+        }
+    }
+    let mut hosts: Vec<Box<str>> = route.hosts().map(Box::from).collect();
+    if hosts.is_empty() {
+        let shared = service.and_then(|service| service.hosts.as_deref()).unwrap_or_default();
+        hosts.extend(shared.iter().map(|host| Box::from(host.as_str())));
+    }
+    let parse = |text: &str| text.parse().map_err(|_| RuleError::RemoteAddr(text.into()));
+    Ok(Some(Rule {
+        id: id.into(),
+        hosts,
+        uris: route.uris().map(Box::from).collect(),
+        methods: MethodSet::of_field(route.methods.as_deref()),
+        remotes: route.remote_addrs().map(parse).collect::<Result<_, _>>()?,
+        priority: route.priority,
+        payload,
+    }))
+}
+
+/// Names a rule that a table holds, so that it can be taken out without a search through all hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Its id.
+    pub id: Id,
+    /// The hosts it had, as they were given.
+    pub hosts: Vec<Box<str>>,
+}
+
+impl<T> From<&Rule<T>> for Removal {
+    fn from(rule: &Rule<T>) -> Removal {
+        Removal { id: rule.id.clone(), hosts: rule.hosts.clone() }
+    }
+}
+
+/// Why a route makes no rule. The validator refuses all of these before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// The table cannot test this.
+    #[error("{0} is a condition that the routing table does not test")]
+    Condition(&'static str),
+    /// Not an address or block.
+    #[error("{0:?} is not an IP address or a block such as 10.0.0.0/8")]
+    RemoteAddr(Box<str>),
+}
+
+/// The parts of a rule that all its hosts and patterns share.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    pub(super) id: Id,
+    pub(super) methods: MethodSet,
+    pub(super) remotes: Box<[Cidr]>,
+    pub(super) priority: i64,
+    pub(super) payload: T,
+}
+
+impl<T> Shared<T> {
+    /// Whether it takes this client address.
+    pub(super) fn takes(&self, remote: IpAddr) -> bool {
+        self.remotes.is_empty() || self.remotes.iter().any(|block| block.contains(remote))
+    }
+}
+
+/// A rule split into what its patterns share, its hosts and its patterns.
+pub(super) struct Parts<T> {
+    pub(super) shared: Arc<Shared<T>>,
+    pub(super) hosts: Vec<Box<str>>,
+    pub(super) uris: Vec<Box<str>>,
+}
+
+impl<T> From<Rule<T>> for Parts<T> {
+    fn from(rule: Rule<T>) -> Parts<T> {
+        let Rule { id, hosts, uris, methods, remotes, priority, payload } = rule;
+        let shared = Shared { id, methods, remotes: remotes.into_boxed_slice(), priority, payload };
+        Parts { shared: Arc::new(shared), hosts, uris }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_takes_its_services_hosts_only_where_it_has_none() {
+        let service = Service { hosts: Some(vec!["s.com".to_owned()]), ..Service::default() };
+        let mut route = Route { uri: Some("/a".to_owned()), ..Route::default() };
+        let hosts = |route: &Route| rules_of("1", route, Some(&service), ()).unwrap().unwrap().hosts;
+        assert_eq!(hosts(&route), [Box::from("s.com")]);
+        route.host = Some("r.com".to_owned());
+        assert_eq!(hosts(&route), [Box::from("r.com")]);
+    }
+
+    #[test]
+    fn a_route_out_of_use_makes_no_rule_and_an_untested_condition_an_error() {
+        let mut route = Route { uri: Some("/a".to_owned()), status: Status::Disabled, ..Route::default() };
+        assert_eq!(rules_of("1", &route, None, ()), Ok(None));
+        route.status = Status::Enabled;
+        route.remote_addr = Some("x".to_owned());
+        assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::RemoteAddr("x".into())));
+        route.filter_func = Some("f".to_owned());
+        assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::Condition("filter_func")));
+    }
+}

@@ -1,0 +1,410 @@
+//! The whole table: hosts, the order in which they are searched, and change by replacing single hosts.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::hash_map::Entry;
+use ringway_snapshot::limits::HOST_BYTES_MAX;
+
+use super::captures::Captures;
+use super::compile::Builder;
+use super::explain::{Step, Steps};
+use super::host::{Asked, HostTable};
+use super::host_map::{HostEntry, HostMap, HostName, HostPattern, Lengths, read_host};
+use super::method::MethodSet;
+use super::rule::{Parts, Removal, Rule};
+
+/// With a fixed hash, so that the same rules always make the same table.
+type HashMap<K, V> = hashbrown::HashMap<K, V, FixedState>;
+
+/// An immutable routing table. See the module [`route`](crate::route) for the order of the search.
+pub struct Table<T> {
+    names: HostMap<T>,
+    suffixes: HostMap<T>,
+    /// Lengths that suffixes have; may also hold lengths that they had before an update.
+    suffix_lengths: Lengths,
+    any: Option<Arc<HostTable<T>>>,
+    hostless: Option<Arc<HostTable<T>>>,
+    rules: usize,
+    patterns: usize,
+}
+
+/// What is asked of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// The request's method token.
+    pub method: &'a [u8],
+    /// The request's host in any case; a port and a final dot are left out here. Empty: none.
+    pub host: &'a [u8],
+    /// The path as [`path::normalize`](super::path::normalize) gives it, without the query.
+    pub path: &'a [u8],
+    /// The client's address.
+    pub remote: IpAddr,
+}
+
+/// A route that takes a request.
+pub struct Match<'t, T> {
+    /// The rule's payload.
+    pub payload: &'t T,
+    /// The route's id.
+    pub id: &'t str,
+    /// The pattern that fits.
+    pub uri: &'t [u8],
+}
+
+/// One pattern of one rule at one host.
+pub struct Listed<'t, T> {
+    /// The route's id.
+    pub id: &'t str,
+    /// The host pattern; `None`: a route without a host.
+    pub host: Option<Box<str>>,
+    /// The path pattern.
+    pub uri: &'t [u8],
+    /// The route's priority.
+    pub priority: i64,
+    /// The rule's payload.
+    pub payload: &'t T,
+}
+
+impl<T> Table<T> {
+    /// Builds a table. Ids are unique; rules may come in any order, in that of their ids it is faster.
+    pub fn compile(rules: impl IntoIterator<Item = Rule<T>>) -> Table<T> {
+        let mut rules: Vec<Parts<T>> = rules.into_iter().map(Parts::from).collect();
+        sort_by_id(&mut rules);
+        let mut hosts = Hosts { list: Vec::new(), places: HashMap::default() };
+        for rule in rules {
+            hosts.add(&rule);
+        }
+        let changes =
+            hosts.list.into_iter().map(|(pattern, builder)| (pattern, Some(builder.finish()))).collect();
+        Table::empty().replace(changes)
+    }
+
+    /// The table without the rules in `removed` and with those in `added`. A rule that is added also replaces one of its id at the
+    /// hosts it names. Only hosts named by either are built again; all others are shared with `self`.
+    pub fn update(&self, removed: &[Removal], added: Vec<Rule<T>>) -> Table<T> {
+        let mut rules: Vec<Parts<T>> = added.into_iter().map(Parts::from).collect();
+        sort_by_id(&mut rules);
+        let mut gone: HashMap<HostPattern, Vec<&str>> = HashMap::default();
+        for removal in removed {
+            for pattern in patterns(&removal.hosts) {
+                gone.entry(pattern).or_default().push(&removal.id);
+            }
+        }
+        let mut come: HashMap<HostPattern, Vec<Incoming<'_, T>>> = HashMap::default();
+        for rule in &rules {
+            for (index, pattern) in patterns(&rule.hosts).into_iter().enumerate() {
+                gone.entry(pattern.clone()).or_default().push(&rule.shared.id);
+                come.entry(pattern).or_default().push(Incoming { rule, first_of_rule: index == 0 });
+            }
+        }
+        let changes = gone.into_iter().map(|(pattern, mut ids)| {
+            ids.sort_unstable();
+            let come = come.remove(&pattern).unwrap_or_default();
+            let table = merge(self.host(&pattern).map(|host| &**host), &ids, &come);
+            (pattern, table)
+        });
+        self.replace(changes.collect())
+    }
+
+    /// The payload of the rule that takes the request; its parameters are then in `captures`.
+    pub fn find<'t>(&'t self, query: &Query<'_>, captures: &mut Captures) -> Option<&'t T> {
+        self.lookup(query, captures).map(|found| found.payload)
+    }
+
+    /// The rule that takes the request; its parameters are then in `captures`.
+    pub fn lookup<'t>(&'t self, query: &Query<'_>, captures: &mut Captures) -> Option<Match<'t, T>> {
+        captures.clear();
+        let asked = query.asked();
+        self.search_hosts(query.host, |_, host| {
+            let candidate = host.find(asked, captures)?;
+            let rule = &candidate.rule;
+            Some(Match { payload: &rule.payload, id: &rule.id, uri: host.pattern(candidate) })
+        })
+    }
+
+    /// Which hosts and routes a lookup considers, in order, and what comes of each.
+    pub fn explain(&self, query: &Query<'_>) -> Vec<Step> {
+        let mut steps = Steps::default();
+        let asked = query.asked();
+        self.search_hosts(query.host, |pattern, host| {
+            steps.host(pattern().text());
+            host.explain(asked, &mut steps).then_some(())
+        });
+        steps.into_list()
+    }
+
+    /// How many rules it holds.
+    pub fn len(&self) -> usize {
+        self.rules
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.rules == 0
+    }
+
+    /// How many patterns it holds, counted at each host.
+    pub fn patterns(&self) -> usize {
+        self.patterns
+    }
+
+    /// Every pattern of every rule at every host, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = Listed<'_, T>> {
+        self.hosts().flat_map(|(pattern, host)| {
+            let text = pattern.text().map(String::into_boxed_str);
+            host.candidates().iter().map(move |candidate| Listed {
+                id: &candidate.rule.id,
+                host: text.clone(),
+                uri: host.pattern(candidate),
+                priority: candidate.rule.priority,
+                payload: &candidate.rule.payload,
+            })
+        })
+    }
+
+    /// Bytes that the table keeps on the heap, without what payloads point to and the allocator's own overhead. Hosts that
+    /// other tables share count in each.
+    pub fn memory_bytes(&self) -> usize {
+        let single = self.any.iter().chain(&self.hostless).map(|host| host.memory_bytes());
+        self.names.memory_bytes() + self.suffixes.memory_bytes() + single.sum::<usize>()
+    }
+
+    fn empty() -> Table<T> {
+        Table {
+            names: HostMap::new(Vec::new()),
+            suffixes: HostMap::new(Vec::new()),
+            suffix_lengths: Lengths::default(),
+            any: None,
+            hostless: None,
+            rules: 0,
+            patterns: 0,
+        }
+    }
+
+    /// Calls `visit` with the hosts that a request's host fits, from the most specific on, until it gives something.
+    fn search_hosts<'t, R>(
+        &'t self,
+        host: &[u8],
+        mut visit: impl FnMut(&dyn Fn() -> HostPattern, &'t HostTable<T>) -> Option<R>,
+    ) -> Option<R> {
+        let mut buffer = [0; HOST_BYTES_MAX];
+        if let Some(name) = read_host(host, &mut buffer) {
+            if let Some(found) = self
+                .names
+                .get(name)
+                .and_then(|host| visit(&|| HostPattern::Name(HostName::from_slice(name)), host))
+            {
+                return Some(found);
+            }
+            if !self.suffixes.is_empty() {
+                for at in 0..name.len() {
+                    let suffix = name.get(at..).unwrap_or_default();
+                    if !self.suffix_lengths.contains(suffix) {
+                        continue;
+                    }
+                    if let Some(found) = self
+                        .suffixes
+                        .get(suffix)
+                        .and_then(|host| visit(&|| HostPattern::Suffix(HostName::from_slice(suffix)), host))
+                    {
+                        return Some(found);
+                    }
+                }
+            }
+        }
+        if let Some(found) = self.any.as_deref().and_then(|host| visit(&|| HostPattern::Any, host)) {
+            return Some(found);
+        }
+        self.hostless.as_deref().and_then(|host| visit(&|| HostPattern::None, host))
+    }
+
+    fn host(&self, pattern: &HostPattern) -> Option<&Arc<HostTable<T>>> {
+        match pattern {
+            HostPattern::Name(name) => self.names.get(name),
+            HostPattern::Suffix(suffix) => self.suffixes.get(suffix),
+            HostPattern::Any => self.any.as_ref(),
+            HostPattern::None => self.hostless.as_ref(),
+        }
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = (HostPattern, &HostTable<T>)> {
+        let names = self.names.iter().map(|entry| (HostPattern::Name(entry.name.clone()), &*entry.table));
+        let suffixes =
+            self.suffixes.iter().map(|entry| (HostPattern::Suffix(entry.name.clone()), &*entry.table));
+        let any = self.any.iter().map(|host| (HostPattern::Any, &**host));
+        let hostless = self.hostless.iter().map(|host| (HostPattern::None, &**host));
+        names.chain(suffixes).chain(any).chain(hostless)
+    }
+
+    /// The table with these hosts' tables in place of what it has for them.
+    fn replace(&self, changes: Vec<(HostPattern, Option<HostTable<T>>)>) -> Table<T> {
+        let (mut names, mut suffixes) = (Vec::new(), Vec::new());
+        let mut suffix_lengths = self.suffix_lengths;
+        let (mut any, mut hostless) = (self.any.clone(), self.hostless.clone());
+        let (mut rules, mut patterns) = (self.rules, self.patterns);
+        for (pattern, table) in changes {
+            let (old_rules, old_patterns) = self.host(&pattern).map_or((0, 0), |host| host.counts());
+            let (new_rules, new_patterns) = table.as_ref().map_or((0, 0), HostTable::counts);
+            rules = rules + new_rules - old_rules;
+            patterns = patterns + new_patterns - old_patterns;
+            let table = table.map(Arc::new);
+            match pattern {
+                HostPattern::Name(name) => names.push((name, table)),
+                HostPattern::Suffix(suffix) => {
+                    suffix_lengths.insert(&suffix);
+                    suffixes.push((suffix, table));
+                }
+                HostPattern::Any => any = table,
+                HostPattern::None => hostless = table,
+            }
+        }
+        Table {
+            names: changed(&self.names, names),
+            suffixes: changed(&self.suffixes, suffixes),
+            suffix_lengths,
+            any,
+            hostless,
+            rules,
+            patterns,
+        }
+    }
+}
+
+impl Query<'_> {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            path: self.path,
+            methods: MethodSet::of_token(self.method),
+            remote: self.remote.to_canonical(),
+        }
+    }
+}
+
+/// The hosts of a table that is built from nothing.
+struct Hosts<T> {
+    list: Vec<(HostPattern, Builder<T>)>,
+    places: HashMap<HostPattern, usize>,
+}
+
+impl<T> Hosts<T> {
+    fn add(&mut self, rule: &Parts<T>) {
+        for (index, pattern) in patterns(&rule.hosts).into_iter().enumerate() {
+            let place = match self.places.entry(pattern) {
+                Entry::Occupied(found) => *found.get(),
+                Entry::Vacant(vacant) => {
+                    self.list.push((vacant.key().clone(), Builder::default()));
+                    *vacant.insert(self.list.len() - 1)
+                }
+            };
+            push_all(&mut self.list[place].1, rule, index == 0);
+        }
+    }
+}
+
+/// A rule that an update brings to one host.
+struct Incoming<'a, T> {
+    rule: &'a Parts<T>,
+    first_of_rule: bool,
+}
+
+/// A host's table without the rules of these ids and with those that come; both are in the order of ids.
+fn merge<T>(old: Option<&HostTable<T>>, gone: &[&str], come: &[Incoming<'_, T>]) -> Option<HostTable<T>> {
+    let patterns = old.map_or(0, |host| host.candidates().len()) + come.len();
+    let mut builder = Builder::with_capacity(patterns, old.map_or(0, HostTable::text_bytes));
+    let mut come = come.iter().peekable();
+    for (host, candidate) in
+        old.into_iter().flat_map(|host| host.by_id().into_iter().map(move |one| (host, one)))
+    {
+        let id = &*candidate.rule.id;
+        while let Some(next) = come.next_if(|next| *next.rule.shared.id < *id) {
+            push_all(&mut builder, next.rule, next.first_of_rule);
+        }
+        if gone.binary_search(&id).is_err() {
+            builder.push(Arc::clone(&candidate.rule), host.pattern(candidate), candidate.first_of_rule);
+        }
+    }
+    for next in come {
+        push_all(&mut builder, next.rule, next.first_of_rule);
+    }
+    (!builder.is_empty()).then(|| builder.finish())
+}
+
+fn push_all<T>(builder: &mut Builder<T>, rule: &Parts<T>, first_host: bool) {
+    for (index, uri) in rule.uris.iter().enumerate() {
+        builder.push(Arc::clone(&rule.shared), uri.as_bytes(), first_host && index == 0);
+    }
+}
+
+/// A rule's hosts as they are matched, each once.
+fn patterns(hosts: &[Box<str>]) -> Vec<HostPattern> {
+    if hosts.is_empty() {
+        return vec![HostPattern::None];
+    }
+    let mut patterns = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        let pattern = HostPattern::read(host);
+        if !patterns.contains(&pattern) {
+            patterns.push(pattern);
+        }
+    }
+    patterns
+}
+
+fn sort_by_id<T>(rules: &mut [Parts<T>]) {
+    if !rules.is_sorted_by(|a, b| a.shared.id <= b.shared.id) {
+        rules.sort_by(|a, b| a.shared.id.cmp(&b.shared.id));
+    }
+}
+
+fn changed<T>(map: &HostMap<T>, changes: Vec<(HostName, Option<Arc<HostTable<T>>>)>) -> HostMap<T> {
+    if changes.is_empty() {
+        return map.clone();
+    }
+    if map.is_empty() {
+        let entries = changes.into_iter().filter_map(|(name, table)| Some(HostEntry { name, table: table? }));
+        return HostMap::new(entries.collect());
+    }
+    map.with(changes)
+}
+
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Self {
+        self.replace(Vec::new())
+    }
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table::empty()
+    }
+}
+
+impl<T> fmt::Debug for Table<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("rules", &self.rules)
+            .field("patterns", &self.patterns)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Match<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = String::from_utf8_lossy(self.uri);
+        f.debug_struct("Match").field("id", &self.id).field("uri", &uri).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Listed<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = String::from_utf8_lossy(self.uri);
+        f.debug_struct("Listed")
+            .field("id", &self.id)
+            .field("host", &self.host)
+            .field("uri", &uri)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,30 @@
+//! Every limit of the contract between the planes, by name.
+//!
+//! Passing one is a refusal that names the limit; none is ever silently cut.
+
+/// Objects of all kinds in one snapshot.
+pub const OBJECTS_MAX: usize = 4_000_000;
+/// Bytes of one frame's payload on the local socket (a million routes of ~300 B fit twice).
+pub const FRAME_BYTES_MAX: usize = 1 << 30;
+/// Bytes of an object's id.
+pub const ID_BYTES_MAX: usize = 64;
+/// Bytes of one object's JSON.
+pub const OBJECT_BYTES_MAX: usize = 1 << 20;
+/// Faults that one refused revision reports; the rest are counted.
+pub const FAULTS_REPORTED_MAX: usize = 100;
+/// URIs of one route.
+pub const URIS_PER_ROUTE_MAX: usize = 1_024;
+/// Hosts of one route or service.
+pub const HOSTS_PER_OBJECT_MAX: usize = 1_024;
+/// Bytes of one URI pattern.
+pub const URI_BYTES_MAX: usize = 4_096;
+/// Bytes of one host pattern (RFC 1035 section 2.3.4).
+pub const HOST_BYTES_MAX: usize = 253;
+/// Segments of one URI pattern.
+pub const URI_SEGMENTS_MAX: usize = 256;
+/// Nodes of one upstream.
+pub const NODES_PER_UPSTREAM_MAX: usize = 8_192;
+/// The highest weight of a node.
+pub const NODE_WEIGHT_MAX: u32 = 1_000_000;
+/// Nesting of a free JSON value (`vars`, plugin configuration).
+pub const JSON_DEPTH_MAX: usize = 32;

@@ -1,0 +1,426 @@
+//! What must hold of a configuration beyond its types: patterns, ranges, references, and the list of what this
+//! release does not act on yet, refused by name so that nothing is silently ignored.
+//!
+//! Both planes run [`validate`]; the control plane before it publishes, the data plane before it compiles.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{
+    FAULTS_REPORTED_MAX, HOST_BYTES_MAX, HOSTS_PER_OBJECT_MAX, NODE_WEIGHT_MAX, OBJECTS_MAX, URI_BYTES_MAX,
+    URI_SEGMENTS_MAX, URIS_PER_ROUTE_MAX,
+};
+use crate::model::{
+    Balancer, KeepalivePool, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
+};
+use crate::snapshot::Entry;
+
+/// One thing wrong with one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Plural name of the object's kind.
+    pub kind: String,
+    /// The object's id.
+    pub id: String,
+    /// JSON pointer (RFC 6901) to the field; empty for the object as a whole.
+    pub pointer: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Fault { kind, id, pointer, reason } = self;
+        if pointer.is_empty() {
+            write!(f, "{kind}/{id}: {reason}")
+        } else {
+            write!(f, "{kind}/{id} at {pointer}: {reason}")
+        }
+    }
+}
+
+/// Checks a whole configuration. At most [`FAULTS_REPORTED_MAX`] faults are told; an empty list means it is valid.
+pub fn validate(entries: &[Entry]) -> Vec<Fault> {
+    let mut faults = Faults::default();
+    if entries.len() > OBJECTS_MAX {
+        faults.object = ("".into(), "".into());
+        faults.add("", format!("{} objects are over the limit of {OBJECTS_MAX}", entries.len()));
+    }
+    let mut known = References::default();
+    for entry in entries {
+        match &entry.object {
+            Object::Service(_) => known.services.insert(&entry.id),
+            Object::Upstream(_) => known.upstreams.insert(&entry.id),
+            Object::Route(_) => true,
+        };
+    }
+    for entry in entries {
+        faults.object = (entry.object.kind().name().into(), entry.id.clone());
+        match &entry.object {
+            Object::Route(route) => faults.route(route, &known),
+            Object::Service(service) => faults.service(service, &known),
+            Object::Upstream(upstream) => faults.upstream("", upstream),
+        }
+        if faults.list.len() >= FAULTS_REPORTED_MAX {
+            break;
+        }
+    }
+    faults.list.truncate(FAULTS_REPORTED_MAX);
+    faults.list
+}
+
+#[derive(Default)]
+struct References<'a> {
+    services: HashSet<&'a str>,
+    upstreams: HashSet<&'a str>,
+}
+
+/// Collects what is wrong with the object at hand.
+#[derive(Default)]
+struct Faults {
+    object: (Box<str>, Box<str>),
+    list: Vec<Fault>,
+}
+
+impl Faults {
+    fn add(&mut self, pointer: impl Into<String>, reason: impl Into<String>) {
+        let (kind, id) = (self.object.0.to_string(), self.object.1.to_string());
+        self.list.push(Fault { kind, id, pointer: pointer.into(), reason: reason.into() });
+    }
+
+    fn unsupported(&mut self, pointer: &str, given: bool) {
+        if given {
+            self.add(pointer, "is not supported by this release; remove the field");
+        }
+    }
+
+    fn route(&mut self, route: &Route, known: &References<'_>) {
+        match (&route.uri, &route.uris) {
+            (None, None) => self.add("/uri", "a route needs \"uri\" or \"uris\""),
+            (Some(_), Some(_)) => self.add("/uris", "give either \"uri\" or \"uris\", not both"),
+            (_, Some(uris)) if uris.is_empty() => self.add("/uris", "is empty"),
+            (_, Some(uris)) if uris.len() > URIS_PER_ROUTE_MAX => {
+                self.add("/uris", format!("has {} patterns; the limit is {URIS_PER_ROUTE_MAX}", uris.len()));
+            }
+            _ => {}
+        }
+        self.patterns("uri", route.uri.as_deref(), route.uris.as_deref(), check_uri);
+        if route.host.is_some() && route.hosts.is_some() {
+            self.add("/hosts", "give either \"host\" or \"hosts\", not both");
+        }
+        self.hosts(route.host.as_deref(), route.hosts.as_deref());
+        if route.remote_addr.is_some() && route.remote_addrs.is_some() {
+            self.add("/remote_addrs", "give either \"remote_addr\" or \"remote_addrs\", not both");
+        }
+        self.patterns("remote_addr", route.remote_addr.as_deref(), route.remote_addrs.as_deref(), check_cidr);
+        if route.methods.as_ref().is_some_and(Vec::is_empty) {
+            self.add("/methods", "is empty; leave the field out to match every method");
+        }
+        self.unsupported("/vars", route.vars.is_some());
+        self.unsupported("/filter_func", route.filter_func.is_some());
+        self.unsupported("/script", route.script.is_some());
+        self.unsupported("/script_id", route.script_id.is_some());
+        self.unsupported("/plugin_config_id", route.plugin_config_id.is_some());
+        self.unsupported("/service_protocol", route.service_protocol.is_some());
+        self.plugins(&route.plugins);
+        self.timeout("/timeout", route.timeout);
+        self.target(route.upstream.as_deref(), route.upstream_id.as_deref(), known);
+        if let Some(id) = route.service_id.as_deref().filter(|id| !known.services.contains(id)) {
+            self.add("/service_id", format!("there is no service {id:?}"));
+        }
+    }
+
+    fn service(&mut self, service: &Service, known: &References<'_>) {
+        self.hosts(None, service.hosts.as_deref());
+        self.unsupported("/script", service.script.is_some());
+        self.plugins(&service.plugins);
+        self.target(service.upstream.as_deref(), service.upstream_id.as_deref(), known);
+    }
+
+    fn target(&mut self, own: Option<&Upstream>, reference: Option<&str>, known: &References<'_>) {
+        if let Some(upstream) = own {
+            self.upstream("/upstream", upstream);
+            if reference.is_some() {
+                self.add("/upstream_id", "give either \"upstream\" or \"upstream_id\", not both");
+            }
+        }
+        if let Some(id) = reference.filter(|id| !known.upstreams.contains(id)) {
+            self.add("/upstream_id", format!("there is no upstream {id:?}"));
+        }
+    }
+
+    fn upstream(&mut self, at: &str, upstream: &Upstream) {
+        match &upstream.nodes {
+            None => self.add(format!("{at}/nodes"), "an upstream needs nodes"),
+            Some(nodes) => {
+                for (index, node) in nodes.0.iter().enumerate() {
+                    self.node(&format!("{at}/nodes/{index}"), node);
+                }
+            }
+        }
+        if upstream.balancer != Balancer::RoundRobin {
+            self.add(format!("{at}/type"), "only \"roundrobin\" is supported by this release");
+        }
+        if upstream.scheme != Scheme::Http {
+            self.add(format!("{at}/scheme"), "only \"http\" is supported by this release");
+        }
+        match (upstream.pass_host, upstream.upstream_host.as_deref()) {
+            (PassHost::Rewrite, None) => {
+                self.add(format!("{at}/upstream_host"), "is needed with pass_host \"rewrite\"");
+            }
+            (_, Some(host)) => {
+                if let Err(reason) = check_authority(host) {
+                    self.add(format!("{at}/upstream_host"), reason);
+                }
+            }
+            _ => {}
+        }
+        if upstream.retry_timeout.is_some_and(|seconds| !seconds.is_finite() || seconds < 0.0) {
+            self.add(format!("{at}/retry_timeout"), "must be a number of seconds, 0 or more");
+        }
+        for (field, given) in [
+            ("hash_on", upstream.hash_on.as_deref().is_some_and(|on| on != "vars")),
+            ("key", upstream.key.is_some()),
+            ("checks", upstream.checks.is_some()),
+            ("tls", upstream.tls.is_some()),
+            ("service_name", upstream.service_name.is_some()),
+            ("discovery_type", upstream.discovery_type.is_some()),
+            ("discovery_args", upstream.discovery_args.is_some()),
+            ("warm_up_conf", upstream.warm_up_conf.is_some()),
+        ] {
+            self.unsupported(&format!("{at}/{field}"), given);
+        }
+        self.timeout(&format!("{at}/timeout"), upstream.timeout);
+        self.keepalive_pool(&format!("{at}/keepalive_pool"), upstream.keepalive_pool);
+    }
+
+    fn node(&mut self, at: &str, node: &Node) {
+        if node.host.parse::<IpAddr>().is_err() {
+            self.add(
+                format!("{at}/host"),
+                format!("{:?} is not an IP address; names are not resolved by this release", node.host),
+            );
+        }
+        if node.port == Some(0) {
+            self.add(format!("{at}/port"), "must be 1 to 65535");
+        }
+        if node.weight > NODE_WEIGHT_MAX {
+            self.add(format!("{at}/weight"), format!("is over the limit of {NODE_WEIGHT_MAX}"));
+        }
+        if node.priority != 0 {
+            self.add(format!("{at}/priority"), "priorities of nodes are not supported by this release");
+        }
+    }
+
+    fn keepalive_pool(&mut self, at: &str, pool: Option<KeepalivePool>) {
+        let Some(pool) = pool else { return };
+        if pool.size == 0 {
+            self.add(format!("{at}/size"), "must be 1 or more");
+        }
+        if pool.requests == 0 {
+            self.add(format!("{at}/requests"), "must be 1 or more");
+        }
+        if !pool.idle_timeout.is_finite() || pool.idle_timeout < 0.0 {
+            self.add(format!("{at}/idle_timeout"), "must be a number of seconds, 0 or more");
+        }
+    }
+
+    fn timeout(&mut self, at: &str, timeout: Option<Timeout>) {
+        let Some(Timeout { connect, send, read }) = timeout else { return };
+        for (field, seconds) in [("connect", connect), ("send", send), ("read", read)] {
+            if !seconds.is_finite() || seconds <= 0.0 {
+                self.add(format!("{at}/{field}"), "must be a number of seconds above 0");
+            }
+        }
+    }
+
+    fn plugins(&mut self, plugins: &Plugins) {
+        for name in plugins.keys() {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            self.add(format!("/plugins/{name}"), "this plugin is not supported by this release");
+        }
+    }
+
+    fn hosts(&mut self, one: Option<&str>, many: Option<&[String]>) {
+        if many.is_some_and(<[String]>::is_empty) {
+            self.add("/hosts", "is empty; leave the field out to match every host");
+        }
+        if many.is_some_and(|hosts| hosts.len() > HOSTS_PER_OBJECT_MAX) {
+            self.add("/hosts", format!("has more than {HOSTS_PER_OBJECT_MAX} patterns"));
+        }
+        self.patterns("host", one, many, check_host);
+    }
+
+    fn patterns(
+        &mut self,
+        field: &str,
+        one: Option<&str>,
+        many: Option<&[String]>,
+        check: fn(&str) -> Result<(), String>,
+    ) {
+        if let Some(Err(reason)) = one.map(check) {
+            self.add(format!("/{field}"), reason);
+        }
+        for (index, text) in many.into_iter().flatten().enumerate() {
+            if let Err(reason) = check(text) {
+                self.add(format!("/{field}s/{index}"), reason);
+            }
+        }
+    }
+}
+
+/// A path pattern: `/exact`, `/prefix*`, `/users/:id`, `/files/*rest`.
+fn check_uri(uri: &str) -> Result<(), String> {
+    if !uri.starts_with('/') && uri != "*" {
+        return Err(format!("{uri:?} must start with '/'"));
+    }
+    if uri.len() > URI_BYTES_MAX {
+        return Err(format!("has {} bytes; the limit is {URI_BYTES_MAX}", uri.len()));
+    }
+    if uri.split('/').count() > URI_SEGMENTS_MAX {
+        return Err(format!("has more than {URI_SEGMENTS_MAX} segments"));
+    }
+    if let Some(bad) = uri.bytes().find(|b| b.is_ascii_control() || *b == b' ' || *b == b'?' || *b == b'#') {
+        return Err(format!("{:?} cannot stand in a path", char::from(bad)));
+    }
+    if let Some(star) = uri.find('*') {
+        let after_slash = uri.get(..star).is_some_and(|head| head.ends_with('/'));
+        let tail = uri.get(star + 1..).unwrap_or_default();
+        if tail.contains(['*', '/']) || (!tail.is_empty() && !after_slash) {
+            return Err("'*' stands last (\"/prefix*\"), or names the rest of the path after a slash (\"/files/*rest\")".to_owned());
+        }
+    }
+    if uri.split('/').any(|segment| segment == ":") {
+        return Err("a parameter needs a name: \"/users/:id\"".to_owned());
+    }
+    Ok(())
+}
+
+/// A host pattern: `example.com`, `*.example.com`, `*`. APISIX's `host_def`.
+fn check_host(host: &str) -> Result<(), String> {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX {
+        return Err(format!("a host has 1 to {HOST_BYTES_MAX} characters"));
+    }
+    let name = host.strip_prefix('*').unwrap_or(host);
+    match name
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']')))
+    {
+        Some('*') => Err("'*' may stand only at the start of a host".to_owned()),
+        Some(bad) => Err(format!("{bad:?} cannot stand in a host")),
+        None => Ok(()),
+    }
+}
+
+/// A Host field's value.
+fn check_authority(host: &str) -> Result<(), String> {
+    if host.starts_with('*') { Err("must be a host, not a pattern".to_owned()) } else { check_host(host) }
+}
+
+/// An address or a CIDR block.
+fn check_cidr(text: &str) -> Result<(), String> {
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let bits_max = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return Err(format!("{text:?} is not an IP address or a block such as 10.0.0.0/8")),
+    };
+    match length.map(str::parse::<u8>) {
+        None => Ok(()),
+        Some(Ok(bits)) if bits <= bits_max => Ok(()),
+        Some(_) => Err(format!("the prefix length of {text:?} must be 0 to {bits_max}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::parse::parse_object;
+
+    fn faults(objects: &[(&str, &str, Value)]) -> Vec<String> {
+        let entries: Vec<Entry> =
+            objects.iter().map(|(kind, id, spec)| parse_object(kind, id, spec).unwrap()).collect();
+        validate(&entries).iter().map(ToString::to_string).collect()
+    }
+
+    fn route_fault(spec: Value) -> String {
+        faults(&[("routes", "1", spec)]).join("\n")
+    }
+
+    #[test]
+    fn a_plain_configuration_is_valid() {
+        let objects = [
+            ("upstreams", "u", json!({"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}})),
+            ("services", "s", json!({"upstream_id": "u", "hosts": ["*.example.com"]})),
+            ("routes", "a", json!({"uri": "/a/*", "service_id": "s", "methods": ["GET", "PURGE"]})),
+            (
+                "routes",
+                "b",
+                json!({"uris": ["/b", "/users/:id/*rest", "*"], "host": "*", "upstream": {"nodes": {}}}),
+            ),
+        ];
+        assert_eq!(faults(&objects), Vec::<String>::new());
+    }
+
+    #[test]
+    fn references_to_nothing_are_told_with_their_place() {
+        let text = route_fault(json!({"uri": "/", "service_id": "s", "upstream_id": 9}));
+        assert!(text.contains("routes/1 at /upstream_id: there is no upstream \"9\""), "{text}");
+        assert!(text.contains("routes/1 at /service_id: there is no service \"s\""), "{text}");
+    }
+
+    #[test]
+    fn every_unsupported_field_is_refused_by_name() {
+        for (pointer, spec) in [
+            ("/vars", json!({"vars": [["arg_a", "==", "1"]]})),
+            ("/filter_func", json!({"filter_func": "function() end"})),
+            ("/script", json!({"script": "x"})),
+            ("/plugin_config_id", json!({"plugin_config_id": 1})),
+            ("/plugins/limit-count", json!({"plugins": {"limit-count": {}}})),
+            ("/upstream/type", json!({"upstream": {"type": "chash", "nodes": {}}})),
+            ("/upstream/checks", json!({"upstream": {"nodes": {}, "checks": {}}})),
+            ("/upstream/tls", json!({"upstream": {"nodes": {}, "tls": {}}})),
+            ("/upstream/scheme", json!({"upstream": {"nodes": {}, "scheme": "https"}})),
+            ("/upstream/nodes/0/host", json!({"upstream": {"nodes": {"example.com:80": 1}}})),
+        ] {
+            let mut spec = spec;
+            spec["uri"] = json!("/");
+            let text = route_fault(spec);
+            assert!(text.contains(&format!("at {pointer}: ")), "{pointer}: {text}");
+        }
+    }
+
+    #[test]
+    fn bad_patterns_are_refused() {
+        for uri in ["", "a", "/a b", "/a?b", "/a*/b", "/a*b", "/*a*", "/:", "/a\u{7f}"] {
+            assert!(check_uri(uri).is_err(), "{uri:?}");
+        }
+        for host in ["", "a*b", "a b", "**", "a/b"] {
+            assert!(check_host(host).is_err(), "{host:?}");
+        }
+        for cidr in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "a"] {
+            assert!(check_cidr(cidr).is_err(), "{cidr:?}");
+        }
+    }
+
+    #[test]
+    fn either_one_or_many_but_not_both() {
+        let text = route_fault(
+            json!({"uri": "/", "uris": ["/"], "host": "a", "hosts": ["b"], "remote_addr": "::1", "remote_addrs": ["::2"]}),
+        );
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
+
+    #[test]
+    fn a_flood_of_faults_is_cut_at_its_limit() {
+        let objects: Vec<_> = (0..300).map(|n| ("routes", n.to_string(), json!({"uri": "bad"}))).collect();
+        let objects: Vec<_> =
+            objects.iter().map(|(kind, id, spec)| (*kind, id.as_str(), spec.clone())).collect();
+        assert_eq!(faults(&objects).len(), FAULTS_REPORTED_MAX);
+    }
+}

@@ -1,0 +1,110 @@
+//! `explain`: what would become of a request, without sending it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ringway_engine::route::path::{encode, normalize};
+use ringway_engine::route::{Captures, Outcome, Query, Step};
+use ringway_engine::view::View;
+use serde_json::{Value, json};
+
+use super::command::Request;
+use super::show;
+use crate::state::State;
+
+/// The reply to an `explain` command.
+pub(crate) fn reply(state: &State, request: &Request, json: bool) -> String {
+    let Some(view) = state.feed().view.clone() else {
+        return "error: no configuration yet: neither a snapshot on disk nor one from a control plane"
+            .to_owned();
+    };
+    match explain(&view, request) {
+        Err(error) => format!("error: {error}"),
+        Ok(document) if json => document.to_string(),
+        Ok(document) => text(&document),
+    }
+}
+
+fn explain(view: &View, request: &Request) -> Result<Value, String> {
+    let (path, _query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let mut scratch = Vec::new();
+    let normal =
+        normalize(path.as_bytes(), &mut scratch).map_err(|error| format!("answered with 400: {error}"))?;
+    let host = match request.host.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => &request.host,
+    };
+    let query = Query {
+        method: request.method.as_bytes(),
+        host: host.as_bytes(),
+        path: normal.path,
+        remote: request.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    };
+    let mut captures = Captures::new();
+    let found = view.routes.lookup(&query, &mut captures);
+    let mut sent = Vec::new();
+    encode(normal.path, &mut sent);
+    Ok(json!({
+        "version": show::version(&view.version),
+        "route": found.as_ref().map(|found| found.id),
+        "pattern": found.as_ref().map(|found| String::from_utf8_lossy(found.uri)),
+        "parameters": captures.iter(normal.path).map(|(name, value)| {
+            (String::from_utf8_lossy(name).into_owned(), Value::from(String::from_utf8_lossy(value)))
+        }).collect::<serde_json::Map<_, _>>(),
+        "matched_path": String::from_utf8_lossy(normal.path),
+        "sent_path": if normal.dots_resolved { String::from_utf8_lossy(&sent).into_owned() } else { path.to_owned() },
+        "service": found.as_ref().and_then(|found| found.payload.service_id.clone()),
+        "upstream": found.as_ref().and_then(|found| found.payload.cluster.as_ref()).map(|cluster| show::upstream(cluster)),
+        "answer": match &found {
+            None => Some("404: no route matches"),
+            Some(found) => match &found.payload.cluster {
+                None => Some("503: neither the route nor its service names an upstream"),
+                Some(cluster) if cluster.usable() == 0 => Some("503: the upstream has no usable node"),
+                Some(_) => None,
+            },
+        },
+        "steps": view.routes.explain(&query).iter().map(step).collect::<Value>(),
+    }))
+}
+
+fn step(step: &Step) -> Value {
+    match step {
+        Step::Host(Some(pattern)) => json!({ "host": pattern }),
+        Step::Host(None) => json!({ "host": "any" }),
+        Step::Cut(count) => json!({ "left_out": count }),
+        Step::Candidate { id, uri, priority, outcome } => json!({
+            "route": id,
+            "uri": uri,
+            "priority": priority,
+            "outcome": match outcome {
+                Outcome::Matched => "matches",
+                Outcome::OtherPath => "other path",
+                Outcome::OtherMethod => "other method",
+                Outcome::OtherRemote => "other client address",
+            },
+        }),
+    }
+}
+
+fn text(document: &Value) -> String {
+    let mut lines = Vec::new();
+    if let Value::Object(fields) = document {
+        for (name, value) in fields.iter().filter(|(name, value)| *name != "steps" && !value.is_null()) {
+            lines.push(show::text(&json!({ name.as_str(): value })));
+        }
+    }
+    lines.push("tried:".to_owned());
+    for step in document.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        lines.push(match (step.get("host"), step.get("left_out")) {
+            (Some(host), _) => format!("  host {}", host.as_str().unwrap_or_default()),
+            (_, Some(count)) => format!("  ... {count} more"),
+            _ => format!(
+                "    route {} ({}, priority {}): {}",
+                step.get("route").and_then(Value::as_str).unwrap_or_default(),
+                step.get("uri").and_then(Value::as_str).unwrap_or_default(),
+                step.get("priority").and_then(Value::as_i64).unwrap_or_default(),
+                step.get("outcome").and_then(Value::as_str).unwrap_or_default(),
+            ),
+        });
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,209 @@
+//! The `show` commands: one JSON document each; the text for people is made from it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use ringway_engine::upstream::{Cluster, HostRule};
+use ringway_engine::view::View;
+use ringway_snapshot::Version;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::command::Show;
+use crate::state::State;
+
+/// The reply to a `show` command.
+pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
+    let document = match what {
+        Show::Info => Ok(info(admin)),
+        Show::Snapshot => snapshot(&admin.state),
+        Show::Cores => Ok(cores(&admin.state)),
+        Show::Routes => with_view(&admin.state, routes),
+        Show::Route(id) => with_view(&admin.state, |view| route(view, &id)).and_then(|found| {
+            if found.is_null() {
+                Err(format!("there is no route {id:?}; `show routes` lists them"))
+            } else {
+                Ok(found)
+            }
+        }),
+        Show::Upstreams => with_view(&admin.state, upstreams),
+    };
+    match document {
+        Err(error) => format!("error: {error}"),
+        Ok(document) if json => document.to_string(),
+        Ok(document) => text(&document),
+    }
+}
+
+/// A version as every JSON document tells it.
+pub(crate) fn version(version: &Version) -> Value {
+    json!({
+        "text": version.to_string(),
+        "lineage": format!("{:016x}", version.lineage),
+        "timeline": version.timeline,
+        "revision": version.revision,
+        "digest": version.digest.to_string(),
+    })
+}
+
+fn with_view(state: &State, show: impl FnOnce(&View) -> Value) -> Result<Value, String> {
+    let view = state.feed().view.clone();
+    view.map(|view| show(&view)).ok_or_else(no_configuration)
+}
+
+fn no_configuration() -> String {
+    "no configuration yet: neither a snapshot on disk nor one from a control plane".to_owned()
+}
+
+fn info(admin: &Admin) -> Value {
+    let state = &admin.state;
+    let sum = |value: fn(&crate::state::Counters) -> u64| {
+        state.cores.iter().map(|core| value(&core.counters)).sum::<u64>()
+    };
+    let feed = state.feed();
+    json!({
+        "build": env!("CARGO_PKG_VERSION"),
+        "node": state.node,
+        "pid": std::process::id(),
+        "uptime_s": state.uptime_ms() / 1000,
+        "workers": state.cores.len(),
+        "io_driver": admin.flags.io_driver.name(),
+        "listen": admin.listening.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "status": admin.status.to_string(),
+        "feed_socket": admin.flags.feed_socket.display().to_string(),
+        "version": feed.view.as_ref().map(|view| version(&view.version)),
+        "versions_alive": feed.views_alive,
+        "booted_from_disk": feed.booted_from_disk,
+        "connections": sum(|c| c.connections.get()),
+        "requests_total": sum(|c| c.requests.get()),
+        "draining": state.draining.load(Relaxed),
+        "last_refusal": feed.last_refusal.as_ref().map(|refusal| json!({
+            "version": refusal.version.to_string(),
+            "text": refusal.text,
+            "faults": refusal.faults,
+        })),
+        "disk_error": feed.disk_error,
+        "last_control_plane_ms_ago": feed.heard_at.map(|at| milliseconds(at.elapsed())),
+    })
+}
+
+fn snapshot(state: &State) -> Result<Value, String> {
+    let feed = state.feed();
+    let view = feed.view.as_ref().ok_or_else(no_configuration)?;
+    Ok(json!({
+        "version": version(&view.version),
+        "routes": view.counts.routes,
+        "services": view.counts.services,
+        "upstreams": view.counts.upstreams,
+        "patterns": view.routes.patterns(),
+        "routing_table_bytes": view.routes.memory_bytes(),
+        "applied_ms_ago": feed.applied_at.map(|at| milliseconds(at.elapsed())),
+        "booted_from_disk": feed.booted_from_disk,
+        "stages_us": feed.stages.map(|stages| json!({
+            "received": stages.received_us,
+            "decoded": stages.decoded_us,
+            "compiled": stages.compiled_us,
+            "first_core": stages.first_core_us,
+            "last_core": stages.last_core_us,
+        })),
+    }))
+}
+
+fn cores(state: &State) -> Value {
+    let now_ms = state.uptime_ms();
+    let rows = state.cores.iter().enumerate().map(|(number, core)| {
+        json!({
+            "core": number,
+            "cpu": core.cpu,
+            "version": core.served_version().as_ref().map(version),
+            "connections": core.counters.connections.get(),
+            "requests": core.counters.requests.get(),
+            "turned_ms_ago": now_ms.saturating_sub(core.turned_ms.load(Relaxed)),
+            "dead": core.dead.load(Relaxed),
+        })
+    });
+    rows.collect()
+}
+
+fn routes(view: &View) -> Value {
+    let rows = view.routes.iter().map(|listed| {
+        json!({
+            "id": listed.id,
+            "host": listed.host,
+            "uri": String::from_utf8_lossy(listed.uri),
+            "priority": listed.priority,
+            "methods": listed.payload.route.methods,
+            "upstream": listed.payload.cluster.as_ref().map(|cluster| &cluster.key),
+        })
+    });
+    rows.collect()
+}
+
+fn route(view: &View, id: &str) -> Value {
+    let found = view.routes.iter().find(|listed| listed.id == id);
+    found.map_or(Value::Null, |listed| serde_json::to_value(&*listed.payload.route).unwrap_or_default())
+}
+
+fn upstreams(view: &View) -> Value {
+    let mut clusters: Vec<&Cluster> = view.clusters.values().map(|cluster| &**cluster).collect();
+    clusters.sort_by(|a, b| a.key.cmp(&b.key));
+    clusters.into_iter().map(upstream).collect()
+}
+
+/// One upstream.
+pub(crate) fn upstream(cluster: &Cluster) -> Value {
+    let nodes = cluster.endpoints.iter().map(|endpoint| {
+        let state = if endpoint.weight == 0 { "drain" } else { "ready" };
+        json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight, "state": state })
+    });
+    json!({
+        "key": cluster.key,
+        "nodes": nodes.collect::<Value>(),
+        "tries_max": cluster.tries_max(),
+        "host": match &cluster.host {
+            HostRule::Pass => "the client's".to_owned(),
+            HostRule::Node => "the node's".to_owned(),
+            HostRule::Rewrite(host) => String::from_utf8_lossy(host).into_owned(),
+        },
+    })
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `key: value` lines; an object in a list is one line.
+pub(crate) fn text(document: &Value) -> String {
+    match document {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", scalar(value)))
+            .collect::<Vec<_>>()
+            .join("\n"),
+        Value::Array(rows) if rows.is_empty() => "none".to_owned(),
+        Value::Array(rows) => rows.iter().map(row).collect::<Vec<_>>().join("\n"),
+        other => scalar(other),
+    }
+}
+
+fn row(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", scalar(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+        other => scalar(other),
+    }
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Object(fields) => match fields.get("text") {
+            Some(Value::String(text)) => text.clone(),
+            _ => value.to_string(),
+        },
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,142 @@
+//! What an operator may set: flags, each also as an environment variable `RINGWAY_*`, and the limits of the data plane.
+//!
+//! Every limit has a name, a default and one place where it is enforced.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use ringway_engine::http1::HeadLimits;
+
+/// Ringway's data plane: proxies HTTP by the configuration that a control plane pushes, or by its last one on disk.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ringway-dataplane", version)]
+pub(crate) struct Flags {
+    /// Address to take HTTP on; may be given several times (in the environment: separated by commas).
+    #[arg(
+        long,
+        env = "RINGWAY_LISTEN",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:9080",
+        value_name = "ADDR"
+    )]
+    pub(crate) listen: Vec<SocketAddr>,
+
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "RINGWAY_STATUS", default_value = "127.0.0.1:9091", value_name = "ADDR")]
+    pub(crate) status: SocketAddr,
+
+    /// Cores to serve on [default: every CPU this process may run on].
+    #[arg(long, env = "RINGWAY_WORKERS", value_name = "N")]
+    pub(crate) workers: Option<usize>,
+
+    /// Folder of the last good snapshots.
+    #[arg(long, env = "RINGWAY_SNAPSHOT_DIR", default_value = "/var/lib/ringway", value_name = "DIR")]
+    pub(crate) snapshot_dir: PathBuf,
+
+    /// Unix socket that control planes connect to.
+    #[arg(long, env = "RINGWAY_FEED_SOCKET", default_value = "/run/ringway/feed.sock", value_name = "PATH")]
+    pub(crate) feed_socket: PathBuf,
+
+    /// Unix socket of the operator's commands.
+    #[arg(
+        long,
+        env = "RINGWAY_ADMIN_SOCKET",
+        default_value = "/run/ringway/admin.sock",
+        value_name = "PATH"
+    )]
+    pub(crate) admin_socket: PathBuf,
+
+    /// Name of this node [default: the host's name].
+    #[arg(long, env = "RINGWAY_NODE", value_name = "NAME")]
+    pub(crate) node: Option<String>,
+
+    /// How to do I/O. epoll is for hosts that forbid io_uring, and only when asked for.
+    #[arg(long, env = "RINGWAY_IO_DRIVER", value_enum, default_value = "uring", value_name = "DRIVER")]
+    pub(crate) io_driver: IoDriver,
+
+    /// Seconds that open requests get to finish on SIGTERM.
+    #[arg(long, env = "RINGWAY_DRAIN_TIMEOUT_S", default_value = "30", value_name = "SECONDS")]
+    pub(crate) drain_timeout_s: u64,
+
+    /// Leave the reason out of the gateway's own error answers (a header and a field of the JSON body).
+    #[arg(long, env = "RINGWAY_HIDE_REASONS")]
+    pub(crate) hide_reasons: bool,
+
+    /// Add `Via` to what is forwarded (RFC 9110 section 7.6.3).
+    #[arg(long, env = "RINGWAY_VIA")]
+    pub(crate) via: bool,
+}
+
+/// How a core does I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IoDriver {
+    /// io_uring.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl IoDriver {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            IoDriver::Uring => "io_uring",
+            IoDriver::Epoll => "epoll",
+        }
+    }
+}
+
+/// Limits and deadlines of every connection. An upstream's or a route's own timeouts win over the upstream ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Size of heads.
+    pub(crate) head: HeadLimits,
+    /// A request's head must be whole after this.
+    pub(crate) request_head: Duration,
+    /// Between two reads of a request's body.
+    pub(crate) request_body_idle: Duration,
+    /// Between two writes to a client.
+    pub(crate) response_send: Duration,
+    /// A client's connection without a request.
+    pub(crate) keepalive_idle: Duration,
+    /// Connecting to a node.
+    pub(crate) upstream_connect: Duration,
+    /// Between two writes to a node.
+    pub(crate) upstream_send: Duration,
+    /// Between two reads from a node; also the wait for its answer.
+    pub(crate) upstream_read: Duration,
+    /// A direction of a tunnel without a byte.
+    pub(crate) tunnel_idle: Duration,
+    /// How long what a client still sends is read and dropped, so that an answer is not lost to a reset.
+    pub(crate) linger: Duration,
+    /// Bytes that are read and dropped so.
+    pub(crate) linger_bytes_max: usize,
+    /// Client connections of one core.
+    pub(crate) connections_per_core_max: usize,
+    /// Requests of one connection.
+    pub(crate) requests_per_connection_max: u64,
+    /// Informational answers that one request may get.
+    pub(crate) interim_responses_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head: HeadLimits::default(),
+            request_head: Duration::from_secs(60),
+            request_body_idle: Duration::from_secs(60),
+            response_send: Duration::from_secs(60),
+            keepalive_idle: Duration::from_secs(75),
+            upstream_connect: Duration::from_secs(60),
+            upstream_send: Duration::from_secs(60),
+            upstream_read: Duration::from_secs(60),
+            tunnel_idle: Duration::from_secs(3600),
+            linger: Duration::from_secs(2),
+            linger_bytes_max: 1 << 20,
+            connections_per_core_max: 65_536,
+            requests_per_connection_max: 1_000_000,
+            interim_responses_max: 32,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the tasks of one core share. Nothing in here is seen by another core.
+//!
+//! Invariant: a request takes [`Core::view`] once, when its head is parsed, and uses that until its end.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use ringway_engine::upstream::{Cluster, RoundRobin};
+use ringway_engine::view::View;
+use ringway_snapshot::Version;
+
+use crate::buf::Buffers;
+use crate::config::Limits;
+use crate::io::Deadlines;
+use crate::pool::Pool;
+use crate::state::{Counters, State};
+
+/// Length of an HTTP date (RFC 9110 section 5.6.7).
+pub(crate) const DATE_BYTES: usize = 29;
+
+/// States of clusters that are gone, kept beside as many as there are clusters.
+const BALANCERS_SPARE_MAX: usize = 64;
+
+/// One core's world.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) id: usize,
+    pub(crate) state: Arc<State>,
+    pub(crate) limits: Limits,
+    pub(crate) options: Options,
+    pub(crate) buffers: Buffers,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) pool: Pool,
+    view: RefCell<Option<Rc<Pinned>>>,
+    balancers: RefCell<hashbrown::HashMap<Box<str>, RoundRobin, foldhash::fast::FixedState>>,
+    date: Cell<[u8; DATE_BYTES]>,
+}
+
+/// What the operator chose for every answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) hide_reasons: bool,
+    pub(crate) via: bool,
+}
+
+/// A view as this core holds it: cloning it touches no memory of another core.
+#[derive(Debug)]
+pub(crate) struct Pinned(Arc<View>);
+
+impl std::ops::Deref for Pinned {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.0
+    }
+}
+
+impl Core {
+    pub(crate) fn new(id: usize, state: Arc<State>, limits: Limits, options: Options) -> Core {
+        let deadlines = Rc::new(Deadlines::new(Instant::now()));
+        let core = Core {
+            id,
+            state,
+            limits,
+            options,
+            buffers: Buffers::default(),
+            pool: Pool::new(Rc::clone(&deadlines)),
+            deadlines,
+            view: RefCell::new(None),
+            balancers: RefCell::default(),
+            date: Cell::new([b' '; DATE_BYTES]),
+        };
+        core.turn();
+        core
+    }
+
+    /// The configuration of a request that begins now.
+    pub(crate) fn view(&self) -> Option<Rc<Pinned>> {
+        self.view.borrow().clone()
+    }
+
+    /// Takes another configuration for the requests that begin from now on.
+    pub(crate) fn swap(&self, view: Arc<View>) {
+        let mut balancers = self.balancers.borrow_mut();
+        // State of clusters that are gone is dropped when it could have become much, not at each change.
+        if balancers.len() > 2 * view.clusters.len() + BALANCERS_SPARE_MAX {
+            balancers.retain(|key, _| view.clusters.contains_key(key));
+        }
+        *self.view.borrow_mut() = Some(Rc::new(Pinned(view)));
+    }
+
+    /// Tells the other threads what this core serves.
+    pub(crate) fn publish_version(&self, version: Version) {
+        if let Some(core) = self.state.cores.get(self.id) {
+            *core.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+        }
+    }
+
+    /// The next node of a cluster, none of `excluded`.
+    pub(crate) fn pick(&self, cluster: &Arc<Cluster>, excluded: &[usize]) -> Option<usize> {
+        let mut balancers = self.balancers.borrow_mut();
+        if let Some(state) = balancers.get_mut(&cluster.key) {
+            state.follow(cluster);
+            return state.pick(excluded);
+        }
+        let mut state = RoundRobin::new(Arc::clone(cluster), self.id);
+        let picked = state.pick(excluded);
+        balancers.insert(cluster.key.clone(), state);
+        picked
+    }
+
+    pub(crate) fn counters(&self) -> Option<&Counters> {
+        self.state.cores.get(self.id).map(|core| &core.counters)
+    }
+
+    /// Counts something.
+    pub(crate) fn count(&self, count: impl FnOnce(&Counters)) {
+        if let Some(counters) = self.counters() {
+            count(counters);
+        }
+    }
+
+    /// The present time as an HTTP date, exact to a tick.
+    pub(crate) fn date(&self) -> [u8; DATE_BYTES] {
+        self.date.get()
+    }
+
+    /// Whether connections should end with their next answer.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.draining.load(Relaxed)
+    }
+
+    /// What is due every tick: deadlines, the date, the sign of life.
+    pub(crate) fn turn(&self) {
+        self.deadlines.turn(Instant::now());
+        self.pool.sweep();
+        let text = httpdate::fmt_http_date(SystemTime::now());
+        if let Ok(date) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
+            self.date.set(date);
+        }
+        if let Some(core) = self.state.cores.get(self.id) {
+            core.turned_ms.store(self.state.uptime_ms(), Relaxed);
+        }
+    }
+}
+
+/// Who is at the two ends of a client's connection, as forwarded fields need it.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) client: SocketAddr,
+    pub(crate) client_ip: Box<[u8]>,
+    pub(crate) local_port: Box<[u8]>,
+}
+
+impl Ends {
+    pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Ends {
+        Ends {
+            client,
+            client_ip: client.ip().to_canonical().to_string().into_bytes().into(),
+            local_port: local.port().to_string().into_bytes().into(),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A client's connection: one request after the other, in order, until either side ends it.
+//!
+//! Invariants: a request is looked at only when its head is whole; nothing is read for a next request before the present one's
+//! answer is out; a refused head ends the connection, because where its message ends is not known.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+use ringway_engine::exchange::Exchange;
+use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
+use ringway_engine::route::Captures;
+
+use crate::answer::{self, Answer};
+use crate::core::{Core, Ends};
+use crate::io::Socket;
+use crate::proxy;
+
+/// A client's connection with what its present request needs.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    pub(crate) core: Rc<Core>,
+    pub(crate) socket: Socket,
+    pub(crate) ends: Ends,
+    /// What was read; from `at` on it belongs to the present or next request.
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) at: usize,
+    pub(crate) head: RequestHead,
+    pub(crate) exchange: Exchange,
+    pub(crate) scratch: Scratch,
+    /// For heads and answers; its allocation is kept.
+    pub(crate) out: Vec<u8>,
+    pub(crate) requests: u64,
+}
+
+/// Memory that routing works in, kept from request to request.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) path: Vec<u8>,
+    pub(crate) captures: Captures,
+    /// The target for the node, when it is not the received one.
+    pub(crate) rewritten: Vec<u8>,
+}
+
+/// What becomes of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Another request may come.
+    Keep,
+    /// It ends; what the client still sends is read for a while, so that it gets the answer and no reset.
+    Linger,
+    /// It ends at once.
+    Close,
+    /// From here on it belongs to the protocol that both sides have switched to.
+    Tunnel,
+    /// It ends with a reset, so that a body that ends with the connection is not taken for whole.
+    Reset,
+}
+
+/// Why there is no next request.
+enum NoRequest {
+    /// The client is gone, or was idle too long.
+    Quiet,
+    /// Its head is refused.
+    Refused(HeadError),
+    /// Its head did not come in time.
+    TooSlow,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
+    let socket = Socket::downstream(stream, &core.deadlines);
+    let mut connection = Box::new(Downstream {
+        socket,
+        ends,
+        buffer: core.buffers.take_small(),
+        at: HEADROOM_BYTES,
+        head: RequestHead::new(),
+        exchange: Exchange::default(),
+        scratch: Scratch::default(),
+        out: Vec::new(),
+        requests: 0,
+        core,
+    });
+    let fate = loop {
+        let fate = match connection.next_request().await {
+            Ok(()) => {
+                let _busy = Busy::new(&connection.core);
+                proxy::handle(&mut connection).await
+            }
+            Err(NoRequest::Quiet) => Fate::Close,
+            Err(NoRequest::Refused(error)) => connection.refuse(error.status(), &error.to_string()).await,
+            Err(NoRequest::TooSlow) => {
+                connection.refuse(408, "the request's head did not come in time").await
+            }
+        };
+        if fate != Fate::Keep {
+            break fate;
+        }
+    };
+    connection.end(fate).await;
+}
+
+/// Counts a request as in hand, also when its connection's task ends early.
+struct Busy(Rc<Core>);
+
+impl Busy {
+    fn new(core: &Rc<Core>) -> Busy {
+        core.count(|counters| counters.busy.up());
+        Busy(Rc::clone(core))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.count(|counters| counters.busy.down());
+    }
+}
+
+impl Downstream {
+    /// Reads until a whole head stands in the buffer at `at`.
+    async fn next_request(&mut self) -> Result<(), NoRequest> {
+        let mut began_ms = None;
+        loop {
+            let bytes = self.buffer.get(self.at..).unwrap_or_default();
+            if !bytes.is_empty() {
+                match self.head.parse(bytes, &self.core.limits.head) {
+                    Ok(Parse::Done(())) => {
+                        self.requests = self.requests.saturating_add(1);
+                        self.core.count(|counters| counters.requests.up());
+                        return Ok(());
+                    }
+                    Ok(Parse::Partial) => {}
+                    Err(error) => return Err(NoRequest::Refused(error)),
+                }
+                began_ms = began_ms.or(Some(self.core.deadlines.now_ms()));
+            }
+            let wait = self.head_wait(began_ms);
+            self.make_room();
+            let buffer = std::mem::take(&mut self.buffer);
+            let before = buffer.len();
+            let read = self.socket.reader.read(buffer, wait).await;
+            self.buffer = read.buffer;
+            match read.result {
+                Ok(0) => return Err(NoRequest::Quiet),
+                Ok(_) => debug_assert!(self.buffer.len() > before),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && began_ms.is_some() => {
+                    return Err(NoRequest::TooSlow);
+                }
+                Err(_) => return Err(NoRequest::Quiet),
+            }
+        }
+    }
+
+    /// A head has one deadline from its first byte on, however it is dripped.
+    fn head_wait(&self, began_ms: Option<u64>) -> Duration {
+        let limits = &self.core.limits;
+        match began_ms {
+            Some(began_ms) => {
+                let passed = Duration::from_millis(self.core.deadlines.now_ms().saturating_sub(began_ms));
+                limits.request_head.saturating_sub(passed)
+            }
+            None if self.requests == 0 => limits.request_head,
+            None => limits.keepalive_idle,
+        }
+    }
+
+    /// Moves what is left to the front, and grows the buffer when a head fills it. The parser bounds how far.
+    fn make_room(&mut self) {
+        if self.at > HEADROOM_BYTES {
+            self.buffer.drain(HEADROOM_BYTES..self.at);
+            self.at = HEADROOM_BYTES;
+        }
+        if self.buffer.capacity() <= self.buffer.len() + TAILROOM_BYTES {
+            self.buffer.reserve(self.buffer.len());
+        }
+    }
+
+    /// Answers a request that is refused before it is understood, and ends the connection.
+    async fn refuse(&mut self, status: u16, reason: &str) -> Fate {
+        self.core.count(|counters| counters.refused_heads.up());
+        self.head.reset();
+        let answer = Answer { status, code: "bad_request", reason };
+        answer::send(self, &answer, false).await
+    }
+
+    /// Ends the connection.
+    async fn end(mut self: Box<Self>, fate: Fate) {
+        match fate {
+            Fate::Keep | Fate::Close | Fate::Tunnel => {}
+            Fate::Reset => {
+                // Fails only when the peer is gone already.
+                let _ = self.socket.reset_on_close();
+            }
+            Fate::Linger => self.linger().await,
+        }
+        self.core.buffers.give(std::mem::take(&mut self.buffer));
+    }
+
+    /// Sends our end, then reads and drops what still comes (RFC 9112 section 9.6).
+    async fn linger(&mut self) {
+        let limits = &self.core.limits;
+        let (bytes_max, until_ms) = (
+            limits.linger_bytes_max,
+            self.core
+                .deadlines
+                .now_ms()
+                .saturating_add(u64::try_from(limits.linger.as_millis()).unwrap_or(u64::MAX)),
+        );
+        if self.socket.writer.end().await.is_err() {
+            return;
+        }
+        let mut dropped = 0;
+        while dropped < bytes_max {
+            let left_ms = until_ms.saturating_sub(self.core.deadlines.now_ms());
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.truncate(HEADROOM_BYTES);
+            let read = self.socket.reader.read(buffer, Duration::from_millis(left_ms)).await;
+            self.buffer = read.buffer;
+            match read.result {
+                Ok(bytes) if bytes > 0 && left_ms > 0 => dropped += bytes,
+                _ => return,
+            }
+        }
+    }
+}

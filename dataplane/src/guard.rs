@@ -1,0 +1,22 @@
+//! A panic in one connection ends that connection and nothing else.
+//!
+//! monoio lets a task's panic end its core's thread; so each connection's future is polled inside `catch_unwind`.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+/// Runs a future; `false` when it panicked. What it owned is dropped, which closes its sockets.
+pub(crate) async fn catch(future: impl Future<Output = ()>) -> bool {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        // A connection shares only cells and counters with others, none of which is left half changed across a call that can panic.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(true),
+            Err(_) => Poll::Ready(false),
+        }
+    })
+    .await
+}

@@ -1,0 +1,386 @@
+//! Sockets of one core, and the only place that ends an operation before its time.
+//!
+//! A dropped read may already have consumed bytes, and a dropped accept or connect may already own a descriptor. So
+//! no future is dropped at a deadline: the core's [`Deadlines`] shut the *socket* down, and the pending operation then
+//! completes by itself, with an error or with the bytes it still got. That also costs a request no timer
+//! and no allocation: setting a deadline is storing a number.
+//!
+//! Invariants: every wait on a socket has a deadline; a deadline never fires early, and at most
+//! [`TICK`] + one turn of the loop late.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
+use monoio::net::TcpStream;
+use ringway_engine::http1::TAILROOM_BYTES;
+
+use crate::sys::{self, Side};
+
+/// How often due deadlines are looked for.
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
+const TICK_MS: u64 = 100;
+const SLOTS: u32 = 128;
+const NEVER: u32 = u32::MAX;
+
+/// The deadlines of one core: a hashed wheel of sockets, turned by [`Deadlines::turn`].
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    tick: Cell<u32>,
+    started: Instant,
+    slots: RefCell<Vec<Vec<Rc<Watch>>>>,
+}
+
+impl Deadlines {
+    pub(crate) fn new(now: Instant) -> Deadlines {
+        Deadlines { tick: Cell::new(0), started: now, slots: RefCell::new(vec![Vec::new(); SLOTS as usize]) }
+    }
+
+    /// Milliseconds since this core started, exact to a tick.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::from(self.tick.get()) * TICK_MS
+    }
+
+    /// Ends the operations of every socket that is due.
+    pub(crate) fn turn(&self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.started).as_millis() / TICK.as_millis();
+        let target = u32::try_from(elapsed).unwrap_or(NEVER - 1);
+        while self.tick.get() < target {
+            // After a long stall one round over all slots is enough.
+            let behind = target - self.tick.get();
+            let tick = if behind > SLOTS { target - SLOTS } else { self.tick.get() + 1 };
+            self.tick.set(tick);
+            let mut due = match self.slots.borrow_mut().get_mut((tick % SLOTS) as usize) {
+                Some(slot) => std::mem::take(slot),
+                None => continue,
+            };
+            for watch in due.drain(..) {
+                self.visit(watch, tick);
+            }
+            if let Some(slot) = self.slots.borrow_mut().get_mut((tick % SLOTS) as usize)
+                && slot.is_empty()
+            {
+                *slot = due; // Keeps its allocation.
+            }
+        }
+    }
+
+    fn visit(&self, watch: Rc<Watch>, tick: u32) {
+        if watch.registered.get() != tick || watch.fd.get() < 0 {
+            return; // It moved to an earlier slot, or its socket is gone.
+        }
+        watch.registered.set(NEVER);
+        if watch.read_due.get() <= tick {
+            watch.read_due.set(NEVER);
+            watch.read_expired.set(true);
+            sys::shutdown(watch.fd.get(), watch.read_side);
+        }
+        if watch.write_due.get() <= tick {
+            watch.write_due.set(NEVER);
+            watch.write_expired.set(true);
+            sys::shutdown(watch.fd.get(), Side::Both);
+        }
+        self.register(&watch);
+    }
+
+    /// Puts a watch into the slot of its next deadline, or of the last slot of this round.
+    fn register(&self, watch: &Rc<Watch>) {
+        let due = watch.read_due.get().min(watch.write_due.get());
+        let now = self.tick.get();
+        let at = due.clamp(now.saturating_add(1), now.saturating_add(SLOTS - 1));
+        if due == NEVER || watch.registered.get() <= at {
+            return;
+        }
+        watch.registered.set(at);
+        if let Some(slot) = self.slots.borrow_mut().get_mut((at % SLOTS) as usize) {
+            slot.push(Rc::clone(watch));
+        }
+    }
+
+    /// The tick at which a wait that starts now and may last `wait` has certainly lasted it.
+    fn due_in(&self, wait: Duration) -> u32 {
+        let ticks = u32::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER);
+        self.tick.get().saturating_add(ticks).saturating_add(1).min(NEVER - 1)
+    }
+}
+
+/// What [`Deadlines`] know of a socket.
+#[derive(Debug)]
+struct Watch {
+    fd: Cell<RawFd>,
+    read_due: Cell<u32>,
+    write_due: Cell<u32>,
+    read_expired: Cell<bool>,
+    write_expired: Cell<bool>,
+    registered: Cell<u32>,
+    read_side: Side,
+}
+
+/// A TCP connection of this core.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+}
+
+impl Socket {
+    /// A client's connection: when a read is overdue, answering is still possible.
+    pub(crate) fn downstream(stream: TcpStream, deadlines: &Rc<Deadlines>) -> Socket {
+        Socket::new(stream, deadlines, Side::Read)
+    }
+
+    fn new(stream: TcpStream, deadlines: &Rc<Deadlines>, read_side: Side) -> Socket {
+        let watch = Rc::new(Watch {
+            fd: Cell::new(stream.as_raw_fd()),
+            read_due: Cell::new(NEVER),
+            write_due: Cell::new(NEVER),
+            read_expired: Cell::new(false),
+            write_expired: Cell::new(false),
+            registered: Cell::new(NEVER),
+            read_side,
+        });
+        let (read, write) = stream.into_split();
+        let clock = Clock { deadlines: Rc::clone(deadlines), watch };
+        Socket { reader: Reader::new(read, clock.clone()), writer: Writer { half: write, clock } }
+    }
+
+    /// Makes the close of this connection a reset (SO_LINGER of 0, socket(7)).
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        sys::reset_on_close(self.writer.clock.watch.fd.get())
+    }
+
+    /// Connects, non-blocking and without resolving anything. The poll that waits may be dropped: it owns nothing.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        wait: Duration,
+        deadlines: &Rc<Deadlines>,
+    ) -> io::Result<Socket> {
+        let domain = socket2::Domain::for_address(address);
+        let raw = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        raw.set_nonblocking(true)?;
+        raw.set_tcp_nodelay(true)?;
+        let pending = match raw.connect(&address.into()) {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
+            Err(error) => return Err(error),
+        };
+        let stream = TcpStream::from_std(raw.into())?;
+        if pending {
+            let watch = Rc::new(Watch {
+                fd: Cell::new(stream.as_raw_fd()),
+                read_due: Cell::new(NEVER),
+                write_due: Cell::new(deadlines.due_in(wait)),
+                read_expired: Cell::new(false),
+                write_expired: Cell::new(false),
+                registered: Cell::new(NEVER),
+                read_side: Side::Both,
+            });
+            deadlines.register(&watch);
+            let outcome = stream.writable(false).await;
+            watch.fd.set(-1);
+            if watch.write_expired.get() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            outcome?;
+            if let Some(error) = sys::take_error(stream.as_raw_fd())? {
+                return Err(error);
+            }
+        }
+        Ok(Socket::new(stream, deadlines, Side::Both))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // An armed read keeps the descriptor alive for a moment; from here on no deadline may touch its number.
+        self.writer.clock.watch.fd.set(-1);
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Clock {
+    deadlines: Rc<Deadlines>,
+    watch: Rc<Watch>,
+}
+
+impl Clock {
+    fn read_within(&self, wait: Duration) {
+        self.watch.read_due.set(self.deadlines.due_in(wait));
+        self.deadlines.register(&self.watch);
+    }
+}
+
+/// What a completed read gives: the buffer is its caller's again.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// Bytes that were appended; 0 is the end of the stream.
+    pub(crate) result: io::Result<usize>,
+    pub(crate) buffer: Vec<u8>,
+}
+
+/// The reading half. A read can be armed and left: it goes on while nobody waits for it, so that a pooled connection
+/// notices its end, and the next request's bytes come without another wait.
+pub(crate) struct Reader {
+    slot: Rc<Slot>,
+    pump: Pin<Box<dyn Future<Output = ()>>>,
+    armed: bool,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("armed", &self.armed).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    wanted: RefCell<Option<Vec<u8>>>,
+    done: RefCell<Option<Read>>,
+}
+
+impl Reader {
+    fn new(half: OwnedReadHalf<TcpStream>, clock: Clock) -> Reader {
+        let slot = Rc::new(Slot::default());
+        let pump = Box::pin(pump(half, Rc::clone(&slot)));
+        Reader { slot, pump, armed: false, clock }
+    }
+
+    /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
+    pub(crate) fn arm(&mut self, buffer: Vec<u8>) {
+        debug_assert!(!self.armed, "one read at a time");
+        debug_assert!(buffer.capacity() > buffer.len() + TAILROOM_BYTES, "a read needs room");
+        *self.slot.wanted.borrow_mut() = Some(buffer);
+        self.armed = true;
+        self.poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed
+    }
+
+    /// Whether the armed read is over already: for a pooled connection that is its end.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.poll(&mut Context::from_waker(Waker::noop()));
+        self.slot.done.borrow().is_some()
+    }
+
+    /// Waits for the armed read, at most `wait`; after that the result is `TimedOut`.
+    pub(crate) async fn finish(&mut self, wait: Duration) -> Read {
+        if !self.is_ready() {
+            self.clock.read_within(wait);
+        }
+        let mut read = poll_fn(|context| self.poll_done(context)).await;
+        self.clock.watch.read_due.set(NEVER);
+        if self.clock.watch.read_expired.get() && matches!(read.result, Ok(0) | Err(_)) {
+            read.result = Err(io::ErrorKind::TimedOut.into());
+        }
+        read
+    }
+
+    /// Reads once.
+    pub(crate) async fn read(&mut self, buffer: Vec<u8>, wait: Duration) -> Read {
+        self.arm(buffer);
+        self.finish(wait).await
+    }
+
+    /// Waits for the armed read without taking it.
+    pub(crate) async fn ready(&mut self) {
+        poll_fn(|context| {
+            self.poll(context);
+            if self.slot.done.borrow().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Read> {
+        self.poll(context);
+        match self.slot.done.borrow_mut().take() {
+            Some(read) => {
+                self.armed = false;
+                Poll::Ready(read)
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) {
+        if self.slot.done.borrow().is_none() {
+            // The pump never ends; what it has done stands in the slot.
+            let _ = self.pump.as_mut().poll(context);
+        }
+    }
+}
+
+/// Does one read after the other, each when a buffer stands in the slot. One boxed future for the life of a connection.
+async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
+    loop {
+        let buffer = poll_fn(|_| match slot.wanted.borrow_mut().take() {
+            Some(buffer) => Poll::Ready(buffer),
+            None => Poll::Pending, // Whoever arms the next read polls.
+        })
+        .await;
+        let (start, end) = (buffer.len(), buffer.capacity().saturating_sub(TAILROOM_BYTES));
+        let (result, slice) = half.read(buffer.slice_mut(start..end)).await;
+        *slot.done.borrow_mut() = Some(Read { result, buffer: slice.into_inner() });
+    }
+}
+
+/// The writing half.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    half: OwnedWriteHalf<TcpStream>,
+    clock: Clock,
+}
+
+impl Writer {
+    /// Writes a range of `buffer` whole; between two steps at most `wait` passes. Gives the buffer back, and how many
+    /// bytes the kernel took before an error.
+    pub(crate) async fn write_all(
+        &mut self,
+        mut buffer: Vec<u8>,
+        range: std::ops::Range<usize>,
+        wait: Duration,
+    ) -> Written {
+        let mut at = range.start;
+        while at < range.end {
+            self.clock.watch.write_due.set(self.clock.deadlines.due_in(wait));
+            self.clock.deadlines.register(&self.clock.watch);
+            let (result, slice) = self.half.write(buffer.slice(at..range.end)).await;
+            self.clock.watch.write_due.set(NEVER);
+            buffer = slice.into_inner();
+            let error = match result {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(bytes) => {
+                    at += bytes;
+                    continue;
+                }
+                Err(_) if self.clock.watch.write_expired.get() => io::ErrorKind::TimedOut.into(),
+                Err(error) => error,
+            };
+            return Written { result: Err(error), bytes: at - range.start, buffer };
+        }
+        Written { result: Ok(()), bytes: at - range.start, buffer }
+    }
+
+    /// Sends the end of the stream.
+    pub(crate) async fn end(&mut self) -> io::Result<()> {
+        self.half.shutdown().await
+    }
+}
+
+/// What a write gives.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) result: io::Result<()>,
+    pub(crate) bytes: usize,
+    pub(crate) buffer: Vec<u8>,
+}

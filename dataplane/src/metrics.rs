@@ -1,0 +1,155 @@
+//! The metrics page, in Prometheus' text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//!
+//! Names are stable and carry their unit; counters are told for each core, so that an uneven spread is seen.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::state::{Core, State};
+
+/// The whole page.
+pub(crate) fn page(state: &State) -> String {
+    let mut page = Page::default();
+    page.single("ringway_uptime_seconds", "gauge", "Time since the start.", state.uptime_ms() / 1000);
+    page.single("ringway_ready", "gauge", "Whether /readyz says so.", u64::from(state.not_ready().is_none()));
+    cores(&mut page, state);
+    feed(&mut page, state);
+    page.text
+}
+
+type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
+
+const CORE_ROWS: [Row; 14] = [
+    ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
+    ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
+        c.counters.accepted.get()
+    }),
+    ("ringway_connections_shed_total", "counter", "Client connections dropped at the limit.", |c| {
+        c.counters.shed.get()
+    }),
+    ("ringway_requests_total", "counter", "Requests whose head was whole.", |c| c.counters.requests.get()),
+    ("ringway_requests_refused_total", "counter", "Requests that are not HTTP.", |c| {
+        c.counters.refused_heads.get()
+    }),
+    ("ringway_requests_unrouted_total", "counter", "Requests that no route matched.", |c| {
+        c.counters.no_route.get()
+    }),
+    ("ringway_requests_client_gone_total", "counter", "Clients that left before their answer.", |c| {
+        c.counters.client_gone.get()
+    }),
+    ("ringway_upstream_failures_total", "counter", "Tries that a node failed.", |c| {
+        c.counters.upstream_failures.get()
+    }),
+    ("ringway_upstream_connects_total", "counter", "Connections made to nodes.", |c| {
+        c.counters.upstream_connects.get()
+    }),
+    ("ringway_upstream_reuses_total", "counter", "Requests on kept connections.", |c| {
+        c.counters.upstream_reuses.get()
+    }),
+    ("ringway_upstream_retries_total", "counter", "Further tries.", |c| c.counters.retries.get()),
+    ("ringway_connection_panics_total", "counter", "Connections ended by a bug of ours.", |c| {
+        c.counters.panics.get()
+    }),
+    ("ringway_core_dead", "gauge", "Whether the core's thread has died.", |c| {
+        u64::from(c.dead.load(Relaxed))
+    }),
+    ("ringway_core_revision", "gauge", "Revision that the core serves.", |c| {
+        c.served_version().map_or(0, |v| v.revision)
+    }),
+];
+
+fn cores(page: &mut Page, state: &State) {
+    for (name, kind, help, value) in CORE_ROWS {
+        page.head(name, kind, help);
+        for (number, core) in state.cores.iter().enumerate() {
+            page.row(name, &format!("core=\"{number}\""), value(core));
+        }
+    }
+    let name = "ringway_responses_total";
+    page.head(name, "counter", "Answers to clients by class of status.");
+    for (number, core) in state.cores.iter().enumerate() {
+        let counters = &core.counters;
+        for (class, counter) in [
+            ("1xx", &counters.responses_1xx),
+            ("2xx", &counters.responses_2xx),
+            ("3xx", &counters.responses_3xx),
+            ("4xx", &counters.responses_4xx),
+            ("5xx", &counters.responses_5xx),
+        ] {
+            page.row(name, &format!("core=\"{number}\",class=\"{class}\""), counter.get());
+        }
+    }
+}
+
+fn feed(page: &mut Page, state: &State) {
+    let feed = state.feed();
+    let version = feed.view.as_ref().map(|view| view.version).unwrap_or_default();
+    page.single("ringway_config_revision", "gauge", "Revision that every core serves.", version.revision);
+    page.single(
+        "ringway_config_timeline",
+        "gauge",
+        "Timeline of that revision.",
+        u64::from(version.timeline),
+    );
+    page.single("ringway_config_versions_alive", "gauge", "Versions in memory.", feed.views_alive as u64);
+    page.single(
+        "ringway_config_refused",
+        "gauge",
+        "Whether a newer one is refused.",
+        u64::from(feed.last_refusal.is_some()),
+    );
+    page.single(
+        "ringway_config_unsaved",
+        "gauge",
+        "Whether it cannot be written to disk.",
+        u64::from(feed.disk_error.is_some()),
+    );
+    let counts = feed.view.as_ref().map(|view| view.counts).unwrap_or_default();
+    page.single("ringway_config_routes", "gauge", "Routes in it.", counts.routes as u64);
+    if let Some(applied) = feed.applied_at {
+        page.single(
+            "ringway_config_age_seconds",
+            "gauge",
+            "Time since it was applied.",
+            applied.elapsed().as_secs(),
+        );
+    }
+    if let Some(heard) = feed.heard_at {
+        let name = "ringway_controlplane_silence_seconds";
+        page.single(name, "gauge", "Time since a control plane was heard.", heard.elapsed().as_secs());
+    }
+    if let Some(stages) = feed.stages {
+        let name = "ringway_config_apply_microseconds";
+        page.head(name, "gauge", "Time from the first byte of the last configuration to each stage.");
+        for (stage, us) in [
+            ("received", stages.received_us),
+            ("decoded", stages.decoded_us),
+            ("compiled", stages.compiled_us),
+            ("first_core", stages.first_core_us),
+            ("last_core", stages.last_core_us),
+        ] {
+            page.row(name, &format!("stage=\"{stage}\""), us);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn row(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.head(name, kind, help);
+        let _ = writeln!(self.text, "{name} {value}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Connections of one core to nodes, kept for the next request.
+//!
+//! Keyed by address, so that they outlive every configuration. A kept connection has a read armed: when the node closes it, the
+//! read is over and the connection is not used; when it is used, that same read brings the answer.
+//!
+//! Invariants: only a connection whose exchange ended cleanly comes in; at most so many are kept for each address as the upstream
+//! says, none longer than it says.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway_snapshot::model::KeepalivePool;
+
+use crate::buf::Buffers;
+use crate::io::{Deadlines, Socket};
+
+/// One connection to a node.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) socket: Socket,
+    pub(crate) address: SocketAddr,
+    /// Requests that it has carried, with the present one.
+    pub(crate) requests: u32,
+}
+
+/// The kept connections.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    deadlines: Rc<Deadlines>,
+    idle: RefCell<hashbrown::HashMap<SocketAddr, Vec<Idle>, foldhash::fast::FixedState>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    upstream: Upstream,
+    until_ms: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(deadlines: Rc<Deadlines>) -> Pool {
+        Pool { deadlines, idle: RefCell::default() }
+    }
+
+    /// The connection that was used last and is still open.
+    pub(crate) fn take(&self, address: SocketAddr) -> Option<Upstream> {
+        let mut pool = self.idle.borrow_mut();
+        let idle = pool.get_mut(&address)?;
+        while let Some(Idle { mut upstream, .. }) = idle.pop() {
+            if !upstream.socket.reader.is_ready() {
+                upstream.requests = upstream.requests.saturating_add(1);
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// A new connection.
+    pub(crate) async fn connect(&self, address: SocketAddr, wait: Duration) -> io::Result<Upstream> {
+        let socket = Socket::connect(address, wait, &self.deadlines).await?;
+        Ok(Upstream { socket, address, requests: 1 })
+    }
+
+    /// Keeps a connection for later, when there is room.
+    pub(crate) fn keep(&self, mut upstream: Upstream, rule: &KeepalivePool, buffers: &Buffers) {
+        if upstream.requests >= rule.requests || upstream.socket.reader.is_armed() {
+            return;
+        }
+        let mut pool = self.idle.borrow_mut();
+        let idle = pool.entry(upstream.address).or_default();
+        if idle.len() >= rule.size as usize {
+            return;
+        }
+        upstream.socket.reader.arm(buffers.take_small());
+        let until_ms = match rule.idle_timeout {
+            seconds if seconds > 0.0 => self.deadlines.now_ms().saturating_add(milliseconds(seconds)),
+            _ => u64::MAX,
+        };
+        idle.push(Idle { upstream, until_ms });
+    }
+
+    /// Drops what has been idle too long or was closed by its node.
+    pub(crate) fn sweep(&self) {
+        let now_ms = self.deadlines.now_ms();
+        if now_ms % SWEEP_EVERY_MS != 0 {
+            return;
+        }
+        let mut pool = self.idle.borrow_mut();
+        for idle in pool.values_mut() {
+            idle.retain_mut(|idle| idle.until_ms > now_ms && !idle.upstream.socket.reader.is_ready());
+        }
+        pool.retain(|_, idle| !idle.is_empty());
+    }
+}
+
+/// A multiple of the tick.
+const SWEEP_EVERY_MS: u64 = 1_000;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, which is what is wanted"
+)]
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1000.0).ceil() as u64
+}

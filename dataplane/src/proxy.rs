@@ -1,0 +1,282 @@
+//! One request: find its route, choose a node, carry it there and the answer back, try again where that is allowed.
+//!
+//! What HTTP allows is decided in the engine's `exchange`; here are the sockets, the waits and the tries.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_engine::exchange::{Expectation, UpstreamFault};
+use ringway_engine::http1::{Forwarded, Method, RequestEdits, encode_request};
+use ringway_engine::route::Query;
+use ringway_engine::route::path::{self, PathError};
+use ringway_engine::upstream::{Cluster, Endpoint, HostRule};
+use ringway_engine::view::{Target, View};
+use smallvec::SmallVec;
+
+use crate::answer::{self, Answer};
+use crate::body::BodyStart;
+use crate::core::Core;
+use crate::downstream::{Downstream, Fate};
+use crate::pool::Upstream;
+use crate::pump::{self, Broken, Waits};
+use crate::tunnel;
+
+/// How this gateway calls itself in Via.
+const VIA: &[u8] = b"1.1 ringway";
+
+/// Handles the request whose head stands in the connection's buffer.
+pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
+    let core = Rc::clone(&connection.core);
+    connection.exchange.begin(&connection.head, false);
+    if connection.head.method == Method::Connect {
+        return decline(connection, 405, "no_tunnels", "this gateway opens no tunnels").await;
+    }
+    let Some(view) = core.view() else {
+        let reason = "no configuration has arrived yet; is a control plane running?";
+        return decline(connection, 503, "no_configuration", reason).await;
+    };
+    let target = match find(connection, &view) {
+        Ok(Some(target)) => target,
+        Ok(None) => {
+            core.count(|counters| counters.no_route.up());
+            return decline(connection, 404, "no_route", "no route matches this host, path and method").await;
+        }
+        Err(error) => return decline(connection, 400, "bad_path", &error.to_string()).await,
+    };
+    let Some(cluster) = &target.cluster else {
+        let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
+        return decline(connection, 503, "no_upstream", &reason).await;
+    };
+    connection.exchange.begin(&connection.head, target.may_upgrade);
+    forward(connection, target, cluster).await
+}
+
+/// The target of the request in the connection's buffer. Where the path has dot segments, the node gets it without
+/// them: it must not see another path than the one that was routed.
+fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Target>, PathError> {
+    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
+    let head = &connection.head;
+    let normal = path::normalize(head.target.path_bytes(bytes), &mut connection.scratch.path)?;
+    let query = Query {
+        method: head.method_span.of(bytes),
+        host: head.host.map_or(&[][..], |authority| authority.host.of(bytes)),
+        path: normal.path,
+        remote: connection.ends.client.ip().to_canonical(),
+    };
+    let target = view.routes.find(&query, &mut connection.scratch.captures).map(Arc::as_ref);
+    connection.scratch.rewritten.clear();
+    if normal.dots_resolved {
+        path::encode(normal.path, &mut connection.scratch.rewritten);
+        if let Some(query) = head.target.query {
+            connection.scratch.rewritten.push(b'?');
+            connection.scratch.rewritten.extend_from_slice(query.of(bytes));
+        }
+    }
+    Ok(target)
+}
+
+/// Answers by ourselves, without a node, and looks for the end of the request's body.
+async fn decline(connection: &mut Downstream, status: u16, code: &'static str, reason: &str) -> Fate {
+    let waits_for_leave = connection.exchange.request.expectation() == Expectation::Waiting;
+    let keep = connection.head.keep_alive && !waits_for_leave && connection.head.method != Method::Connect;
+    connection.exchange.request.discard();
+    let Ok(body) = BodyStart::take(connection) else {
+        return answer::send(connection, &Answer { status, code, reason }, false).await;
+    };
+    let fate = answer::send(connection, &Answer { status, code, reason }, keep).await;
+    body.finish(connection);
+    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+}
+
+/// The tries of one request.
+struct Tries {
+    /// Nodes that failed it.
+    excluded: SmallVec<[usize; 4]>,
+    left: u32,
+    /// After this no further one begins.
+    until_ms: u64,
+    /// A kept connection turned out to be closed: the next one is made anew.
+    fresh: bool,
+    last: Option<UpstreamFault>,
+}
+
+async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Cluster>) -> Fate {
+    let core = Rc::clone(&connection.core);
+    let mut body = match BodyStart::take(connection) {
+        Ok(body) => body,
+        Err(error) => {
+            core.count(|counters| counters.refused_heads.up());
+            let answer = Answer { status: error.status(), code: "bad_body", reason: &error.to_string() };
+            return answer::send(connection, &answer, false).await;
+        }
+    };
+    let now_ms = core.deadlines.now_ms();
+    let mut tries = Tries {
+        excluded: SmallVec::new(),
+        left: cluster.tries_max(),
+        until_ms: cluster.retry_ms_max.map_or(u64::MAX, |ms| now_ms.saturating_add(ms)),
+        fresh: false,
+        last: None,
+    };
+    while let Some((index, endpoint)) = next_node(&core, cluster, &tries) {
+        match attempt(connection, target, cluster, endpoint, &mut body, tries.fresh).await {
+            Ok(fate) => {
+                body.finish(connection);
+                return if fate == Fate::Keep { pump::discard(connection).await } else { fate };
+            }
+            Err(Broken::Client(fate)) => return fate,
+            Err(Broken::Request { status, reason }) => {
+                return answer::send(
+                    connection,
+                    &Answer { status, code: "bad_body", reason: &reason },
+                    false,
+                )
+                .await;
+            }
+            Err(Broken::Upstream { fault, sent, stale }) => {
+                tries.last = Some(fault);
+                core.count(|counters| counters.upstream_failures.up());
+                if !connection.exchange.may_retry(&fault, sent, body.is_repeatable()) {
+                    break;
+                }
+                tries.fresh = stale;
+                if !stale {
+                    // A kept connection that its node closed says nothing against the node.
+                    tries.left = tries.left.saturating_sub(1);
+                    tries.excluded.push(index);
+                }
+                core.count(|counters| counters.retries.up());
+                connection.exchange.response.begin_try();
+            }
+        }
+    }
+    give_up(connection, cluster, &tries, body).await
+}
+
+fn next_node<'c>(core: &Core, cluster: &'c Arc<Cluster>, tries: &Tries) -> Option<(usize, &'c Endpoint)> {
+    if tries.left == 0 || core.deadlines.now_ms() > tries.until_ms {
+        return None;
+    }
+    let index = core.pick(cluster, &tries.excluded)?;
+    Some((index, cluster.endpoints.get(index)?))
+}
+
+/// Tells the client that no node answered.
+async fn give_up(connection: &mut Downstream, cluster: &Cluster, tries: &Tries, body: BodyStart) -> Fate {
+    body.finish(connection);
+    connection.exchange.request.discard();
+    let (status, code, reason) = match &tries.last {
+        None => {
+            let reason = format!(
+                "upstream {} has no usable node: none is configured, or every weight is 0",
+                cluster.key
+            );
+            (503, "no_usable_node", reason)
+        }
+        Some(fault) => (fault.status(), pump::code_of(fault), format!("upstream {}: {fault}", cluster.key)),
+    };
+    let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
+    let fate = answer::send(connection, &Answer { status, code, reason: &reason }, keep).await;
+    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+}
+
+/// Tries one node.
+async fn attempt(
+    connection: &mut Downstream,
+    target: &Target,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    body: &mut BodyStart,
+    fresh: bool,
+) -> Result<Fate, Broken> {
+    let core = Rc::clone(&connection.core);
+    let waits = Waits::new(target.timeouts, &core.limits);
+    let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
+    let reused = upstream.requests > 1;
+    let mut out = std::mem::take(&mut connection.out);
+    out.clear();
+    write_head(connection, cluster, endpoint, &mut out);
+    out.extend_from_slice(body.bytes(&connection.buffer));
+    let end = out.len();
+    let written = upstream.socket.writer.write_all(out, 0..end, waits.send).await;
+    connection.out = written.buffer;
+    if let Err(error) = written.result {
+        let fault = match error.kind() {
+            io::ErrorKind::TimedOut => UpstreamFault::SendTimeout,
+            _ => UpstreamFault::Closed,
+        };
+        return Err(Broken::Upstream { fault, sent: written.bytes > 0, stale: reused });
+    }
+    match pump::carry(connection, &mut upstream, waits, body).await {
+        Ok(Fate::Tunnel) => {
+            let early = body.behind(&connection.buffer).to_vec();
+            tunnel::run(connection, &mut upstream, early).await;
+            Ok(Fate::Close)
+        }
+        Ok(fate) => {
+            if connection.exchange.upstream_reusable() {
+                core.pool.keep(upstream, &cluster.keepalive, &core.buffers);
+            }
+            Ok(fate)
+        }
+        Err(Broken::Upstream { fault, sent, .. }) => {
+            let stale = reused && fault == UpstreamFault::Closed;
+            Err(Broken::Upstream { fault, sent, stale })
+        }
+        Err(broken) => Err(broken),
+    }
+}
+
+async fn connect(core: &Core, endpoint: &Endpoint, fresh: bool, wait: Duration) -> Result<Upstream, Broken> {
+    if !fresh && let Some(upstream) = core.pool.take(endpoint.address) {
+        core.count(|counters| counters.upstream_reuses.up());
+        return Ok(upstream);
+    }
+    core.count(|counters| counters.upstream_connects.up());
+    core.pool.connect(endpoint.address, wait).await.map_err(|error| {
+        tracing::debug!(node = %endpoint.address, "cannot connect: {error}");
+        let fault = match error.kind() {
+            io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,
+            _ => UpstreamFault::Connect,
+        };
+        Broken::Upstream { fault, sent: false, stale: false }
+    })
+}
+
+/// Appends the request's head as the node gets it.
+fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, out: &mut Vec<u8>) {
+    let (head, ends) = (&connection.head, &connection.ends);
+    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
+    let client_host = head.host.map_or(&[][..], |authority| authority.whole.of(bytes));
+    let host = match &cluster.host {
+        HostRule::Pass if !client_host.is_empty() => client_host,
+        HostRule::Pass | HostRule::Node => &endpoint.authority,
+        HostRule::Rewrite(host) => host,
+    };
+    let facts = connection.exchange.response.facts();
+    let edits = RequestEdits {
+        path_and_query: match connection.scratch.rewritten.as_slice() {
+            [] => head.target.path_and_query.of(bytes),
+            rewritten => rewritten,
+        },
+        host,
+        forwarded: Some(Forwarded {
+            client_ip: &ends.client_ip,
+            proto: b"http",
+            host: client_host,
+            port: &ends.local_port,
+            real_ip: Some(&ends.client_ip),
+            trusted: false,
+            append_for: true,
+        }),
+        upgrade: facts.may_upgrade.then_some(b"websocket"),
+        trailers: facts.trailers,
+        expect_continue: connection.exchange.request.expectation() == Expectation::Waiting,
+        body: connection.exchange.request.body_header(),
+        via: connection.core.options.via.then_some(VIA),
+        ..RequestEdits::default()
+    };
+    encode_request(head, bytes, &edits, out);
+}

@@ -1,0 +1,439 @@
+//! The two directions of one exchange, carried at the same time between two sockets.
+//!
+//! Each direction reads, lets the engine judge and frame, and writes before it reads on: that is the back-pressure. The answer
+//! may overtake the body; when it ends first, the rest of the body is no longer sent.
+//!
+//! Invariants: every wait has a deadline; a future that is dropped here holds a socket that is closed next, or a read that
+//! stays armed.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use ringway_engine::exchange::{
+    Expectation, RequestSide, ResponseContext, ResponseSide, ResponseStep, UpstreamFault,
+};
+use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES};
+use ringway_engine::upstream::Timeouts;
+
+use crate::body::BodyStart;
+use crate::buf::LARGE_BYTES;
+use crate::config::Limits;
+use crate::core::Core;
+use crate::downstream::{Downstream, Fate};
+use crate::io::{Reader, Writer};
+use crate::pool::Upstream;
+
+/// A client that waits for leave to send its body gets it from us after this (RFC 9110 section 10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// Waits towards a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    pub(crate) connect: Duration,
+    pub(crate) send: Duration,
+    pub(crate) read: Duration,
+}
+
+impl Waits {
+    pub(crate) fn new(configured: Option<Timeouts>, limits: &Limits) -> Waits {
+        match configured {
+            Some(timeouts) => Waits {
+                connect: Duration::from_millis(timeouts.connect_ms),
+                send: Duration::from_millis(timeouts.send_ms),
+                read: Duration::from_millis(timeouts.read_ms),
+            },
+            None => Waits {
+                connect: limits.upstream_connect,
+                send: limits.upstream_send,
+                read: limits.upstream_read,
+            },
+        }
+    }
+}
+
+/// Why an exchange did not come to its end.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The client is gone, or has been told by the end of its connection.
+    Client(Fate),
+    /// The client's request is wrong, and nothing has been answered yet.
+    Request { status: u16, reason: String },
+    /// The node failed, and nothing has been answered yet.
+    Upstream {
+        fault: UpstreamFault,
+        /// Some of the request went out.
+        sent: bool,
+        /// It was a kept connection that its node had closed.
+        stale: bool,
+    },
+}
+
+/// A stable word for a fault.
+pub(crate) fn code_of(fault: &UpstreamFault) -> &'static str {
+    match fault {
+        UpstreamFault::Connect => "connect_failed",
+        UpstreamFault::ConnectTimeout => "connect_timeout",
+        UpstreamFault::Closed => "closed_early",
+        UpstreamFault::SendTimeout => "send_timeout",
+        UpstreamFault::ReadTimeout => "read_timeout",
+        UpstreamFault::Head(_) => "bad_response_head",
+        UpstreamFault::Body(_) => "bad_response_body",
+        UpstreamFault::Interims => "too_many_interim_responses",
+        UpstreamFault::UnaskedUpgrade => "unasked_upgrade",
+    }
+}
+
+/// How the body's direction ended before the answer's.
+enum RequestEnd {
+    /// All of it was sent.
+    Complete,
+    /// The node takes no more; it may still answer.
+    NodeDeaf(UpstreamFault),
+    /// The client broke off.
+    ClientGone,
+    ClientSlow,
+    Bad(BodyError),
+}
+
+/// How the answer's direction failed.
+enum ResponseEnd {
+    Client,
+    Node { fault: UpstreamFault, started: bool },
+}
+
+/// Carries the rest of the request and the answer. The head, and what came with it of the body, have been sent.
+pub(crate) async fn carry(
+    connection: &mut Downstream,
+    upstream: &mut Upstream,
+    waits: Waits,
+    body: &mut BodyStart,
+) -> Result<Fate, Broken> {
+    let core = Rc::clone(&connection.core);
+    let go_on = Cell::new(false);
+    let close = !connection.head.keep_alive || connection.requests >= core.limits.requests_per_connection_max;
+    if !upstream.socket.reader.is_armed() {
+        upstream.socket.reader.arm(core.buffers.take_small());
+    }
+    let date = core.date();
+    let answer = Answering {
+        core: &core,
+        context: ResponseContext {
+            limits: &core.limits.head,
+            interim_responses_max: core.limits.interim_responses_max,
+            close,
+            date: &date,
+            via: core.options.via.then_some(b"1.1 ringway"),
+        },
+        wait: waits.read,
+        go_on: &go_on,
+        asks_leave: connection.exchange.request.expectation() == Expectation::Waiting,
+    };
+    let (request, response) = (&mut connection.exchange.request, &mut connection.exchange.response);
+    let (reader, writer) = (&mut connection.socket.reader, &mut connection.socket.writer);
+    let ended = if request.is_complete() {
+        let out = &mut connection.out;
+        (answer.run(&mut upstream.socket.reader, writer, response, out).await, RequestEnd::Complete)
+    } else {
+        body.go_beyond();
+        let asking = Asking { core: &core, wait: waits.send, go_on: &go_on };
+        let mut ended = None;
+        let mut outward = pin!(asking.run(reader, &mut upstream.socket.writer, request, body));
+        let mut inward = pin!(answer.run(&mut upstream.socket.reader, writer, response, &mut connection.out));
+        let answered = poll_fn(|context| {
+            if let Poll::Ready(answered) = inward.as_mut().poll(context) {
+                return Poll::Ready(Some(answered));
+            }
+            if ended.is_none()
+                && let Poll::Ready(end) = outward.as_mut().poll(context)
+            {
+                let fatal =
+                    matches!(end, RequestEnd::ClientGone | RequestEnd::ClientSlow | RequestEnd::Bad(_));
+                ended = Some(end);
+                if fatal {
+                    return Poll::Ready(None);
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        match answered {
+            Some(answered) => (answered, ended.unwrap_or(RequestEnd::Complete)),
+            None => (Ok(()), ended.unwrap_or(RequestEnd::ClientGone)),
+        }
+    };
+    conclude(connection, ended)
+}
+
+fn conclude(
+    connection: &Downstream,
+    (answered, asked): (Result<(), ResponseEnd>, RequestEnd),
+) -> Result<Fate, Broken> {
+    let started = connection.exchange.response.status().is_some();
+    match asked {
+        RequestEnd::Complete | RequestEnd::NodeDeaf(_) => {}
+        RequestEnd::ClientGone => return Err(Broken::Client(Fate::Close)),
+        RequestEnd::ClientSlow | RequestEnd::Bad(_) if started => return Err(Broken::Client(Fate::Reset)),
+        RequestEnd::ClientSlow => {
+            return Err(Broken::Request {
+                status: 408,
+                reason: "the request's body did not come in time".into(),
+            });
+        }
+        RequestEnd::Bad(error) => {
+            return Err(Broken::Request { status: error.status(), reason: error.to_string() });
+        }
+    }
+    let response = &connection.exchange.response;
+    match answered {
+        Ok(()) if response.is_tunnel() => Ok(Fate::Tunnel),
+        Ok(()) if !response.closes_downstream() => Ok(Fate::Keep),
+        Ok(()) if connection.exchange.request.is_complete() => Ok(Fate::Close),
+        Ok(()) => Ok(Fate::Linger),
+        Err(ResponseEnd::Client) => {
+            connection.core.count(|counters| counters.client_gone.up());
+            Err(Broken::Client(Fate::Close))
+        }
+        // The client has part of an answer: only the end of its connection can tell it that the rest is missing.
+        Err(ResponseEnd::Node { started: true, .. }) => Err(Broken::Client(Fate::Reset)),
+        Err(ResponseEnd::Node { fault, started: false }) => {
+            let fault = match asked {
+                RequestEnd::NodeDeaf(deaf) if fault == UpstreamFault::Closed => deaf,
+                _ => fault,
+            };
+            Err(Broken::Upstream { fault, sent: true, stale: false })
+        }
+    }
+}
+
+/// Reads and drops what is left of a request's body, so that the connection can go on.
+pub(crate) async fn discard(connection: &mut Downstream) -> Fate {
+    let core = Rc::clone(&connection.core);
+    let request = &mut connection.exchange.request;
+    if request.is_complete() {
+        return Fate::Keep;
+    }
+    request.discard();
+    let mut dropped = 0;
+    let reader = &mut connection.socket.reader;
+    while dropped < core.limits.linger_bytes_max {
+        if !reader.is_armed() {
+            reader.arm(core.buffers.take_small());
+        }
+        let mut read = reader.finish(core.limits.linger).await;
+        let filled = HEADROOM_BYTES..read.buffer.len();
+        if !matches!(read.result, Ok(1..)) {
+            return Fate::Linger;
+        }
+        dropped += filled.len();
+        let end = filled.end;
+        let Ok(relayed) = request.relay(&mut read.buffer, filled) else { return Fate::Linger };
+        if relayed.end {
+            connection.buffer.truncate(HEADROOM_BYTES);
+            connection
+                .buffer
+                .extend_from_slice(read.buffer.get(relayed.consumed_end..end).unwrap_or_default());
+            connection.at = HEADROOM_BYTES;
+            core.buffers.give(read.buffer);
+            return Fate::Keep;
+        }
+        core.buffers.give(read.buffer);
+    }
+    Fate::Linger
+}
+
+/// The body's direction.
+struct Asking<'a> {
+    core: &'a Core,
+    wait: Duration,
+    go_on: &'a Cell<bool>,
+}
+
+impl Asking<'_> {
+    async fn run(
+        &self,
+        reader: &mut Reader,
+        writer: &mut Writer,
+        side: &mut RequestSide,
+        body: &mut BodyStart,
+    ) -> RequestEnd {
+        if side.expectation() == Expectation::Waiting {
+            // Set by the other direction, which is polled before this one by the same task.
+            poll_fn(|_| if self.go_on.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+            side.release();
+        }
+        let mut buffer = self.core.buffers.take_small();
+        let mut carried = 0;
+        while !side.is_complete() {
+            let read = reader.read(buffer, self.core.limits.request_body_idle).await;
+            buffer = read.buffer;
+            match read.result {
+                Ok(0) => return RequestEnd::ClientGone,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return RequestEnd::ClientSlow,
+                Err(_) => return RequestEnd::ClientGone,
+            }
+            let filled = HEADROOM_BYTES..buffer.len();
+            let end = filled.end;
+            buffer.resize(end + TAILROOM_BYTES, 0);
+            let relayed = match side.relay(&mut buffer, filled) {
+                Ok(relayed) => relayed,
+                Err(error) => return RequestEnd::Bad(error),
+            };
+            body.leave(buffer.get(relayed.consumed_end..end).unwrap_or_default());
+            carried += relayed.payload_bytes;
+            buffer = match self.send(writer, buffer, relayed.send, side.epilogue()).await {
+                Ok(buffer) => buffer,
+                Err(fault) => return RequestEnd::NodeDeaf(fault),
+            };
+            buffer = self.core.buffers.renew(buffer, carried);
+        }
+        self.core.buffers.give(buffer);
+        RequestEnd::Complete
+    }
+
+    async fn send(
+        &self,
+        writer: &mut Writer,
+        mut buffer: Vec<u8>,
+        range: std::ops::Range<usize>,
+        epilogue: &[u8],
+    ) -> Result<Vec<u8>, UpstreamFault> {
+        buffer.truncate(range.end);
+        buffer.extend_from_slice(epilogue);
+        let end = buffer.len();
+        let written = writer.write_all(buffer, range.start..end, self.wait).await;
+        match written.result {
+            Ok(()) => Ok(written.buffer),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::SendTimeout),
+            Err(_) => Err(UpstreamFault::Closed),
+        }
+    }
+}
+
+/// The answer's direction.
+struct Answering<'a> {
+    core: &'a Core,
+    context: ResponseContext<'a>,
+    wait: Duration,
+    go_on: &'a Cell<bool>,
+    /// The client waits for leave to send its body.
+    asks_leave: bool,
+}
+
+impl Answering<'_> {
+    async fn run(
+        &self,
+        reader: &mut Reader,
+        writer: &mut Writer,
+        side: &mut ResponseSide,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ResponseEnd> {
+        let mut from = HEADROOM_BYTES;
+        let mut started = false;
+        let mut carried = 0;
+        if self.asks_leave {
+            self.give_leave(reader, writer).await?;
+        }
+        loop {
+            let read = reader.finish(self.wait).await;
+            let mut buffer = read.buffer;
+            let end = buffer.len();
+            out.clear();
+            let step = match read.result {
+                Ok(0) => side.receive_end().map(|tail| {
+                    out.extend_from_slice(tail);
+                    ResponseStep { send: end..end, keep: end, go_on: false }
+                }),
+                Ok(_) => {
+                    buffer.resize(end + TAILROOM_BYTES, 0);
+                    let close = self.context.close || self.core.is_draining();
+                    side.receive(&mut buffer, from..end, &ResponseContext { close, ..self.context }, out)
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::ReadTimeout),
+                Err(_) => Err(UpstreamFault::Closed),
+            };
+            let step = step.map_err(|fault| ResponseEnd::Node { fault, started })?;
+            carried += step.send.len() as u64;
+            buffer = self.send(writer, buffer, &step, side, out).await.ok_or(ResponseEnd::Client)?;
+            if let Some(status) = side.status().filter(|_| !started) {
+                self.core.count(|counters| counters.response(status));
+                started = true;
+            }
+            if step.go_on {
+                self.go_on.set(true);
+            }
+            if side.is_done() || side.is_tunnel() {
+                self.core.buffers.give(buffer);
+                return Ok(());
+            }
+            if step.keep < end {
+                // A head in part: the rest is read behind it, into a larger buffer when this one is full.
+                from = step.keep;
+                buffer.truncate(end);
+                buffer.reserve(TAILROOM_BYTES + 1);
+            } else {
+                from = HEADROOM_BYTES;
+                buffer = self.core.buffers.renew(
+                    buffer,
+                    if side.expects_at_least(LARGE_BYTES as u64) { u64::MAX } else { carried },
+                );
+            }
+            reader.arm(buffer);
+        }
+    }
+
+    /// Lets the client send its body when the node has said nothing for a while (RFC 9110 section 10.1.1).
+    async fn give_leave(&self, reader: &mut Reader, writer: &mut Writer) -> Result<(), ResponseEnd> {
+        let mut patience = pin!(monoio::time::sleep(CONTINUE_WAIT));
+        let mut ready = pin!(reader.ready());
+        let node_speaks = poll_fn(|context| match ready.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => patience.as_mut().poll(context).map(|()| false),
+        })
+        .await;
+        if !node_speaks {
+            let written =
+                writer.write_all(CONTINUE.to_vec(), 0..CONTINUE.len(), self.core.limits.response_send).await;
+            written.result.map_err(|_| ResponseEnd::Client)?;
+            self.go_on.set(true);
+        }
+        Ok(())
+    }
+
+    /// Sends heads and the first of a body together, and a body from where it lies.
+    async fn send(
+        &self,
+        writer: &mut Writer,
+        mut buffer: Vec<u8>,
+        step: &ResponseStep,
+        side: &ResponseSide,
+        out: &mut Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        let wait = self.core.limits.response_send;
+        if out.is_empty() {
+            if step.send.is_empty() && side.epilogue().is_empty() {
+                return Some(buffer);
+            }
+            let kept = buffer.len();
+            buffer.truncate(step.send.end);
+            buffer.extend_from_slice(side.epilogue());
+            let end = buffer.len();
+            let mut written = writer.write_all(buffer, step.send.start..end, wait).await;
+            written.result.ok()?;
+            written.buffer.resize(kept, 0);
+            return Some(written.buffer);
+        }
+        out.extend_from_slice(buffer.get(step.send.clone()).unwrap_or_default());
+        out.extend_from_slice(side.epilogue());
+        let end = out.len();
+        let written = writer.write_all(std::mem::take(out), 0..end, wait).await;
+        *out = written.buffer;
+        written.result.ok()?;
+        Some(buffer)
+    }
+}

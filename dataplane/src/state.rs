@@ -1,0 +1,165 @@
+//! What the threads of the process tell each other beside views: counters, health, the feed's last news.
+//!
+//! Counters have one writer each, their core, so that an increment is a load and a store without a locked bus.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crossbeam::utils::CachePadded;
+use ringway_engine::view::View;
+use ringway_snapshot::message::Ack;
+use ringway_snapshot::{Fault, Version};
+
+/// What all threads see.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) node: String,
+    pub(crate) started: Instant,
+    pub(crate) cores: Vec<Arc<CachePadded<Core>>>,
+    /// No new connections are taken, and kept ones end with their next answer.
+    pub(crate) draining: AtomicBool,
+    pub(crate) feed: Mutex<Feed>,
+}
+
+/// What one core tells.
+#[derive(Debug, Default)]
+pub(crate) struct Core {
+    pub(crate) cpu: usize,
+    /// Milliseconds since the start at which its loop last turned.
+    pub(crate) turned_ms: AtomicU64,
+    pub(crate) dead: AtomicBool,
+    pub(crate) listening: AtomicBool,
+    pub(crate) counters: Counters,
+    pub(crate) version: Mutex<Option<Version>>,
+}
+
+/// The counters of one core.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: Counter,
+    /// Of them, those with a request in hand.
+    pub(crate) busy: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) shed: Counter,
+    pub(crate) requests: Counter,
+    pub(crate) responses_1xx: Counter,
+    pub(crate) responses_2xx: Counter,
+    pub(crate) responses_3xx: Counter,
+    pub(crate) responses_4xx: Counter,
+    pub(crate) responses_5xx: Counter,
+    pub(crate) refused_heads: Counter,
+    pub(crate) no_route: Counter,
+    pub(crate) upstream_failures: Counter,
+    pub(crate) upstream_connects: Counter,
+    pub(crate) upstream_reuses: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) client_gone: Counter,
+    pub(crate) panics: Counter,
+}
+
+/// A number with one writer and many readers.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    pub(crate) fn up(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn down(&self) {
+        self.0.store(self.0.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Counters {
+    pub(crate) fn response(&self, status: u16) {
+        match status / 100 {
+            1 => self.responses_1xx.up(),
+            2 => self.responses_2xx.up(),
+            3 => self.responses_3xx.up(),
+            4 => self.responses_4xx.up(),
+            _ => self.responses_5xx.up(),
+        }
+    }
+}
+
+/// The feed's last news.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    /// What every core serves.
+    pub(crate) view: Option<Arc<View>>,
+    pub(crate) applied_at: Option<Instant>,
+    pub(crate) stages: Option<Ack>,
+    pub(crate) views_alive: usize,
+    pub(crate) booted_from_disk: bool,
+    pub(crate) last_refusal: Option<RefusalNews>,
+    /// When a control plane was last heard.
+    pub(crate) heard_at: Option<Instant>,
+    /// Why the last snapshot is not on disk.
+    pub(crate) disk_error: Option<String>,
+    /// The operator allowed this lineage to replace the present one.
+    pub(crate) adopted: Option<u64>,
+}
+
+/// A configuration that was refused after the served one.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusalNews {
+    pub(crate) version: Version,
+    pub(crate) text: String,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl State {
+    /// The feed's news; a thread that panicked while it held them left them whole.
+    pub(crate) fn feed(&self) -> std::sync::MutexGuard<'_, Feed> {
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Why this process should get no traffic, if so.
+    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        if self.draining.load(Relaxed) {
+            return Some("draining");
+        }
+        if self.not_alive().is_some() {
+            return Some("a core has died");
+        }
+        if !self.cores.iter().all(|core| core.listening.load(Relaxed)) {
+            return Some("not listening yet");
+        }
+        if self.feed().view.is_none() {
+            return Some("no configuration yet: neither a snapshot on disk nor one from a control plane");
+        }
+        None
+    }
+
+    /// Why this process should be restarted, if so.
+    pub(crate) fn not_alive(&self) -> Option<String> {
+        let dead: Vec<usize> = self
+            .cores
+            .iter()
+            .enumerate()
+            .filter(|(_, core)| core.dead.load(Relaxed))
+            .map(|(n, _)| n)
+            .collect();
+        if dead.is_empty() { None } else { Some(format!("cores {dead:?} have died")) }
+    }
+}
+
+impl Core {
+    pub(crate) fn served_version(&self) -> Option<Version> {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,102 @@
+//! The status endpoint: `/livez`, `/readyz` and `/metrics`, on a port and threads of their own, so that it answers when every core
+//! is busy.
+//!
+//! One request a connection; heads are parsed by the engine. It never waits for a core.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use ringway_engine::http1::{HeadLimits, Method, OwnResponse, Parse, RequestHead, encode_own_response};
+
+use crate::metrics;
+use crate::state::State;
+
+const CONNECTIONS_MAX: usize = 64;
+const WAIT: Duration = Duration::from_secs(5);
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Binds the endpoint. The error says what to do.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| {
+        format!("cannot listen on {address} for /livez, /readyz and /metrics: {error}; give another address with --status")
+    })
+}
+
+/// Serves until the process ends.
+pub(crate) fn serve(listener: &TcpListener, state: &Arc<State>) {
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        };
+        if open.fetch_add(1, Relaxed) >= CONNECTIONS_MAX {
+            open.fetch_sub(1, Relaxed);
+            continue;
+        }
+        let (state, open_here) = (Arc::clone(state), Arc::clone(&open));
+        let spawned = std::thread::Builder::new().name("status".into()).spawn(move || {
+            // A peer that breaks off is its own matter.
+            let _ = answer(stream, &state);
+            open_here.fetch_sub(1, Relaxed);
+        });
+        if spawned.is_err() {
+            open.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
+    stream.set_read_timeout(Some(WAIT))?;
+    stream.set_write_timeout(Some(WAIT))?;
+    let limits = HeadLimits { head_bytes_max: HEAD_BYTES_MAX, ..HeadLimits::default() };
+    let mut head = RequestHead::new();
+    let mut bytes = Vec::new();
+    let mut out = Vec::new();
+    loop {
+        let mut step = [0; 2048];
+        let read = stream.read(&mut step)?;
+        if read == 0 {
+            return Ok(());
+        }
+        bytes.extend_from_slice(step.get(..read).unwrap_or_default());
+        let (status, content_type, body) = match head.parse(&bytes, &limits) {
+            Ok(Parse::Partial) => continue,
+            Ok(Parse::Done(())) => page(state, head.method, head.target.path_bytes(&bytes)),
+            Err(error) => (error.status(), TEXT, format!("{error}\n")),
+        };
+        let response = OwnResponse {
+            status,
+            content_type: content_type.as_bytes(),
+            body: body.as_bytes(),
+            is_head: head.method == Method::Head,
+            ..OwnResponse::default()
+        };
+        encode_own_response(&response, &mut out);
+        return stream.write_all(&out);
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+fn page(state: &State, method: Method, path: &[u8]) -> (u16, &'static str, String) {
+    if !matches!(method, Method::Get | Method::Head) {
+        return (405, TEXT, "only GET and HEAD\n".to_owned());
+    }
+    match path {
+        b"/livez" => match state.not_alive() {
+            None => (200, TEXT, "ok\n".to_owned()),
+            Some(reason) => (503, TEXT, format!("{reason}\n")),
+        },
+        b"/readyz" => match state.not_ready() {
+            None => (200, TEXT, "ready\n".to_owned()),
+            Some(reason) => (503, TEXT, format!("not ready: {reason}\n")),
+        },
+        b"/metrics" => (200, PROMETHEUS, metrics::page(state)),
+        _ => (404, TEXT, "there are /livez, /readyz and /metrics\n".to_owned()),
+    }
+}

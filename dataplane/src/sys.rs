@@ -1,0 +1,187 @@
+//! All `unsafe` and all raw libc of the project. Small functions with a safe face; nothing here knows about HTTP.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+/// Which direction of a socket is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Pending and later reads end.
+    Read,
+    /// Both directions end.
+    Both,
+}
+
+/// shutdown(2). Wakes operations that are pending on the socket, which is how deadlines end them without dropping them.
+/// Errors (already closed by the peer) are of no interest.
+pub(crate) fn shutdown(fd: RawFd, side: Side) {
+    let how = match side {
+        Side::Read => libc::SHUT_RD,
+        Side::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: shutdown takes no pointer; a stale descriptor gives EBADF or ENOTSOCK. Callers hold the socket that owns it.
+    let _ = unsafe { libc::shutdown(fd, how) };
+}
+
+/// Makes close(2) of a socket send a reset (SO_LINGER of 0, socket(7)).
+pub(crate) fn reset_on_close(fd: RawFd) -> io::Result<()> {
+    if fd < 0 {
+        return Ok(());
+    }
+    // SAFETY: the descriptor is open, because its caller holds the socket that owns it, and is not kept beyond this call.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&borrowed).set_linger(Some(std::time::Duration::ZERO))
+}
+
+/// The error that a socket has met, once (SO_ERROR, socket(7)).
+pub(crate) fn take_error(fd: RawFd) -> io::Result<Option<io::Error>> {
+    // SAFETY: the descriptor is open, because its caller holds the socket that owns it, and is not kept beyond this call.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&borrowed).take_error()
+}
+
+/// The CPUs that this process may run on, in order (sched_getaffinity(2)).
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero cpu_set_t is a valid empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` lives across the call and its true size is passed.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bits = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+    // SAFETY: every index is below CPU_SETSIZE.
+    Ok((0..bits).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+}
+
+/// Pins the calling thread to one CPU (sched_setaffinity(2)).
+pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    if cpu >= usize::try_from(libc::CPU_SETSIZE).unwrap_or(0) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: an all-zero cpu_set_t is a valid empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `cpu` is below CPU_SETSIZE, checked above.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` lives across the call and its true size is passed; 0 is the calling thread.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The user at the other end of a Unix socket (SO_PEERCRED, unix(7)).
+pub(crate) fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut bytes = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    // SAFETY: both pointers live across the call and `bytes` is the true size of what the first points to.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut bytes,
+        )
+    };
+    if result == 0 { Ok(credentials.uid) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The effective user of this process.
+pub(crate) fn own_uid() -> u32 {
+    // SAFETY: geteuid always succeeds and touches no memory of ours.
+    unsafe { libc::geteuid() }
+}
+
+/// The machine's host name, for the node's default name.
+pub(crate) fn host_name() -> String {
+    let mut name = [0_u8; 256];
+    // SAFETY: the buffer's true length is passed; the result is terminated because the last byte is kept zero.
+    let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    match name.get(..end) {
+        Some(text) if result == 0 && !text.is_empty() => String::from_utf8_lossy(text).into_owned(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns it (getrlimit(2)).
+pub(crate) fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives across the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` lives across the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Sets the mode of files this process creates; called once before threads start (umask(2)).
+pub(crate) fn private_files() {
+    // SAFETY: umask always succeeds and touches no memory of ours.
+    unsafe { libc::umask(0o077) };
+}
+
+/// Blocks SIGTERM, SIGINT and SIGHUP's default death in this thread and those it starts; [`wait_for_signal`] takes them.
+pub(crate) fn block_signals() -> io::Result<()> {
+    let set = signal_set();
+    // SAFETY: `set` lives across the call; no old set is asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Waits for one of the blocked signals and returns its number (sigwait(3)).
+pub(crate) fn wait_for_signal() -> io::Result<i32> {
+    let set = signal_set();
+    let mut signal = 0;
+    // SAFETY: both pointers live across the call.
+    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
+        0 => Ok(signal),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// SIGTERM and SIGINT.
+fn signal_set() -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises what it is given, and sigaddset takes an initialised set and valid numbers.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Sends a signal to this process, so that its signal thread acts on it.
+pub(crate) fn raise_signal(signal: i32) {
+    // SAFETY: kill takes no pointer; the process exists because it is this one.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
+
+/// Whether io_uring can be set up here: the error of a small trial ring (io_uring_setup(2)).
+pub(crate) fn probe_io_uring() -> io::Result<()> {
+    // struct io_uring_params has 120 bytes; zero asks for the defaults.
+    let mut params = [0_u64; 15];
+    // SAFETY: the pointer is to 120 writable bytes, which is what the kernel reads and writes.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
+    match RawFd::try_from(fd) {
+        Ok(fd) if fd >= 0 => {
+            // SAFETY: the descriptor was just made and nobody else has it.
+            drop(unsafe { File::from_raw_fd(fd) });
+            Ok(())
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,326 @@
+//! The proxies that are compared: how each is found, configured, started on one core, and stopped.
+//!
+//! Each gets a fresh process and directory per round. A peer that is not on the machine is reported and left out. Only
+//! processes started here are ever ended, and a process's descendants only if they are still the ones that were seen.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use crate::{affinity, cpu, socket};
+
+const NGINX_CONF: &str = include_str!("../../peers/nginx.conf");
+const HAPROXY_CFG: &str = include_str!("../../peers/haproxy.cfg");
+const RINGWAY_YAML: &str = include_str!("../../peers/ringway.yaml");
+
+/// Until a peer accepts connections.
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// Between SIGTERM and SIGKILL.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How much of a failed peer's log is shown.
+const LOG_LINES_SHOWN: usize = 10;
+
+/// A proxy that can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ringway {
+        executable: PathBuf,
+    },
+    Nginx {
+        executable: PathBuf,
+    },
+    Haproxy {
+        executable: PathBuf,
+    },
+    /// Runs already, and goes on running.
+    Target {
+        address: SocketAddr,
+        pid: u32,
+    },
+}
+
+/// A peer that accepts connections.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: u32,
+    child: Option<Child>,
+}
+
+impl Peer {
+    /// The peers on this machine, and what to say about those that are not.
+    pub(crate) fn find_all(ringway: Option<&Path>) -> (Vec<Self>, Vec<String>) {
+        let mut missing = Vec::new();
+        let mut peers = Vec::new();
+        let ringway = ringway.map(Path::to_path_buf).or_else(find_ringway);
+        match ringway.filter(|path| path.is_file()) {
+            Some(executable) => {
+                peers.push(Self { name: "ringway".into(), kind: Kind::Ringway { executable } });
+            }
+            None => missing
+                .push("ringway: no executable beside this one or in PATH; build it or give --ringway".into()),
+        }
+        match find("nginx") {
+            Some(executable) => peers.push(Self { name: "nginx".into(), kind: Kind::Nginx { executable } }),
+            None => missing.push("nginx: not found; apt-get install nginx-light".into()),
+        }
+        match find("haproxy") {
+            Some(executable) => {
+                peers.push(Self { name: "haproxy".into(), kind: Kind::Haproxy { executable } });
+            }
+            None => missing.push("haproxy: not found; apt-get install haproxy".into()),
+        }
+        (peers, missing)
+    }
+
+    /// `name=address=pid`, for clap.
+    pub(crate) fn parse_target(text: &str) -> Result<Self, String> {
+        let [name, address, pid] = text.split('=').collect::<Vec<_>>()[..] else {
+            return Err("write NAME=IP:PORT=PID".to_owned());
+        };
+        if name.is_empty() {
+            return Err("the name is empty".to_owned());
+        }
+        let address = address.parse().map_err(|_| format!("{address:?} is not IP:PORT"))?;
+        let pid = pid.parse().map_err(|_| format!("{pid:?} is not a process id"))?;
+        Ok(Self { name: name.to_owned(), kind: Kind::Target { address, pid } })
+    }
+
+    /// What the executable says about its version.
+    pub(crate) fn version(&self) -> Option<String> {
+        let (executable, flag) = match &self.kind {
+            Kind::Ringway { executable } => (executable, "--version"),
+            Kind::Nginx { executable } | Kind::Haproxy { executable } => (executable, "-v"),
+            Kind::Target { .. } => return None,
+        };
+        let output = Command::new(executable).arg(flag).stdin(Stdio::null()).output().ok()?;
+        // nginx says it on standard error.
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).lines().next().map(str::to_owned)
+    }
+
+    /// Starts the peer on `core`, with its files in `directory`, forwarding to `origin`.
+    pub(crate) fn start(&self, core: usize, directory: &Path, origin: SocketAddr) -> Result<Running> {
+        if let Kind::Target { address, pid } = self.kind {
+            return Ok(Running { name: self.name.clone(), address, pid, child: None });
+        }
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let (address, status_address) = free_addresses()?;
+        let log = directory.join("log");
+        let mut command = self.command(directory, address, status_address, origin)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::options().append(true).open(&log)?);
+        // A child inherits the core of the thread that starts it; that thread is not this one.
+        let child = std::thread::scope(|scope| {
+            let pinned = scope.spawn(|| -> Result<Child> {
+                affinity::pin(core)?;
+                command.spawn().with_context(|| format!("cannot start {}", self.name))
+            });
+            pinned.join().unwrap_or_else(|_| bail!("the thread that starts {} panicked", self.name))
+        })?;
+        let mut running = Running { name: self.name.clone(), address, pid: child.id(), child: Some(child) };
+        running.wait_until_listening(&log)?;
+        Ok(running)
+    }
+
+    fn command(
+        &self,
+        directory: &Path,
+        listen: SocketAddr,
+        status: SocketAddr,
+        origin: SocketAddr,
+    ) -> Result<Command> {
+        let write = |name: &str, template: &str| -> Result<PathBuf> {
+            let path = directory.join(name);
+            fs::write(&path, render(template, directory, listen, origin))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(path)
+        };
+        Ok(match &self.kind {
+            Kind::Ringway { executable } => {
+                let mut command = Command::new(executable);
+                command.arg("up").arg("--file").arg(write("ringway.yaml", RINGWAY_YAML)?);
+                command.arg("--listen").arg(listen.to_string()).arg("--status").arg(status.to_string());
+                command.arg("--dir").arg(directory.join("state")).args(["--workers", "1", "--no-demo"]);
+                command
+            }
+            Kind::Nginx { executable } => {
+                let mut command = Command::new(executable);
+                command.arg("-p").arg(directory).arg("-c").arg(write("nginx.conf", NGINX_CONF)?);
+                command
+            }
+            Kind::Haproxy { executable } => {
+                let mut command = Command::new(executable);
+                command.arg("-db").arg("-f").arg(write("haproxy.cfg", HAPROXY_CFG)?);
+                command
+            }
+            Kind::Target { .. } => bail!("{} runs already", self.name),
+        })
+    }
+}
+
+fn render(template: &str, directory: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
+    // As root, nginx would change to a user that may not enter the directory.
+    let user_line = if geteuid().is_root() { "user root;" } else { "" };
+    template
+        .replace("{directory}", &directory.display().to_string())
+        .replace("{listen}", &listen.to_string())
+        .replace("{origin}", &origin.to_string())
+        .replace("{user_line}", user_line)
+}
+
+/// Two different ports that were free a moment ago.
+fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (first, second) = (socket::reserved(any)?, socket::reserved(any)?);
+    Ok((first.local_addr()?, second.local_addr()?))
+}
+
+fn find_ringway() -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok()?.with_file_name("ringway");
+    if beside.is_file() { Some(beside) } else { find("ringway") }
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps daemons where an ordinary user's PATH does not look.
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    directories.map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+impl Running {
+    fn wait_until_listening(&mut self, log: &Path) -> Result<()> {
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            if TcpStream::connect_timeout(&self.address, START_WITHIN).is_ok() {
+                return Ok(());
+            }
+            let exited = match &mut self.child {
+                Some(child) => child.try_wait()?,
+                None => None,
+            };
+            if let Some(status) = exited {
+                bail!("{} ended at once ({status}):\n{}", self.name, end_of(log));
+            }
+            if Instant::now() >= deadline {
+                bail!("{} did not listen on {} in time:\n{}", self.name, self.address, end_of(log));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Ends the peer and what it started. One that was given as a target is left alone.
+    fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let tree: Vec<(u32, u64)> = cpu::tree(self.pid)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|pid| Some((pid, started_at(pid)?)))
+            .collect();
+        signal(self.pid, Signal::TERM);
+        let deadline = Instant::now() + STOP_WITHIN;
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        for (pid, start) in tree {
+            if started_at(pid) == Some(start) {
+                signal(pid, Signal::KILL);
+            }
+        }
+        let _ = child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    // It may have ended by itself meanwhile.
+    let _ = i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| kill_process(pid, signal));
+}
+
+/// When a process started: with its id, this tells it from a later one with the same id.
+fn started_at(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn end_of(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(LOG_LINES_SHOWN)..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_name_address_and_pid() {
+        let peer = Peer::parse_target("mine=127.0.0.1:8080=42").unwrap();
+        assert_eq!(peer.name, "mine");
+        assert_eq!(peer.kind, Kind::Target { address: "127.0.0.1:8080".parse().unwrap(), pid: 42 });
+        for text in ["mine", "mine=8080=42", "=127.0.0.1:1=2", "a=127.0.0.1:1=x", "a=127.0.0.1:1=2=3"] {
+            assert!(Peer::parse_target(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn configurations_are_filled_in() {
+        let (listen, origin) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        for (template, needed) in [
+            (NGINX_CONF, &["server 127.0.0.1:2 ", "listen 127.0.0.1:1 reuseport", "pid /d/nginx.pid"][..]),
+            (HAPROXY_CFG, &["bind 127.0.0.1:1 ", "server origin 127.0.0.1:2 "]),
+            (RINGWAY_YAML, &["\"127.0.0.1:2\": 1"]),
+        ] {
+            let text = render(template, Path::new("/d"), listen, origin);
+            for needed in needed {
+                assert!(text.contains(needed), "{needed:?} is not in\n{text}");
+            }
+            for placeholder in ["{directory}", "{listen}", "{origin}", "{user_line}"] {
+                assert!(!text.contains(placeholder), "{placeholder} is left in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn stopping_ends_the_whole_tree() {
+        let mut shell = Command::new("sh");
+        // The shell ends when asked to; what it started would stay.
+        shell.args(["-c", "sleep 600 & echo $!; wait"]).stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+            .unwrap();
+        let grandchild: u32 = line.trim().parse().unwrap();
+        let start = started_at(grandchild).unwrap();
+        let pid = child.id();
+        let mut running =
+            Running { name: "sh".into(), address: "127.0.0.1:1".parse().unwrap(), pid, child: Some(child) };
+        running.stop();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while started_at(grandchild) == Some(start) && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        assert_ne!(started_at(grandchild), Some(start));
+    }
+}

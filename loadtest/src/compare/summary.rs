@@ -1,0 +1,180 @@
+//! From single measurements to what is reported: per case and peer the median over the rounds and the range, and the
+//! ratio to the baseline taken within each round, so that what slows both down in one round cancels out.
+
+use serde_json::{Value, json};
+
+/// One peer under one case in one round.
+#[derive(Clone, Debug)]
+pub(crate) struct Measurement {
+    pub(crate) round: usize,
+    pub(crate) case: &'static str,
+    pub(crate) peer: String,
+    pub(crate) cpu_ns_per_request: f64,
+    pub(crate) requests_per_second: f64,
+    pub(crate) proxy_cores: f64,
+    pub(crate) proxy_waiting_cores: f64,
+    pub(crate) foreign_cores: f64,
+    pub(crate) p99_ns: f64,
+    /// Everything that `hammer` reported.
+    pub(crate) raw: Value,
+}
+
+/// Median and range of a figure over the rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) case: &'static str,
+    pub(crate) peer: String,
+    pub(crate) rounds: usize,
+    pub(crate) cpu_ns_per_request: Spread,
+    /// `None` when the baseline was not measured.
+    pub(crate) ratio: Option<Spread>,
+    pub(crate) requests_per_second: Spread,
+    pub(crate) proxy_cores: Spread,
+    /// Ready to run, and not running because something else had the core.
+    pub(crate) proxy_waiting_cores: Spread,
+    pub(crate) foreign_cores: Spread,
+    pub(crate) p99_ns: Spread,
+}
+
+impl Measurement {
+    /// Reads `hammer`'s JSON; `None` when a figure is missing.
+    pub(crate) fn read(round: usize, case: &'static str, peer: &str, raw: Value) -> Option<Self> {
+        Some(Self {
+            round,
+            case,
+            peer: peer.to_owned(),
+            cpu_ns_per_request: raw.get("proxy_cpu_ns_per_request")?.as_f64()?,
+            requests_per_second: raw.get("requests_per_second")?.as_f64()?,
+            proxy_cores: raw.get("proxy_cores")?.as_f64()?,
+            proxy_waiting_cores: raw.get("proxy_waiting_cores")?.as_f64()?,
+            foreign_cores: raw.get("foreign_cores")?.as_f64()?,
+            p99_ns: raw.get("latency_ns")?.get("p99")?.as_f64()?,
+            raw,
+        })
+    }
+}
+
+impl Spread {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let upper = *values.get(values.len() / 2)?;
+        let lower = *values.get((values.len() - 1) / 2)?;
+        Some(Self { median: f64::midpoint(lower, upper), min, max })
+    }
+
+    fn json(&self) -> Value {
+        json!({"median": self.median, "min": self.min, "max": self.max})
+    }
+}
+
+impl Row {
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "case": self.case,
+            "peer": self.peer,
+            "rounds": self.rounds,
+            "cpu_ns_per_request": self.cpu_ns_per_request.json(),
+            "ratio": self.ratio.map(|ratio| ratio.json()),
+            "requests_per_second": self.requests_per_second.json(),
+            "proxy_cores": self.proxy_cores.json(),
+            "proxy_waiting_cores": self.proxy_waiting_cores.json(),
+            "foreign_cores": self.foreign_cores.json(),
+            "p99_ns": self.p99_ns.json(),
+        })
+    }
+}
+
+/// Rows by case and then peer, in the order in which both are given.
+pub(crate) fn rows(
+    measurements: &[Measurement],
+    cases: &[&'static str],
+    peers: &[String],
+    baseline: &str,
+) -> Vec<Row> {
+    let pairs = cases.iter().flat_map(|case| peers.iter().map(move |peer| (*case, peer)));
+    pairs.filter_map(|(case, peer)| row(measurements, case, peer, baseline)).collect()
+}
+
+fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &str) -> Option<Row> {
+    let of = |name: &str| -> Vec<&Measurement> {
+        measurements.iter().filter(|one| one.case == case && one.peer == name).collect()
+    };
+    let (ours, theirs) = (of(peer), of(baseline));
+    let spread = |figure: fn(&Measurement) -> f64| Spread::of(ours.iter().map(|one| figure(one)).collect());
+    let ratios = ours.iter().filter_map(|one| {
+        let other = theirs.iter().find(|other| other.round == one.round)?;
+        (other.cpu_ns_per_request > 0.0).then(|| one.cpu_ns_per_request / other.cpu_ns_per_request)
+    });
+    Some(Row {
+        case,
+        peer: peer.to_owned(),
+        rounds: ours.len(),
+        cpu_ns_per_request: spread(|one| one.cpu_ns_per_request)?,
+        ratio: Spread::of(ratios.collect()),
+        requests_per_second: spread(|one| one.requests_per_second)?,
+        proxy_cores: spread(|one| one.proxy_cores)?,
+        proxy_waiting_cores: spread(|one| one.proxy_waiting_cores)?,
+        foreign_cores: spread(|one| one.foreign_cores)?,
+        p99_ns: spread(|one| one.p99_ns)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(round: usize, peer: &str, cpu_ns: f64) -> Measurement {
+        Measurement {
+            round,
+            case: "c",
+            peer: peer.into(),
+            cpu_ns_per_request: cpu_ns,
+            requests_per_second: 1.0,
+            proxy_cores: 1.0,
+            proxy_waiting_cores: 0.0,
+            foreign_cores: 0.0,
+            p99_ns: 1.0,
+            raw: Value::Null,
+        }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        // The machine was half as fast in the second round; the ratio does not show it.
+        let measurements = [
+            measurement(0, "nginx", 10.0),
+            measurement(0, "ours", 7.0),
+            measurement(1, "ours", 14.0),
+            measurement(1, "nginx", 20.0),
+            measurement(2, "nginx", 10.0),
+            measurement(2, "ours", 8.0),
+        ];
+        let rows = rows(&measurements, &["c"], &["ours".into(), "nginx".into(), "absent".into()], "nginx");
+        let [ours, nginx] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(ours.ratio, Some(Spread { median: 0.7, min: 0.7, max: 0.8 }));
+        assert_eq!(ours.cpu_ns_per_request, Spread { median: 8.0, min: 7.0, max: 14.0 });
+        assert_eq!(nginx.ratio, Some(Spread { median: 1.0, min: 1.0, max: 1.0 }));
+        assert_eq!(ours.rounds, 3);
+    }
+
+    #[test]
+    fn without_a_baseline_there_is_no_ratio() {
+        let rows = rows(&[measurement(0, "ours", 7.0)], &["c"], &["ours".into()], "nginx");
+        assert_eq!(rows[0].ratio, None);
+    }
+
+    #[test]
+    fn a_median_of_an_even_number_is_the_middle() {
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(Spread::of(vec![]), None);
+    }
+}
