@@ -217,3 +217,14 @@ fn a_body_of_one_byte_chunks_costs_one_pass() {
     assert_eq!(relayed.payload_bytes, 1 << 20);
     assert!(buf[relayed.send].starts_with(b"100000\r\nxxx"));
 }
+
+#[test]
+fn a_discarded_body_is_read_to_its_end_and_nothing_of_it_is_sent() {
+    let mut relay = Relay::new(BodyFraming::Chunked, SinkFraming::Chunked, with_trailers());
+    let (sent, _) = relay_pieces(&mut relay, &[b"5\r\nhe"], 8).expect("valid");
+    assert_eq!(shown(&sent), shown(b"2\r\nhe\r\n"));
+    relay.discard();
+    let (sent, rest) = relay_pieces(&mut relay, &[b"llo\r\n0\r\nA: b\r\n", b"\r\nNEXT"], 8).expect("valid");
+    assert_eq!((sent, rest), (Vec::new(), b"NEXT".to_vec()));
+    assert!(relay.is_done());
+}
