@@ -31,7 +31,8 @@ impl RequestSide {
             BodyFraming::Chunked => SinkFraming::Chunked,
             _ => SinkFraming::Length,
         };
-        self.relay.restart(head.body, sink, BodyLimits::default());
+        let limits = BodyLimits { forward_trailers: true, ..BodyLimits::default() };
+        self.relay.restart(head.body, sink, limits);
         self.expectation = if head.expect_continue { Expectation::Waiting } else { Expectation::None };
     }
 

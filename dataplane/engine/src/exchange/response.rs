@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{RequestFacts, UpstreamFault};
 use crate::http1::{
-    BodyFraming, BodyHeader, BodyLimits, FieldKind, HeadLimits, Method, Parse, Relay, ResponseEdits,
-    ResponseHead, SinkFraming, Version, encode_response,
+    BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits, ResponseHead,
+    SinkFraming, Version, encode_response,
 };
 
 /// What the driver adds to a final head, asked for when the head is there.
@@ -231,7 +231,7 @@ impl ResponseSide {
         if self.head.is_tunnel && !(self.head.status == 101 && self.facts.may_upgrade) {
             return Err(UpstreamFault::UnaskedUpgrade);
         }
-        let (body, sink) = self.framing(bytes);
+        let (body, sink) = self.framing();
         self.sink = sink;
         self.close = context.close || sink == SinkFraming::UntilClose || self.head.is_tunnel;
         let edits = ResponseEdits {
@@ -257,7 +257,7 @@ impl ResponseSide {
     }
 
     /// How the body comes, and how it goes on to this client.
-    fn framing(&self, bytes: &[u8]) -> (BodyHeader, SinkFraming) {
+    fn framing(&self) -> (BodyHeader, SinkFraming) {
         let chunks = self.facts.version == Version::Http11;
         match self.head.body {
             BodyFraming::Length(length) => (BodyHeader::Length(length), SinkFraming::Length),
@@ -267,14 +267,10 @@ impl ResponseSide {
             BodyFraming::Chunked | BodyFraming::UntilClose => (BodyHeader::None, SinkFraming::UntilClose),
             // RFC 9110 section 8.6: HEAD and 304 may tell the length that a GET would have had.
             BodyFraming::None if self.facts.method == Method::Head || self.head.status == 304 => {
-                let length = self.head.value(bytes, FieldKind::ContentLength).and_then(decimal);
+                let length = self.head.content_length;
                 (length.map_or(BodyHeader::None, BodyHeader::Length), SinkFraming::Length)
             }
             BodyFraming::None => (BodyHeader::None, SinkFraming::Length),
         }
     }
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
