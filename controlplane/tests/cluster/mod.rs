@@ -53,7 +53,13 @@ impl Cluster {
     pub fn standby(&self) -> Cluster {
         let mut standby = Cluster { directory: new_directory(), server: None };
         let mut backup = standby.program("pg_basebackup");
-        backup.args(["--username=postgres", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--host"]);
+        backup.args([
+            "--username=postgres",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "--host",
+        ]);
         succeed(backup.arg(self.directory.path()).arg("--pgdata").arg(standby.data()));
         let directory = standby.directory.path().display().to_string();
         standby.configure(&format!("unix_socket_directories = '{directory}'\nhot_standby = on\n"));
@@ -258,7 +264,9 @@ fn unprivileged() -> Option<(u32, u32)> {
 
 /// From PATH, else from where Debian puts the newest version.
 fn program_path(name: &str) -> PathBuf {
-    let in_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let in_path = std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let mut debian: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -282,4 +290,3 @@ fn succeed(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
-
