@@ -126,6 +126,22 @@ struct Link {
     told_refusal: Option<Version>,
 }
 
+impl Link {
+    /// Whether the data plane is to be sent this.
+    fn wants(&self, full: &Encoded) -> bool {
+        let known = self.served == Some(full.version);
+        let refused = self.refused.is_some_and(|(version, again_at)| {
+            version == full.version && again_at.is_none_or(|at| Instant::now() < at)
+        });
+        // The file source has seen on the board what is served and is about to give this content a number above it.
+        let outnumbered = full.renumbers
+            && self.served.is_some_and(|served| {
+                served.lineage == full.version.lineage && served.order() >= full.version.order()
+            });
+        !known && !refused && !outnumbered
+    }
+}
+
 impl Publisher {
     /// Connects to nothing yet.
     pub fn new(socket: PathBuf, node: String, board: Arc<Board>, offer: watch::Receiver<Offer>) -> Publisher {
@@ -178,7 +194,7 @@ impl Publisher {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
-            for frame in self.due(&mut link) {
+            while let Some(frame) = self.due(&mut link) {
                 send(&mut write, frame.bytes()).await?;
             }
             tokio::select! {
@@ -201,28 +217,19 @@ impl Publisher {
     }
 
     /// What is to be sent now.
-    fn due(&mut self, link: &mut Link) -> Vec<Outgoing> {
+    fn due(&mut self, link: &mut Link) -> Option<Outgoing> {
+        if link.in_flight.is_some() {
+            return None;
+        }
         let offer = self.offer.borrow_and_update().clone();
-        let mut frames = Vec::new();
-        if let Some(refused) = offer.refused.filter(|refused| link.told_refusal != Some(refused.version)) {
-            link.told_refusal = Some(refused.version);
-            frames.push(Outgoing::Refusal(refused));
-        }
-        let Some(full) = offer.full.filter(|_| link.in_flight.is_none()) else { return frames };
-        let known = link.served == Some(full.version);
-        let refused = link.refused.is_some_and(|(version, again_at)| {
-            version == full.version && again_at.is_none_or(|at| Instant::now() < at)
-        });
-        // The file source has seen on the board what is served and is about to give this content a number above it.
-        let outnumbered = full.renumbers
-            && link.served.is_some_and(|served| {
-                served.lineage == full.version.lineage && served.order() >= full.version.order()
-            });
-        if !known && !refused && !outnumbered {
+        if let Some(full) = offer.full.filter(|full| link.wants(full)) {
             link.in_flight = Some((Arc::clone(&full), std::time::Instant::now()));
-            frames.push(Outgoing::Full(full));
+            return Some(Outgoing::Full(full));
         }
-        frames
+        // After the answer to the good one below it, so that the data plane does not take that one for the cure.
+        let refused = offer.refused.filter(|refused| link.told_refusal != Some(refused.version))?;
+        link.told_refusal = Some(refused.version);
+        Some(Outgoing::Refusal(refused))
     }
 
     fn hear(&self, link: &mut Link, message: ToControlplane) -> Result<(), Lost> {

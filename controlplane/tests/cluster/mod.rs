@@ -4,7 +4,7 @@
 //! another user is taken for it. Dropping a cluster stops the server and removes all of it.
 //!
 //! Everything is done with PostgreSQL's own programs, so that a test crate needs no driver to use this file.
-#![allow(dead_code, reason = "each test crate includes this file and uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate includes this file and uses a part of it")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

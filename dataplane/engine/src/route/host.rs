@@ -3,24 +3,29 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use super::captures::{Captures, Scratch};
+use super::compile::number;
 use super::explain::{Outcome, Steps};
 use super::method::MethodSet;
 use super::pattern;
 use super::rule::Shared;
-use super::trie::{Candidates, NONE, Trie, hash_text};
+use super::slots::{NONE, Slots, hash_text, tag_of, text};
+use super::trie::{Candidates, Trie};
 
 /// All that is asked of one host. Immutable; shared by the tables that agree on the host.
 pub(super) struct HostTable<T> {
-    text: Box<[u8]>,
+    texts: Box<[u8]>,
+    /// Those of exact paths first.
     candidates: Box<[Candidate<T>]>,
-    /// First candidate of each exact path.
-    exact: HashTable<u32>,
-    exact_bytes_max: usize,
+    exact_len: u32,
+    exact_bytes_max: u32,
+    /// First candidate of each exact path; empty where there are few.
+    exact: Slots,
     trie: Option<Box<Trie>>,
 }
+
+/// Exact paths that are compared one by one, which for so few is as fast as hashing and takes no memory.
+pub(super) const SCANNED_MAX: usize = 4;
 
 /// One pattern of one rule.
 pub(super) struct Candidate<T> {
@@ -49,14 +54,22 @@ pub(super) struct Asked<'a> {
 
 impl<T> HostTable<T> {
     pub(super) fn new(
-        text: Box<[u8]>,
+        texts: Box<[u8]>,
         candidates: Box<[Candidate<T>]>,
-        exact: HashTable<u32>,
-        trie: Option<Box<Trie>>,
+        exact_len: usize,
+        exact: Slots,
+        trie: Option<Trie>,
     ) -> HostTable<T> {
-        let exact_paths = candidates.iter().filter(|candidate| candidate.group == NONE);
-        let exact_bytes_max = exact_paths.map(|candidate| candidate.len as usize).max().unwrap_or(0);
-        HostTable { text, candidates, exact, exact_bytes_max, trie }
+        let exact_paths = candidates.iter().take(exact_len);
+        let exact_bytes_max = exact_paths.map(|candidate| candidate.len).max().unwrap_or(0);
+        HostTable {
+            texts,
+            candidates,
+            exact_len: number(exact_len),
+            exact_bytes_max,
+            exact,
+            trie: trie.map(Box::new),
+        }
     }
 
     /// The candidate that takes the request, with its parameters.
@@ -73,7 +86,6 @@ impl<T> HostTable<T> {
 
     /// Tells every candidate whose literal part begins the path, in the order of the search, up to the one that takes it.
     pub(super) fn explain(&self, asked: Asked<'_>, steps: &mut Steps) -> bool {
-        let view = View { host: self, asked };
         let mut exact = self.exact_chain(asked.path);
         while let Some(candidate) = exact.and_then(|at| self.candidates.get(at as usize)) {
             if self.explain_one(candidate, asked, steps) {
@@ -81,7 +93,8 @@ impl<T> HostTable<T> {
             }
             exact = Some(candidate.next);
         }
-        let groups = self.trie.as_deref().map(|trie| trie.groups(asked.path, &view)).unwrap_or_default();
+        let groups =
+            self.trie.as_deref().map(|trie| trie.groups(asked.path, &self.texts)).unwrap_or_default();
         groups.into_iter().any(|first| {
             let group = self.candidates.get(first as usize..).unwrap_or_default();
             let number = group.first().map_or(NONE, |candidate| candidate.group);
@@ -110,12 +123,12 @@ impl<T> HostTable<T> {
     }
 
     pub(super) fn pattern(&self, candidate: &Candidate<T>) -> &[u8] {
-        self.slice(candidate.start, candidate.len)
+        text(&self.texts, candidate.start, candidate.len)
     }
 
     /// Bytes of the patterns.
     pub(super) fn text_bytes(&self) -> usize {
-        self.text.len()
+        self.texts.len()
     }
 
     /// Bytes of this and what hangs off it. A rule counts where its first pattern is.
@@ -126,9 +139,9 @@ impl<T> HostTable<T> {
         });
         ARC_BYTES
             + size_of::<Self>()
-            + self.text.len()
+            + self.texts.len()
             + size_of_val::<[Candidate<T>]>(&self.candidates)
-            + self.exact.allocation_size()
+            + self.exact.memory_bytes()
             + self.trie.as_ref().map_or(0, |trie| size_of::<Trie>() + trie.memory_bytes())
             + rules.sum::<usize>()
     }
@@ -141,13 +154,16 @@ impl<T> HostTable<T> {
     }
 
     fn exact_chain(&self, path: &[u8]) -> Option<u32> {
-        if path.len() > self.exact_bytes_max {
+        if path.len() > self.exact_bytes_max as usize {
             return None;
         }
-        let is_path = |at: &u32| {
-            self.candidates.get(*at as usize).is_some_and(|candidate| self.pattern(candidate) == path)
-        };
-        self.exact.find(hash_text(path), is_path).copied()
+        if self.exact_len as usize > SCANNED_MAX {
+            let hash = hash_text(path);
+            return self.exact.find(hash, tag_of(hash), path, &self.texts);
+        }
+        let few = self.candidates.get(..self.exact_len as usize).unwrap_or_default();
+        let (at, _) = (0..).zip(few).find(|(_, candidate)| self.pattern(candidate) == path)?;
+        Some(at)
     }
 
     fn explain_one(&self, candidate: &Candidate<T>, asked: Asked<'_>, steps: &mut Steps) -> bool {
@@ -164,11 +180,6 @@ impl<T> HostTable<T> {
         steps.candidate(&candidate.rule.id, &uri, candidate.rule.priority, outcome);
         outcome == Outcome::Matched
     }
-
-    fn slice(&self, start: u32, len: u32) -> &[u8] {
-        let start = start as usize;
-        self.text.get(start..start.saturating_add(len as usize)).unwrap_or_default()
-    }
 }
 
 /// What stands before the value in an `Arc`'s allocation.
@@ -181,8 +192,8 @@ struct View<'a, T> {
 }
 
 impl<T> Candidates for View<'_, T> {
-    fn text(&self, start: u32, len: u32) -> &[u8] {
-        self.host.slice(start, len)
+    fn texts(&self) -> &[u8] {
+        &self.host.texts
     }
 
     fn admitted(&self, first: u32, limit: u32, steps: &mut u64) -> Option<u32> {
