@@ -159,7 +159,7 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
                     tries.excluded.push(index);
                 }
                 core.count(|counters| counters.retries.up());
-                connection.exchange.response.begin_try();
+                connection.exchange.begin_try();
             }
         }
     }
@@ -220,6 +220,7 @@ async fn attempt(
         };
         return Err(Broken::Upstream { fault, sent: written.bytes > 0, stale: reused });
     }
+    connection.exchange.request.sent();
     match pump::carry(connection, &mut upstream, waits, body).await {
         Ok(Fate::Tunnel) => {
             let early = body.behind(&connection.buffer).to_vec();
