@@ -9,7 +9,6 @@ use tokio_postgres::NoTls;
 use super::wait_until;
 
 #[path = "../../../tests/cluster/mod.rs"]
-#[allow(unreachable_pub, reason = "the file serves several test crates")]
 mod server;
 
 /// A cluster that is deleted with its stand.
