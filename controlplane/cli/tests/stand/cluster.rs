@@ -9,6 +9,7 @@ use tokio_postgres::NoTls;
 use super::wait_until;
 
 #[path = "../../../tests/cluster/mod.rs"]
+#[allow(clippy::zombie_processes, reason = "the server is waited for when its cluster is dropped")]
 mod server;
 
 /// A cluster that is deleted with its stand.
