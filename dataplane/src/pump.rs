@@ -126,6 +126,7 @@ pub(crate) async fn carry(
             limits: &core.limits.head,
             interim_responses_max: core.limits.interim_responses_max,
             close,
+            awaits_leave: false,
             date: &date,
             via: core.options.via.then_some(b"1.1 ringway"),
         },
@@ -286,7 +287,7 @@ impl Asking<'_> {
             };
             body.leave(buffer.get(relayed.consumed_end..end).unwrap_or_default());
             carried += relayed.payload_bytes;
-            buffer = match self.send(writer, buffer, relayed.send, side.epilogue()).await {
+            buffer = match self.send(writer, buffer, relayed.send, side).await {
                 Ok(buffer) => buffer,
                 Err(fault) => return RequestEnd::NodeDeaf(fault),
             };
@@ -301,14 +302,17 @@ impl Asking<'_> {
         writer: &mut Writer,
         mut buffer: Vec<u8>,
         range: std::ops::Range<usize>,
-        epilogue: &[u8],
+        side: &mut RequestSide,
     ) -> Result<Vec<u8>, UpstreamFault> {
         buffer.truncate(range.end);
-        buffer.extend_from_slice(epilogue);
+        buffer.extend_from_slice(side.epilogue());
         let end = buffer.len();
         let written = writer.write_all(buffer, range.start..end, self.wait).await;
         match written.result {
-            Ok(()) => Ok(written.buffer),
+            Ok(()) => {
+                side.sent();
+                Ok(written.buffer)
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::SendTimeout),
             Err(_) => Err(UpstreamFault::Closed),
         }
@@ -352,7 +356,9 @@ impl Answering<'_> {
                 Ok(_) => {
                     buffer.resize(end + TAILROOM_BYTES, 0);
                     let close = self.context.close || self.core.is_draining();
-                    side.receive(&mut buffer, from..end, &ResponseContext { close, ..self.context }, out)
+                    let awaits_leave = self.asks_leave && !self.go_on.get();
+                    let context = ResponseContext { close, awaits_leave, ..self.context };
+                    side.receive(&mut buffer, from..end, &context, out)
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::ReadTimeout),
                 Err(_) => Err(UpstreamFault::Closed),

@@ -54,6 +54,8 @@ impl<T> Builder<T> {
     pub(super) fn push(&mut self, rule: Arc<Shared<T>>, uri: &[u8], first_of_rule: bool) {
         let (start, len) = (number(self.texts.len()), number(uri.len()));
         self.texts.extend_from_slice(uri);
+        // So that no two patterns begin at one place.
+        self.texts.push(b'\n');
         self.items.push(Item { rule, start, len, first_of_rule });
     }
 
@@ -111,7 +113,17 @@ impl<T> Item<T> {
     fn candidate(self, place: &Place, group: u32) -> Candidate<T> {
         let Item { rule, start, len, first_of_rule } = self;
         let (methods, remotes) = (rule.methods, !rule.remotes.is_empty());
-        Candidate { rule, start, len, next: NONE, group, item: place.item, methods, remotes, first_of_rule }
+        Candidate {
+            rule,
+            start,
+            len,
+            next: NONE,
+            group,
+            directory_len: place.directory_len,
+            methods,
+            remotes,
+            first_of_rule,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct HostTable<T> {
     exact_bytes_max: u32,
     /// First candidate of each exact path; empty where there are few.
     exact: Slots,
-    trie: Option<Box<Trie>>,
+    trie: Option<Trie>,
 }
 
 /// Exact paths that are compared one by one, which for so few is as fast as hashing and takes no memory.
@@ -30,14 +30,15 @@ pub(super) const SCANNED_MAX: usize = 4;
 /// One pattern of one rule.
 pub(super) struct Candidate<T> {
     pub(super) rule: Arc<Shared<T>>,
+    /// Where its pattern is among the texts, which are in the order of the rules' ids.
     pub(super) start: u32,
     pub(super) len: u32,
     /// The next one of the same exact path or trie node.
     pub(super) next: u32,
     /// Node of its literal part; `NONE` for an exact path.
     pub(super) group: u32,
-    /// Its place in the order of ids.
-    pub(super) item: u32,
+    /// Where its parameters may begin.
+    pub(super) directory_len: u32,
     pub(super) methods: MethodSet,
     /// Whether the rule limits client addresses.
     pub(super) remotes: bool,
@@ -62,14 +63,7 @@ impl<T> HostTable<T> {
     ) -> HostTable<T> {
         let exact_paths = candidates.iter().take(exact_len);
         let exact_bytes_max = exact_paths.map(|candidate| candidate.len).max().unwrap_or(0);
-        HostTable {
-            texts,
-            candidates,
-            exact_len: number(exact_len),
-            exact_bytes_max,
-            exact,
-            trie: trie.map(Box::new),
-        }
+        HostTable { texts, candidates, exact_len: number(exact_len), exact_bytes_max, exact, trie }
     }
 
     /// The candidate that takes the request, with its parameters.
@@ -78,9 +72,12 @@ impl<T> HostTable<T> {
             return Some(exact);
         }
         let view = View { host: self, asked };
-        let found = self.trie.as_deref()?.find(asked.path, &view, &mut captures.scratch)?;
+        let found = self.trie.as_ref()?.find(asked.path, &view, &mut captures.scratch)?;
         let candidate = self.candidates.get(found as usize)?;
-        pattern::fits(self.pattern(candidate), asked.path, |name, place| captures.push(name, place));
+        let directory_len = candidate.directory_len as usize;
+        pattern::capture(self.pattern(candidate), asked.path, directory_len, |name, place| {
+            captures.push(name, place)
+        });
         Some(candidate)
     }
 
@@ -93,8 +90,7 @@ impl<T> HostTable<T> {
             }
             exact = Some(candidate.next);
         }
-        let groups =
-            self.trie.as_deref().map(|trie| trie.groups(asked.path, &self.texts)).unwrap_or_default();
+        let groups = self.trie.as_ref().map(|trie| trie.groups(asked.path, &self.texts)).unwrap_or_default();
         groups.into_iter().any(|first| {
             let group = self.candidates.get(first as usize..).unwrap_or_default();
             let number = group.first().map_or(NONE, |candidate| candidate.group);
@@ -108,7 +104,7 @@ impl<T> HostTable<T> {
     /// Candidates in the order of their rules' ids, and each rule's in the order it was given.
     pub(super) fn by_id(&self) -> Vec<&Candidate<T>> {
         let mut by_id: Vec<&Candidate<T>> = self.candidates.iter().collect();
-        by_id.sort_unstable_by_key(|candidate| candidate.item);
+        by_id.sort_unstable_by_key(|candidate| candidate.start);
         by_id
     }
 
@@ -142,7 +138,7 @@ impl<T> HostTable<T> {
             + self.texts.len()
             + size_of_val::<[Candidate<T>]>(&self.candidates)
             + self.exact.memory_bytes()
-            + self.trie.as_ref().map_or(0, |trie| size_of::<Trie>() + trie.memory_bytes())
+            + self.trie.as_ref().map_or(0, Trie::memory_bytes)
             + rules.sum::<usize>()
     }
 
@@ -167,7 +163,7 @@ impl<T> HostTable<T> {
     }
 
     fn explain_one(&self, candidate: &Candidate<T>, asked: Asked<'_>, steps: &mut Steps) -> bool {
-        let outcome = if !pattern::fits(self.pattern(candidate), asked.path, |_, _| ()) {
+        let outcome = if !pattern::fits(self.pattern(candidate), asked.path) {
             Outcome::OtherPath
         } else if !candidate.methods.intersects(asked.methods) {
             Outcome::OtherMethod

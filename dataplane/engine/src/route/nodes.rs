@@ -73,7 +73,7 @@ impl<'t> Nodes<'t> {
         let mut node = group;
         let mut rest = false;
         let mut at = start + number(directory.len());
-        for piece in pattern::pieces(pattern, directory) {
+        for piece in pattern::pieces(pattern, directory.len()) {
             match piece {
                 Piece::Rest(_) => rest = true,
                 Piece::Prefix(text) => {

@@ -96,8 +96,11 @@ impl Trie {
     /// The candidate that takes the path.
     pub(super) fn find(&self, path: &[u8], host: &impl Candidates, scratch: &mut Scratch) -> Option<u32> {
         self.list_directories(path, scratch);
-        while let Some((at, hash)) = scratch.directories.pop() {
+        while let Some((at, hash, may_be)) = scratch.directories.pop() {
             scratch.steps = scratch.steps.saturating_add(1);
+            if !may_be {
+                continue;
+            }
             let Some(number) = self.directory(path, at, hash, host.texts()) else { continue };
             let Some(root) = self.node(number) else { continue };
             let rest = path.get(at..).unwrap_or_default();
@@ -117,7 +120,7 @@ impl Trie {
         let mut scratch = Scratch::default();
         let mut groups = Vec::new();
         self.list_directories(path, &mut scratch);
-        while let Some((at, hash)) = scratch.directories.pop() {
+        while let Some((at, hash, _)) = scratch.directories.pop() {
             let Some(root) = self.directory(path, at, hash, texts) else { continue };
             let Some(node) = self.node(root) else { continue };
             let segment = first_segment(path.get(at..).unwrap_or_default());
@@ -142,21 +145,17 @@ impl Trie {
             + lengths.sum::<usize>()
     }
 
-    /// Lists where directories of the path end, with their hashes, leaving out those that are none of ours at first sight.
+    /// Lists where directories of the path end, with their hashes. Whether one may be ours is only noted: a branch on it would wait
+    /// for memory, and here all of it is asked for at once.
     fn list_directories(&self, path: &[u8], scratch: &mut Scratch) {
         scratch.directories.clear();
         let (mut at, mut hash) = (0, HASH_START);
-        let mut list = |at, hash| {
-            if self.directories.may_hold(hash) {
-                scratch.directories.push((at, hash));
-            }
-        };
-        list(at, hash);
+        scratch.directories.push((at, hash, self.directories.may_hold(hash)));
         for slash in memchr::memchr_iter(b'/', path).take(self.depth_max) {
             let end = slash.saturating_add(1);
             hash = hash_next(hash, path.get(at..end).unwrap_or_default());
             at = end;
-            list(at, hash);
+            scratch.directories.push((at, hash, self.directories.may_hold(hash)));
         }
     }
 
