@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 use super::wait_until;
 
 #[path = "../../../tests/cluster/mod.rs"]
-#[allow(unreachable_pub, reason = "the file serves several test crates")]
+#[allow(clippy::zombie_processes, reason = "the server is waited for when its cluster is dropped")]
 mod server;
 
 /// A cluster that is deleted with its stand.
