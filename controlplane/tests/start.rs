@@ -1,5 +1,6 @@
 //! Starting and ending: many at once, wrong settings, missing rights, systemd.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod cluster;
 mod feed;

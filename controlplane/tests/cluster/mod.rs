@@ -148,22 +148,18 @@ impl Cluster {
             let mut command = self.program("postgres");
             command.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
             let mut server = command.spawn().expect("postgres starts");
-            while Instant::now() < deadline {
+            // After a kill, the old server's children may hold its shared memory for a moment: then it is tried again.
+            while Instant::now() < deadline && server.try_wait().expect("wait").is_none() {
                 if self.psql("postgres", "postgres", "select 1").status.success() {
                     self.server = Some(server);
                     return;
                 }
-                // After a kill, the old server's children may hold its shared memory for a moment: it is tried again.
-                if server.try_wait().expect("wait").is_some() {
-                    break;
-                }
                 std::thread::sleep(PAUSE);
             }
-            if Instant::now() >= deadline {
-                let _ = server.kill();
-                let _ = server.wait();
-                panic!("PostgreSQL does not start:\n{}", fs::read_to_string(&log_path).unwrap_or_default());
-            }
+            let _ = server.kill();
+            let _ = server.wait();
+            let log = fs::read_to_string(&log_path).unwrap_or_default();
+            assert!(Instant::now() < deadline, "PostgreSQL does not start:\n{log}");
         }
     }
 
