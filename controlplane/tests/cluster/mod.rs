@@ -72,6 +72,14 @@ impl Cluster {
         self.sql("select pg_promote(true, 60)");
     }
 
+    /// Asks a role for its password from now on.
+    pub fn ask_password(&self, role: &str) {
+        let path = self.data().join("pg_hba.conf");
+        let text = fs::read_to_string(&path).expect("pg_hba.conf");
+        fs::write(&path, format!("local all {role} scram-sha-256\n{text}")).expect("pg_hba.conf");
+        self.sql("select pg_reload_conf()");
+    }
+
     /// The directory of the socket.
     pub fn host(&self) -> String {
         self.directory.path().display().to_string()
