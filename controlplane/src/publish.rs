@@ -6,6 +6,7 @@
 //!
 //! Invariants: the two `Hello`s come first; a ping goes out each second; silence of ten seconds ends the connection.
 
+use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +125,7 @@ struct Link {
     in_flight: Option<(Arc<Encoded>, std::time::Instant)>,
     refused: Option<(Version, Option<Instant>)>,
     told_refusal: Option<Version>,
+    settled: bool,
 }
 
 impl Link {
@@ -184,9 +186,8 @@ impl Publisher {
         if !(peer.schema_min..=peer.schema_max).contains(&own) {
             return Err(Lost::Schema(peer.schema_min, peer.schema_max));
         }
-        self.complaint.over(std::time::Instant::now());
         let serves = served.map_or_else(|| "nothing yet".to_owned(), |version| version.to_string());
-        tracing::info!(node = peer.node, build = peer.build, %serves, "connected to the data plane");
+        let hail = format!("node {} of build {} serves {serves}", peer.node, peer.build);
         self.board.dataplane_hello(peer, served);
         let mut link = Link { served, ..Link::default() };
         let ping = encode(FrameKind::ToDataplane, &ToDataplane::Ping)?;
@@ -201,6 +202,11 @@ impl Publisher {
                 message = incoming.next() => {
                     heard = Instant::now();
                     self.hear(&mut link, message?)?;
+                    // Only now: one that says Hello and goes would otherwise be told as found and lost for ever.
+                    if !mem::replace(&mut link.settled, true) {
+                        self.complaint.over(std::time::Instant::now());
+                        tracing::info!("connected to the data plane: {hail}");
+                    }
                 }
                 changed = self.offer.changed() => {
                     changed.map_err(|_| Lost::Protocol("this program is ending"))?;

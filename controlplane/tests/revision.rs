@@ -1,6 +1,7 @@
 //! What the triggers on `ringway.resource` promise: one revision and one notification a transaction, in the order
 //! of commits, without gaps, for any role that may write the table.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod cluster;
 mod program;

@@ -1,5 +1,6 @@
 //! Starting and ending: many at once, wrong settings, missing rights, systemd.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod cluster;
 mod feed;
@@ -100,7 +101,7 @@ fn missing_rights_a_newer_schema_and_a_foreign_one_are_one_clear_line_and_heal()
 }
 
 #[test]
-fn a_wrong_password_database_or_server_is_one_clear_line_and_no_end() {
+fn a_wrong_database_role_or_server_is_one_clear_line_and_no_end() {
     let cluster = Cluster::start();
     let directory = program::directory();
     cluster.sql("create role app login");
@@ -123,6 +124,25 @@ fn a_wrong_password_database_or_server_is_one_clear_line_and_no_end() {
         assert_eq!(program.status()["source"]["state"], "disconnected");
         assert!(program.terminate().success());
     }
+}
+
+#[test]
+fn a_wrong_password_is_told_once_without_it_and_heals_when_it_is_changed() {
+    let cluster = Cluster::start();
+    let directory = program::directory();
+    cluster.sql("create role app login password 'other'; grant create on database gateway to app");
+    cluster.ask_password("app");
+    let url = format!("postgresql://app:hunter2@/gateway?host={}", cluster.host());
+    let mut program = Program::start(directory.path(), "n1", &["--database-url", &url, "--log", "debug"]);
+    program.wait_log("password authentication failed for user \"app\"; check user and password");
+    let status = program.status();
+    assert_eq!(status["source"]["state"], "disconnected");
+    cluster.sql("alter role app password 'hunter2'");
+    let status =
+        program.wait_status("connected", |status| status["source"]["state"] == "connected").to_string()
+            + &status.to_string();
+    assert_eq!(program.log().matches("password authentication failed").count(), 1, "{}", program.log());
+    assert!(!program.log().contains("hunter2") && !status.contains("hunter2"));
 }
 
 #[test]

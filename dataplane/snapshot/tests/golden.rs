@@ -5,6 +5,7 @@
 //! the value. When this fails, either the change was not meant, or it needs a new schema number with a file of its own;
 //! `RINGWAY_GOLDEN_WRITE=1 cargo test -p ringway-snapshot --test golden` writes the file of a number not yet released.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fmt::Debug;
 use std::fs;
