@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::answer::{self, Answer};
 use crate::body::BodyStart;
+use crate::buf::SMALL_BYTES;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
@@ -229,6 +230,7 @@ async fn attempt(
         }
         Ok(fate) => {
             if connection.exchange.upstream_reusable() {
+                upstream.roomy = connection.exchange.response.payload_bytes() > SMALL_BYTES as u64 / 2;
                 core.pool.keep(upstream, &cluster.keepalive, &core.buffers);
             }
             Ok(fate)

@@ -96,6 +96,11 @@ impl RequestSide {
         self.relay.is_done() && !self.owes && !self.discards
     }
 
+    /// Whether so many bytes of the body are certainly still to come.
+    pub fn expects_at_least(&self, bytes: u64) -> bool {
+        self.relay.remaining_bytes().is_some_and(|remaining| remaining >= bytes)
+    }
+
     /// Takes bytes of the body that lie at `filled`; see [`Relay::relay`].
     pub fn relay(&mut self, buffer: &mut [u8], filled: Range<usize>) -> Result<Relayed, BodyError> {
         self.expectation = Expectation::None;

@@ -116,6 +116,11 @@ impl ResponseSide {
         self.phase == Phase::Tunnel
     }
 
+    /// Bytes of the answer's body so far.
+    pub fn payload_bytes(&self) -> u64 {
+        self.relay.payload_bytes_total()
+    }
+
     /// Whether a body of at least `bytes` is still to come, or one of unknown length.
     pub fn expects_at_least(&self, bytes: u64) -> bool {
         self.phase == Phase::Body
