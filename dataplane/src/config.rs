@@ -126,6 +126,9 @@ pub(crate) struct Limits {
     pub(crate) connections_per_client_max: u32,
     /// Connections over a limit that one core answers at the same time; more are dropped.
     pub(crate) shedding_max: u32,
+    /// Age at which a connection ends with its next answer; less up to a tenth, so that connections made together do not end
+    /// together.
+    pub(crate) connection_lifetime: Duration,
     /// Requests of one connection.
     pub(crate) requests_per_connection_max: u64,
     /// Informational answers that one request may get.
@@ -149,6 +152,7 @@ impl Default for Limits {
             connections_max: 1_000_000,
             connections_per_client_max: 0,
             shedding_max: 256,
+            connection_lifetime: Duration::from_secs(3600),
             requests_per_connection_max: 1_000_000,
             interim_responses_max: 32,
         }

@@ -115,7 +115,7 @@ pub(crate) async fn carry(
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let go_on = Cell::new(false);
-    let close = !connection.head.keep_alive || connection.requests >= core.limits.requests_per_connection_max;
+    let close = !connection.head.keep_alive || connection.is_spent();
     if !upstream.socket.reader.is_armed() {
         upstream.socket.reader.arm(core.buffers.take_small());
     }
