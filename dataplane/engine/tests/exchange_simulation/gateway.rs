@@ -383,7 +383,8 @@ impl Front {
         if side.is_done() || side.is_tunnel() {
             return Outcome::Answered;
         }
-        if carry.asks_leave && !carry.go_on && now > carry.progress_at + LEAVE_AFTER {
+        let waits = carry.asks_leave && !carry.go_on && side.status().is_none();
+        if waits && now > carry.progress_at + LEAVE_AFTER {
             carry.go_on = true;
             carry.progress_at = now;
             self.to_client.extend_from_slice(CONTINUE);
