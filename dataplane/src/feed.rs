@@ -40,11 +40,13 @@ pub(crate) struct FeedLoop {
     /// Served, and not on disk yet.
     unsaved: Option<Snapshot>,
     save_after: Instant,
+    /// Published, but some core has not swapped yet: acknowledged when the last one has.
+    late: Option<(Ack, Reply)>,
 }
 
 impl FeedLoop {
     pub(crate) fn new(state: Arc<State>, publisher: Publisher, disk: Disk) -> FeedLoop {
-        FeedLoop { state, publisher, disk, unsaved: None, save_after: Instant::now() }
+        FeedLoop { state, publisher, disk, unsaved: None, save_after: Instant::now(), late: None }
     }
 
     /// Serves the last good snapshot on disk, if there is one.
@@ -82,12 +84,14 @@ impl FeedLoop {
             if Instant::now() >= self.save_after {
                 self.save();
             }
+            self.settle();
             let alive = self.publisher.sweep();
             self.state.feed().views_alive = alive;
         }
     }
 
     fn offer(&mut self, offer: Offer) {
+        self.late = None;
         let Offer { snapshot, started, received, decoded, reply } = offer;
         let version = snapshot.version;
         let answer = match self.admit(&snapshot) {
@@ -99,19 +103,34 @@ impl FeedLoop {
                 Err(faults) => Err(Reason::Faults(faults)),
                 Ok(view) => {
                     let compiled = Instant::now();
-                    let (first, last) = match self.serve(view) {
-                        Ok(times) => times,
-                        // It will reach them; until it has, nothing is acknowledged and the control plane offers it again.
-                        Err(slow) => return tracing::error!("{slow}"),
-                    };
+                    let swapped = self.serve(view);
                     self.unsaved = Some(snapshot);
-                    Ok(self.ack(version, [started, received, decoded, compiled, first, last]))
+                    match swapped {
+                        Ok((first, last)) => {
+                            Ok(self.ack(version, [started, received, decoded, compiled, first, last]))
+                        }
+                        Err(slow) => {
+                            tracing::error!("{slow}");
+                            let now = Instant::now();
+                            let ack = self.ack(version, [started, received, decoded, compiled, now, now]);
+                            self.late = Some((ack, reply));
+                            return;
+                        }
+                    }
                 }
             },
         };
         match answer {
             Ok(ack) => self.accepted(ack, &reply),
             Err(reason) => self.refused(Nack { version, reason }, &reply),
+        }
+    }
+
+    /// Acknowledges what the last core has taken late.
+    fn settle(&mut self) {
+        let everywhere = |version| self.state.cores.iter().all(|core| core.served_version() == Some(version));
+        if let Some((ack, reply)) = self.late.take_if(|(ack, _)| everywhere(ack.version)) {
+            self.accepted(ack, &reply);
         }
     }
 

@@ -63,7 +63,7 @@ impl Deadlines {
                 None => continue,
             };
             for watch in due.drain(..) {
-                self.visit(watch, tick);
+                self.visit(&watch, tick);
             }
             if let Some(slot) = self.slots.borrow_mut().get_mut((tick % SLOTS) as usize)
                 && slot.is_empty()
@@ -73,7 +73,7 @@ impl Deadlines {
         }
     }
 
-    fn visit(&self, watch: Rc<Watch>, tick: u32) {
+    fn visit(&self, watch: &Rc<Watch>, tick: u32) {
         if watch.registered.get() != tick || watch.fd.get() < 0 {
             return; // It moved to an earlier slot, or its socket is gone.
         }
@@ -88,7 +88,7 @@ impl Deadlines {
             watch.write_expired.set(true);
             sys::shutdown(watch.fd.get(), Side::Both);
         }
-        self.register(&watch);
+        self.register(watch);
     }
 
     /// Puts a watch into the slot of its next deadline, or of the last slot of this round.

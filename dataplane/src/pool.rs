@@ -6,7 +6,7 @@
 //! Invariants: only a connection whose exchange ended cleanly comes in; at most so many are kept for each address as the upstream
 //! says, none longer than it says.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,12 +24,15 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     /// Requests that it has carried, with the present one.
     pub(crate) requests: u32,
+    /// Its last answer did not fit a small buffer: the next one gets a large one from the start.
+    pub(crate) roomy: bool,
 }
 
 /// The kept connections.
 #[derive(Debug)]
 pub(crate) struct Pool {
     deadlines: Rc<Deadlines>,
+    sweep_at_ms: Cell<u64>,
     idle: RefCell<hashbrown::HashMap<SocketAddr, Vec<Idle>, foldhash::fast::FixedState>>,
 }
 
@@ -41,7 +44,7 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn new(deadlines: Rc<Deadlines>) -> Pool {
-        Pool { deadlines, idle: RefCell::default() }
+        Pool { deadlines, sweep_at_ms: Cell::new(0), idle: RefCell::default() }
     }
 
     /// The connection that was used last and is still open.
@@ -60,7 +63,7 @@ impl Pool {
     /// A new connection.
     pub(crate) async fn connect(&self, address: SocketAddr, wait: Duration) -> io::Result<Upstream> {
         let socket = Socket::connect(address, wait, &self.deadlines).await?;
-        Ok(Upstream { socket, address, requests: 1 })
+        Ok(Upstream { socket, address, requests: 1, roomy: false })
     }
 
     /// Keeps a connection for later, when there is room.
@@ -73,7 +76,7 @@ impl Pool {
         if idle.len() >= rule.size as usize {
             return;
         }
-        upstream.socket.reader.arm(buffers.take_small());
+        upstream.socket.reader.arm(if upstream.roomy { buffers.take_large() } else { buffers.take_small() });
         let until_ms = match rule.idle_timeout {
             seconds if seconds > 0.0 => self.deadlines.now_ms().saturating_add(milliseconds(seconds)),
             _ => u64::MAX,
@@ -84,9 +87,10 @@ impl Pool {
     /// Drops what has been idle too long or was closed by its node.
     pub(crate) fn sweep(&self) {
         let now_ms = self.deadlines.now_ms();
-        if now_ms % SWEEP_EVERY_MS != 0 {
+        if now_ms < self.sweep_at_ms.get() {
             return;
         }
+        self.sweep_at_ms.set(now_ms.saturating_add(SWEEP_EVERY_MS));
         let mut pool = self.idle.borrow_mut();
         for idle in pool.values_mut() {
             idle.retain_mut(|idle| idle.until_ms > now_ms && !idle.upstream.socket.reader.is_ready());
@@ -95,7 +99,6 @@ impl Pool {
     }
 }
 
-/// A multiple of the tick.
 const SWEEP_EVERY_MS: u64 = 1_000;
 
 #[expect(

@@ -21,7 +21,7 @@ use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES}
 use ringway_engine::upstream::Timeouts;
 
 use crate::body::BodyStart;
-use crate::buf::LARGE_BYTES;
+use crate::buf::{LARGE_BYTES, SMALL_BYTES};
 use crate::config::Limits;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
@@ -115,7 +115,7 @@ pub(crate) async fn carry(
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let go_on = Cell::new(false);
-    let close = !connection.head.keep_alive || connection.requests >= core.limits.requests_per_connection_max;
+    let close = !connection.head.keep_alive || connection.is_spent();
     if !upstream.socket.reader.is_armed() {
         upstream.socket.reader.arm(core.buffers.take_small());
     }
@@ -126,6 +126,7 @@ pub(crate) async fn carry(
             limits: &core.limits.head,
             interim_responses_max: core.limits.interim_responses_max,
             close,
+            awaits_leave: false,
             date: &date,
             via: core.options.via.then_some(b"1.1 ringway"),
         },
@@ -268,6 +269,9 @@ impl Asking<'_> {
         }
         let mut buffer = self.core.buffers.take_small();
         let mut carried = 0;
+        if side.expects_at_least(SMALL_BYTES as u64) {
+            buffer = self.core.buffers.renew(buffer, true);
+        }
         while !side.is_complete() {
             let read = reader.read(buffer, self.core.limits.request_body_idle).await;
             buffer = read.buffer;
@@ -286,11 +290,11 @@ impl Asking<'_> {
             };
             body.leave(buffer.get(relayed.consumed_end..end).unwrap_or_default());
             carried += relayed.payload_bytes;
-            buffer = match self.send(writer, buffer, relayed.send, side.epilogue()).await {
+            buffer = match self.send(writer, buffer, relayed.send, side).await {
                 Ok(buffer) => buffer,
                 Err(fault) => return RequestEnd::NodeDeaf(fault),
             };
-            buffer = self.core.buffers.renew(buffer, carried);
+            buffer = self.core.buffers.renew(buffer, carried >= LARGE_BYTES as u64);
         }
         self.core.buffers.give(buffer);
         RequestEnd::Complete
@@ -301,14 +305,17 @@ impl Asking<'_> {
         writer: &mut Writer,
         mut buffer: Vec<u8>,
         range: std::ops::Range<usize>,
-        epilogue: &[u8],
+        side: &mut RequestSide,
     ) -> Result<Vec<u8>, UpstreamFault> {
         buffer.truncate(range.end);
-        buffer.extend_from_slice(epilogue);
+        buffer.extend_from_slice(side.epilogue());
         let end = buffer.len();
         let written = writer.write_all(buffer, range.start..end, self.wait).await;
         match written.result {
-            Ok(()) => Ok(written.buffer),
+            Ok(()) => {
+                side.sent();
+                Ok(written.buffer)
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::SendTimeout),
             Err(_) => Err(UpstreamFault::Closed),
         }
@@ -352,7 +359,9 @@ impl Answering<'_> {
                 Ok(_) => {
                     buffer.resize(end + TAILROOM_BYTES, 0);
                     let close = self.context.close || self.core.is_draining();
-                    side.receive(&mut buffer, from..end, &ResponseContext { close, ..self.context }, out)
+                    let awaits_leave = self.asks_leave && !self.go_on.get();
+                    let context = ResponseContext { close, awaits_leave, ..self.context };
+                    side.receive(&mut buffer, from..end, &context, out)
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::ReadTimeout),
                 Err(_) => Err(UpstreamFault::Closed),
@@ -378,10 +387,8 @@ impl Answering<'_> {
                 buffer.reserve(TAILROOM_BYTES + 1);
             } else {
                 from = HEADROOM_BYTES;
-                buffer = self.core.buffers.renew(
-                    buffer,
-                    if side.expects_at_least(LARGE_BYTES as u64) { u64::MAX } else { carried },
-                );
+                let large = carried >= LARGE_BYTES as u64 || side.expects_at_least(SMALL_BYTES as u64);
+                buffer = self.core.buffers.renew(buffer, large);
             }
             reader.arm(buffer);
         }

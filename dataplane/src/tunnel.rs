@@ -75,6 +75,6 @@ async fn copy(reader: &mut Reader, writer: &mut Writer, buffers: &Buffers, wait:
         if written.result.is_err() {
             return false;
         }
-        buffer = buffers.renew(written.buffer, carried);
+        buffer = buffers.renew(written.buffer, carried >= LARGE_BYTES as u64);
     }
 }

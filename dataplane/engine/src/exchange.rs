@@ -8,9 +8,12 @@
 //! - Nothing reaches the client but a whole, judged head and a body framed anew. A truncated body is never ended cleanly.
 //! - A connection to a node is used again only when both messages ended exactly where their framing said.
 //! - A request is repeated only when nothing of an answer was received, and it is idempotent or no byte of it was sent.
+//! - Protocols are switched only by a request without content (RFC 9110 section 7.8), so that nothing of it can be under way.
 
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 pub use request::{Expectation, RequestSide};
 pub use response::{ResponseContext, ResponseSide, ResponseStep};
@@ -33,7 +36,11 @@ pub struct RequestFacts {
 impl RequestFacts {
     /// The facts of a parsed head. `may_upgrade` is the route's decision.
     pub fn of(head: &RequestHead, may_upgrade: bool) -> RequestFacts {
-        let may_upgrade = may_upgrade && head.upgrade.is_some_and(|upgrade| upgrade.is_websocket);
+        // RFC 6455 section 4.1: the opening handshake is a GET, and has no content.
+        let may_upgrade = may_upgrade
+            && head.method == Method::Get
+            && head.body.is_empty()
+            && head.upgrade.is_some_and(|upgrade| upgrade.is_websocket);
         RequestFacts { method: head.method, version: head.version, trailers: head.te_trailers, may_upgrade }
     }
 }
@@ -54,6 +61,12 @@ impl Exchange {
         self.response.begin(RequestFacts::of(head, may_upgrade));
     }
 
+    /// Begins another try of the same request on another connection, after [`Exchange::may_retry`] said yes.
+    pub fn begin_try(&mut self) {
+        self.request.begin_try();
+        self.response.begin_try();
+    }
+
     /// Whether the request may be sent again on another connection after `fault`. `sent` tells whether any byte of it
     /// went out; `repeatable` whether all of what went out is still at hand.
     pub fn may_retry(&self, fault: &UpstreamFault, sent: bool, repeatable: bool) -> bool {
@@ -63,7 +76,7 @@ impl Exchange {
 
     /// Whether the node's connection may carry another request now.
     pub fn upstream_reusable(&self) -> bool {
-        self.request.is_complete() && self.response.is_reusable()
+        self.request.is_delivered() && self.response.is_reusable()
     }
 }
 
@@ -94,7 +107,7 @@ pub enum UpstreamFault {
     /// It sent too many 1xx.
     #[error("too many interim responses")]
     Interims,
-    /// It switched protocols without having been asked to.
+    /// It switched protocols without having been asked to, or to another one.
     #[error("switched protocols unasked")]
     UnaskedUpgrade,
 }

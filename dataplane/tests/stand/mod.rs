@@ -1,7 +1,9 @@
 //! A data plane under test: the real executable on ports that the kernel chose, configured over its real feed socket.
 //!
 //! The test plays the control plane and the nodes. Everything is killed and removed when the stand is dropped.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(missing_debug_implementations, reason = "nobody prints a stand")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -124,7 +126,7 @@ pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway-dataplane"));
     let at = |name: &str| -> PathBuf { folder.join(name) };
     command
-        .args(["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--workers", "2", "--node", "test"])
+        .args(["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--node", "test"])
         .arg("--snapshot-dir")
         .arg(at("state"))
         .arg("--feed-socket")
@@ -132,6 +134,7 @@ pub fn command(folder: &Path) -> Command {
         .arg("--admin-socket")
         .arg(at("admin.sock"))
         .env("RINGWAY_LOG", "warn")
+        .env("RINGWAY_WORKERS", "2")
         .stdin(Stdio::null());
     command
 }

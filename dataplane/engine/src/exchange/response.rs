@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{RequestFacts, UpstreamFault};
 use crate::http1::{
-    BodyFraming, BodyHeader, BodyLimits, FieldKind, HeadLimits, Method, Parse, Relay, ResponseEdits,
-    ResponseHead, SinkFraming, Version, encode_response,
+    BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits, ResponseHead,
+    SinkFraming, Version, encode_response,
 };
 
 /// What the driver adds to a final head, asked for when the head is there.
@@ -17,6 +17,9 @@ pub struct ResponseContext<'a> {
     pub interim_responses_max: u32,
     /// The client's connection ends with this exchange.
     pub close: bool,
+    /// The client waits for 100 (Continue) and has not got one: whether it will send its body after a final answer cannot be
+    /// known (RFC 9110 section 10.1.1), so its connection ends, lest its next request be taken for that body.
+    pub awaits_leave: bool,
     /// For answers without a Date (RFC 9110 section 6.6.1).
     pub date: &'a [u8],
     /// Added to Via, when the operator wants it.
@@ -60,25 +63,32 @@ pub struct ResponseSide {
     status: Option<u16>,
     /// Bytes came behind the end of the answer.
     excess: bool,
+    /// An interim head said that the connection ends, or announced a body that it cannot have.
+    doubtful: bool,
     close: bool,
 }
 
 impl ResponseSide {
     pub(super) fn begin(&mut self, facts: RequestFacts) {
         self.facts = facts;
-        self.phase = Phase::Head;
         self.interims = 0;
         self.status = None;
+        self.sink = SinkFraming::None;
         self.close = false;
+        self.received = false;
+        // What the last answer left behind would be sent in front of this one.
+        self.relay.restart(BodyFraming::None, SinkFraming::None, BodyLimits::default());
         self.begin_try();
     }
 
     /// Begins another try of the same request.
-    pub fn begin_try(&mut self) {
+    pub(super) fn begin_try(&mut self) {
+        debug_assert!(!self.received, "a request whose answer has begun is not repeated");
         self.head.reset();
-        self.received = false;
         self.excess = false;
+        self.doubtful = false;
         self.phase = Phase::Head;
+        self.check_invariants();
     }
 
     /// What was said at [`super::Exchange::begin`].
@@ -106,6 +116,11 @@ impl ResponseSide {
         self.phase == Phase::Tunnel
     }
 
+    /// Bytes of the answer's body so far.
+    pub fn payload_bytes(&self) -> u64 {
+        self.relay.payload_bytes_total()
+    }
+
     /// Whether a body of at least `bytes` is still to come, or one of unknown length.
     pub fn expects_at_least(&self, bytes: u64) -> bool {
         self.phase == Phase::Body
@@ -129,7 +144,7 @@ impl ResponseSide {
     }
 
     pub(super) fn is_reusable(&self) -> bool {
-        self.phase == Phase::Done && self.head.keep_alive && !self.excess
+        self.phase == Phase::Done && self.head.keep_alive && !self.excess && !self.doubtful
     }
 
     /// Bytes to send behind those of the last step.
@@ -138,7 +153,7 @@ impl ResponseSide {
     }
 
     /// Takes bytes that the node sent, at `filled`. Heads for the client are appended to `out`, which goes first; then
-    /// come `send` and the epilogue.
+    /// come `send` and the epilogue. After an error nothing of this call is to be sent, and `out` is as it was.
     pub fn receive(
         &mut self,
         buffer: &mut [u8],
@@ -146,15 +161,25 @@ impl ResponseSide {
         context: &ResponseContext<'_>,
         out: &mut Vec<u8>,
     ) -> Result<ResponseStep, UpstreamFault> {
+        let (status, out_bytes) = (self.status, out.len());
         let step = self.advance(buffer, filled, context, out);
         if step.is_err() {
             self.phase = Phase::Failed;
+            self.status = status;
+            out.truncate(out_bytes);
         }
+        self.check_invariants();
         step
     }
 
     /// The node ended its stream. Gives what the client is still to be sent.
     pub fn receive_end(&mut self) -> Result<&'static [u8], UpstreamFault> {
+        let end = self.advance_to_end();
+        self.check_invariants();
+        end
+    }
+
+    fn advance_to_end(&mut self) -> Result<&'static [u8], UpstreamFault> {
         match self.phase {
             Phase::Body => match self.relay.finish_on_eof() {
                 Ok(bytes) => {
@@ -182,6 +207,9 @@ impl ResponseSide {
         out: &mut Vec<u8>,
     ) -> Result<ResponseStep, UpstreamFault> {
         self.received |= !filled.is_empty();
+        if self.phase == Phase::Failed {
+            return Err(UpstreamFault::Closed);
+        }
         let mut at = filled.start;
         let mut go_on = false;
         while self.phase == Phase::Head {
@@ -192,7 +220,8 @@ impl ResponseSide {
                 }
                 Parse::Done(()) => {
                     go_on |= self.head.status == 100;
-                    self.take_head(bytes, context, out)?;
+                    let close = context.close || (context.awaits_leave && !go_on);
+                    self.take_head(bytes, &ResponseContext { close, ..*context }, out)?;
                     at = at.saturating_add(self.head.head_bytes).min(filled.end);
                 }
             }
@@ -221,6 +250,7 @@ impl ResponseSide {
             if self.interims > context.interim_responses_max {
                 return Err(UpstreamFault::Interims);
             }
+            self.doubtful |= !self.head.keep_alive;
             // RFC 9110 section 15.2: a client of HTTP/1.0 does not know them.
             if self.facts.version == Version::Http11 {
                 let edits = ResponseEdits { version: self.facts.version, ..ResponseEdits::default() };
@@ -228,10 +258,10 @@ impl ResponseSide {
             }
             return Ok(());
         }
-        if self.head.is_tunnel && !(self.head.status == 101 && self.facts.may_upgrade) {
+        if self.head.is_tunnel && !self.switches_as_asked(bytes) {
             return Err(UpstreamFault::UnaskedUpgrade);
         }
-        let (body, sink) = self.framing(bytes);
+        let (body, sink) = self.framing();
         self.sink = sink;
         self.close = context.close || sink == SinkFraming::UntilClose || self.head.is_tunnel;
         let edits = ResponseEdits {
@@ -256,8 +286,15 @@ impl ResponseSide {
         Ok(())
     }
 
+    /// Whether the 101 is for the protocol that was offered, and names no other (RFC 9110 section 7.8).
+    fn switches_as_asked(&self, bytes: &[u8]) -> bool {
+        let mut protocols = self.head.values(bytes, b"upgrade");
+        let is_websocket = protocols.next().is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
+        self.facts.may_upgrade && self.head.status == 101 && is_websocket && protocols.next().is_none()
+    }
+
     /// How the body comes, and how it goes on to this client.
-    fn framing(&self, bytes: &[u8]) -> (BodyHeader, SinkFraming) {
+    fn framing(&self) -> (BodyHeader, SinkFraming) {
         let chunks = self.facts.version == Version::Http11;
         match self.head.body {
             BodyFraming::Length(length) => (BodyHeader::Length(length), SinkFraming::Length),
@@ -267,14 +304,25 @@ impl ResponseSide {
             BodyFraming::Chunked | BodyFraming::UntilClose => (BodyHeader::None, SinkFraming::UntilClose),
             // RFC 9110 section 8.6: HEAD and 304 may tell the length that a GET would have had.
             BodyFraming::None if self.facts.method == Method::Head || self.head.status == 304 => {
-                let length = self.head.value(bytes, FieldKind::ContentLength).and_then(decimal);
+                let length = self.head.content_length;
                 (length.map_or(BodyHeader::None, BodyHeader::Length), SinkFraming::Length)
             }
             BodyFraming::None => (BodyHeader::None, SinkFraming::Length),
         }
     }
-}
 
-fn decimal(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    fn check_invariants(&self) {
+        let answered = self.status.is_some();
+        debug_assert!(!answered || self.received, "an answer from nothing");
+        match self.phase {
+            Phase::Head => debug_assert!(!answered, "a final head was taken"),
+            Phase::Body => debug_assert!(answered && !self.relay.is_done(), "a body that has ended"),
+            Phase::Done => debug_assert!(answered && self.relay.is_done(), "an end before the end"),
+            Phase::Tunnel => debug_assert!(self.facts.may_upgrade && self.status == Some(101), "unasked"),
+            Phase::Failed => {}
+        }
+        let chunks = answered && self.sink == SinkFraming::Chunked;
+        debug_assert!(!chunks || self.facts.version == Version::Http11, "chunks for HTTP/1.0");
+        debug_assert!(!self.ends_with_connection() || self.close, "a body that ends with nothing");
+    }
 }

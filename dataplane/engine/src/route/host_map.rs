@@ -9,7 +9,7 @@ use ringway_snapshot::limits::HOST_BYTES_MAX;
 use smallvec::SmallVec;
 
 use super::host::HostTable;
-use super::trie::hash_text;
+use super::slots::hash_text;
 
 /// A host's name or, for a wildcard, what follows its star.
 pub(super) type HostName = SmallVec<[u8; 24]>;

@@ -22,9 +22,11 @@ mod explain;
 mod host;
 mod host_map;
 mod method;
+mod nodes;
 pub mod path;
 mod pattern;
 mod rule;
+mod slots;
 mod table;
 mod trie;
 

@@ -295,7 +295,7 @@ impl<T> Hosts<T> {
             let place = match self.places.entry(pattern) {
                 Entry::Occupied(found) => *found.get(),
                 Entry::Vacant(vacant) => {
-                    self.list.push((vacant.key().clone(), Builder::default()));
+                    self.list.push((vacant.key().clone(), Builder::with_capacity(0, 0)));
                     *vacant.insert(self.list.len() - 1)
                 }
             };
