@@ -24,8 +24,12 @@ pub(crate) enum Step {
     OriginHeads(usize),
     /// Wait until the tunnel has brought so many bytes.
     Tunnelled(usize),
+    /// Wait until the origin has done all that it does for so many requests, at most a while.
+    OriginDone(usize),
     /// End the sending direction.
     End,
+    /// The same, but only when neither an answer nor the end comes in a while: some give up a client that ends early.
+    EndIfQuiet,
     /// End with a reset.
     Reset,
 }
@@ -225,7 +229,7 @@ impl Table {
 }
 
 /// Answers by which a gateway may refuse what is no valid request.
-pub(crate) const REFUSALS: &[u16] = &[400, 405, 411, 413, 414, 417, 421, 431, 501, 505];
+pub(crate) const REFUSALS: &[u16] = &[400, 405, 411, 413, 414, 417, 421, 422, 431, 501, 505];
 /// Answers by which a gateway tells of an origin that does not speak HTTP.
 pub(crate) const BAD_GATEWAY: &[u16] = &[502, 500, 503, 504];
 

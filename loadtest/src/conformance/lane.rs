@@ -85,6 +85,10 @@ impl Lane {
         client.read_until(deadline, |client| client.answers.len() >= wanted);
         let probe = self.afterwards(case, &mut client, wanted, deadline);
         client.conclude();
+        if probe != Probe::Answered {
+            // What the gateway had begun towards the origin has arrived when a later request has.
+            self.probe_alone();
+        }
         let mut log = self.origin.log(deadline.max(Instant::now() + OPTION_PATIENCE));
         log.requests.retain(|request| request.message.head.line[1] != PROBE.as_bytes());
         Ok(Observed {
@@ -118,7 +122,18 @@ impl Lane {
                     client.tunnelled.is_none() && !client.answers.is_empty() || enough(client)
                 });
             }
+            Step::OriginDone(count) => {
+                self.origin.wait_for_answers(*count, Instant::now() + OPTION_PATIENCE);
+            }
             Step::End => client.end_sending(),
+            Step::EndIfQuiet => {
+                let before = client.answers.len();
+                let deadline = Instant::now() + OPTION_PATIENCE;
+                client.read_until(deadline, |client| client.answers.len() > before);
+                if client.end.is_none() && client.answers.len() == before {
+                    client.end_sending();
+                }
+            }
             Step::Reset => client.reset(),
         }
     }

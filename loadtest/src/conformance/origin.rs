@@ -59,6 +59,8 @@ struct State {
     /// Requests that took an answer of the script.
     scripted: usize,
     arrived: usize,
+    /// Answers of the script that were given to their end.
+    done: usize,
     /// Goes up with each row: what an older row's request still does is not the present one's.
     row: usize,
     connections: Vec<Connection>,
@@ -106,6 +108,7 @@ impl Origin {
         state.script = script.to_vec();
         state.scripted = 0;
         state.arrived = 0;
+        state.done = 0;
         state.row += 1;
         state.connections.retain(|connection| connection.stream.is_some());
         for connection in &mut state.connections {
@@ -116,6 +119,11 @@ impl Origin {
     /// Waits for so many request heads. Whether they came.
     pub(crate) fn wait_for_heads(&self, heads: usize, deadline: Instant) -> bool {
         self.wait(deadline, |state| state.arrived >= heads)
+    }
+
+    /// Waits until so many answers of the script were given to their end. Whether they were.
+    pub(crate) fn wait_for_answers(&self, answers: usize, deadline: Instant) -> bool {
+        self.wait(deadline, |state| state.done >= answers)
     }
 
     /// What the row left. Unfinished requests get until the deadline to end.
@@ -296,6 +304,8 @@ impl Serving<'_> {
                 for act in &answer.acts {
                     self.act(act)?;
                 }
+                self.shared.state().done += 1;
+                self.shared.changed.notify_all();
             }
             None => self.send(&self.own_answer()),
         }

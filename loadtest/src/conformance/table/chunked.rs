@@ -176,7 +176,7 @@ fn line_ends(table: &mut Table) {
             let case = table.steps(
                 format!("{shape} behind the {place}"),
                 LINES,
-                vec![Step::Send(chunked(body)), Step::Gap, Step::End],
+                vec![Step::Send(chunked(body)), Step::EndIfQuiet],
             );
             case.refused_midway();
         }
@@ -195,7 +195,7 @@ fn data(table: &mut Table) {
         ("no size between chunks", "5\r\nhello\r\nworld\r\n0\r\n\r\n"),
         ("a size of nothing but an extension", ";a=b\r\nhello\r\n0\r\n\r\n"),
     ] {
-        let case = table.steps(name, source, vec![Step::Send(chunked(body)), Step::Gap, Step::End]);
+        let case = table.steps(name, source, vec![Step::Send(chunked(body)), Step::EndIfQuiet]);
         case.refused_midway();
     }
 }
@@ -279,24 +279,18 @@ fn extensions_refused(table: &mut Table) {
         let case = table.steps(
             format!("extension with {name}"),
             source,
-            vec![Step::Send(chunked(body)), Step::Gap, Step::End],
+            vec![Step::Send(chunked(body)), Step::EndIfQuiet],
         );
         case.refused_midway();
     }
     let body =
         "2;\nxx\r\n36\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\nX: aaaaaaaa\r\n\r\n\r\n0\r\n\r\n";
-    let case = table.steps(
-        "extension attack TERM.EXT",
-        source,
-        vec![Step::Send(chunked(body)), Step::Gap, Step::End],
-    );
+    let case =
+        table.steps("extension attack TERM.EXT", source, vec![Step::Send(chunked(body)), Step::EndIfQuiet]);
     case.refused_midway();
     let body = "5;\r\nhello\n\r\n0\r\n\r\n";
-    let case = table.steps(
-        "extension attack EXT.TERM",
-        source,
-        vec![Step::Send(chunked(body)), Step::Gap, Step::End],
-    );
+    let case =
+        table.steps("extension attack EXT.TERM", source, vec![Step::Send(chunked(body)), Step::EndIfQuiet]);
     case.refused_midway();
 }
 

@@ -133,7 +133,11 @@ fn origins(table: &mut Table) {
     let case = table.steps(
         "ten requests, each origin connection closed",
         source,
-        (1..=10).flat_map(|number| [Step::Send(get("/")), Step::Answers(number), Step::Gap]).collect(),
+        (1..=10)
+            .flat_map(|number| {
+                [Step::Send(get("/")), Step::Answers(number), Step::OriginDone(number), Step::Gap]
+            })
+            .collect(),
     );
     case.answers(vec![Answer::last(close); 10]);
     case.outcome(Outcome {
@@ -151,7 +155,7 @@ fn origins(table: &mut Table) {
 }
 
 fn ends(table: &mut Table) {
-    let source = "RFC 9112 section 9.6: a client that ends its direction still gets its answer";
+    let source = "RFC 9293 section 3.6: who has ended its direction of a connection still receives";
     let case = table.steps("a half-closed client", source, vec![Step::Send(get("/")), Step::End]);
     case.served(vec![Seen::get("/")], After::Closed);
     let case = table.steps(
@@ -175,7 +179,7 @@ fn ends(table: &mut Table) {
         ..Outcome::default()
     });
     let case =
-        table.steps("an empty line sent", source, vec![Step::Send(b"\r\n".to_vec()), Step::Gap, Step::End]);
+        table.steps("an empty line sent", source, vec![Step::Send(b"\r\n".to_vec()), Step::EndIfQuiet]);
     case.outcome(Outcome {
         got: vec![Got::status(&[400, 408])],
         silent: true,

@@ -175,7 +175,7 @@ fn folding(table: &mut Table) {
         if name == "Connection" {
             case.served(vec![Seen::get("/")], After::Either);
         }
-        case.steps.push(super::super::case::Step::End);
+        case.steps.push(super::super::case::Step::EndIfQuiet);
     }
 }
 

@@ -91,7 +91,7 @@ fn tunnels(table: &mut Table) {
     let case = table.steps("tunnel: the client ends first", source, steps);
     case.answers(echoing()).outcome(switched(ping));
     let ends = Answer::new(When::Head, vec![Act::Send(join(&[AGREE, ping])), Act::End]);
-    let steps = vec![Step::Send(ask(ASK)), Step::Tunnelled(ping.len()), Step::Gap, Step::End];
+    let steps = vec![Step::Send(ask(ASK)), Step::Tunnelled(ping.len()), Step::EndIfQuiet];
     table
         .steps("tunnel: the origin ends first", source, steps)
         .answers(vec![ends])
