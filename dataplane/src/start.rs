@@ -67,7 +67,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
     let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
     for (((id, cpu), inlet), listeners) in cpus.iter().copied().enumerate().zip(inlets).zip(by_core) {
-        let (driver, limits, state) = (flags.io_driver, Limits::default(), Arc::clone(&state));
+        let (driver, limits, state) = (flags.io_driver, Limits::new(&flags.waits), Arc::clone(&state));
         let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners };
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
     }

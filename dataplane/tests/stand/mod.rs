@@ -124,7 +124,7 @@ pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway-dataplane"));
     let at = |name: &str| -> PathBuf { folder.join(name) };
     command
-        .args(["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--workers", "2", "--node", "test"])
+        .args(["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--node", "test"])
         .arg("--snapshot-dir")
         .arg(at("state"))
         .arg("--feed-socket")
@@ -132,6 +132,7 @@ pub fn command(folder: &Path) -> Command {
         .arg("--admin-socket")
         .arg(at("admin.sock"))
         .env("RINGWAY_LOG", "warn")
+        .env("RINGWAY_WORKERS", "2")
         .stdin(Stdio::null());
     command
 }
