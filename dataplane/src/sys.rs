@@ -27,14 +27,17 @@ pub(crate) fn shutdown(fd: RawFd, side: Side) {
     let _ = unsafe { libc::shutdown(fd, how) };
 }
 
-/// Makes close(2) of a socket send a reset (SO_LINGER of 0, socket(7)).
-pub(crate) fn reset_on_close(fd: RawFd) -> io::Result<()> {
-    if fd < 0 {
-        return Ok(());
+/// Ends a TCP connection with a reset, at once, whatever is queued: connecting to AF_UNSPEC dissolves it (connect(2)). SO_LINGER
+/// would need close(2) to be the first to end it, and dropping monoio's half of a stream sends FIN before that.
+pub(crate) fn reset(fd: RawFd) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr is valid, and of the family AF_UNSPEC.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let bytes = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap_or(0);
+    // SAFETY: the address lives across the call and its true size is passed; a stale descriptor gives EBADF or ENOTSOCK.
+    match unsafe { libc::connect(fd, &raw const nowhere, bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    // SAFETY: the descriptor is open, because its caller holds the socket that owns it, and is not kept beyond this call.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    socket2::SockRef::from(&borrowed).set_linger(Some(std::time::Duration::ZERO))
 }
 
 /// The error that a socket has met, once (SO_ERROR, socket(7)).
