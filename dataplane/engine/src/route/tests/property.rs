@@ -38,6 +38,9 @@ fn hosts() -> impl Strategy<Value = Vec<Box<str>>> {
     ]
 }
 
+/// A rule's hosts, patterns, methods, addresses, priority, and what makes its id.
+type Drawn = (Vec<Box<str>>, Vec<String>, Option<Vec<Method>>, Vec<&'static str>, i64, u16);
+
 fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
     let methods = prop_oneof![
         3 => Just(None),
@@ -49,10 +52,7 @@ fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
     ];
     let one = (hosts(), proptest::collection::vec(uri(), 1..4), methods, remotes, -1..2i64, any::<u16>());
     proptest::collection::vec(one, 0..count).prop_map(|list| {
-        let of = |(index, (hosts, uris, methods, remotes, priority, salt)): (
-            usize,
-            (_, Vec<String>, Option<Vec<_>>, Vec<&str>, _, u16),
-        )| Rule {
+        let of = |index, (hosts, uris, methods, remotes, priority, salt): Drawn| Rule {
             // Not in order, and of different lengths.
             id: format!("{}-{index}", salt % 20).into(),
             hosts,
@@ -62,7 +62,7 @@ fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
             priority,
             payload: format!("{salt} {index}").into(),
         };
-        list.into_iter().enumerate().map(of).collect()
+        (0..).zip(list).map(|(index, drawn): (u32, Drawn)| of(index, drawn)).collect()
     })
 }
 
