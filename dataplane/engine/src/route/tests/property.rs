@@ -114,7 +114,7 @@ fn table_finds(table: &Table<Box<str>>, query: &Query<'_>, captures: &mut Captur
     let found = table.lookup(query, captures)?;
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     Some((
-        found.id.to_owned(),
+        found.id().to_owned(),
         captures.iter(query.path).map(|(name, value)| (text(name), text(value))).collect(),
     ))
 }
@@ -211,5 +211,5 @@ proptest! {
 }
 
 fn table_finds_id(table: &Table<Box<str>>, query: &Query<'_>, captures: &mut Captures) -> Option<String> {
-    table.lookup(query, captures).map(|found| found.id.to_owned())
+    table.lookup(query, captures).map(|found| found.id().to_owned())
 }
