@@ -204,7 +204,7 @@ impl Downstream {
             Fate::Keep | Fate::Close | Fate::Tunnel => {}
             Fate::Reset => {
                 // Fails only when the peer is gone already.
-                let _ = self.socket.reset_on_close();
+                let _ = self.socket.reset();
             }
             Fate::Linger => self.linger().await,
         }

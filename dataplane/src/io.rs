@@ -152,9 +152,9 @@ impl Socket {
         Socket { reader: Reader::new(read, clock.clone()), writer: Writer { half: write, clock } }
     }
 
-    /// Makes the close of this connection a reset (SO_LINGER of 0, socket(7)).
-    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
-        sys::reset_on_close(self.writer.clock.watch.fd.get())
+    /// Ends this connection with a reset.
+    pub(crate) fn reset(&self) -> io::Result<()> {
+        sys::reset(self.writer.clock.watch.fd.get())
     }
 
     /// Connects, non-blocking and without resolving anything. The poll that waits may be dropped: it owns nothing.

@@ -27,14 +27,16 @@ pub(crate) fn shutdown(fd: RawFd, side: Side) {
     let _ = unsafe { libc::shutdown(fd, how) };
 }
 
-/// Makes close(2) of a socket send a reset (SO_LINGER of 0, socket(7)).
-pub(crate) fn reset_on_close(fd: RawFd) -> io::Result<()> {
-    if fd < 0 {
-        return Ok(());
-    }
-    // SAFETY: the descriptor is open, because its caller holds the socket that owns it, and is not kept beyond this call.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    socket2::SockRef::from(&borrowed).set_linger(Some(std::time::Duration::ZERO))
+/// Ends a TCP connection with a reset, now: connect(2) with AF_UNSPEC dissolves it. SO_LINGER of 0 would not do, because a dropped
+/// socket is shut down before it is closed, and a peer that has read that end takes it for the whole.
+pub(crate) fn reset(fd: RawFd) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr is a valid one; AF_UNSPEC is zero, but said.
+    let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    // SAFETY: `nowhere` lives across the call and its true size is passed; a stale descriptor gives EBADF or ENOTSOCK.
+    let result =
+        unsafe { libc::connect(fd, &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The error that a socket has met, once (SO_ERROR, socket(7)).
