@@ -317,3 +317,28 @@ fn connections_over_a_limit_are_answered_with_503_and_the_others_served_on() {
     second.write_all(request).unwrap();
     assert!(read_message_text(&mut BufReader::new(second)).unwrap().0.contains(" 200 "));
 }
+
+#[test]
+fn an_answer_that_breaks_off_is_a_reset_where_the_end_would_look_like_its_end() {
+    let breaking = node(|mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        if read_message_text(&mut reader).is_some() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").unwrap();
+        }
+    });
+    let gateway = Gateway::start();
+    gateway.configure(
+        1,
+        &[("routes", "1", json!({"uri": "/", "upstream": {"nodes": {breaking.to_string(): 1}}}))],
+    );
+    // A client that is slow to read could meet the reset behind a clean end, so that one try would show little.
+    for _ in 0..20 {
+        let mut stream = gateway.connect();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(ended.is_err(), "a clean end behind {answer:?}");
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}

@@ -45,7 +45,7 @@ fn explain(view: &View, request: &Request) -> Result<Value, String> {
     encode(normal.path, &mut sent);
     Ok(json!({
         "version": show::version(&view.version),
-        "route": found.as_ref().map(|found| found.id()),
+        "route": found.as_ref().map(ringway_engine::route::Match::id),
         "pattern": found.as_ref().map(|found| String::from_utf8_lossy(found.uri())),
         "parameters": captures.iter(normal.path).map(|(name, value)| {
             (String::from_utf8_lossy(name).into_owned(), Value::from(String::from_utf8_lossy(value)))

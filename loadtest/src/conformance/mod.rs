@@ -124,9 +124,9 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<ExitCode> {
     report.took = begun.elapsed();
     drop(gateway);
     if arguments.json {
-        report.print_json()
+        report.print_json();
     } else {
-        report.print()
+        report.print();
     };
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -22,9 +22,12 @@ mod upgrade;
 
 use super::case::{Case, Table};
 
+/// A category's name and what adds its rows.
+type Filler = (&'static str, fn(&mut Table));
+
 /// Every row.
 pub(crate) fn all() -> Vec<Case> {
-    let fillers: [(&'static str, fn(&mut Table)); 19] = [
+    let fillers: [Filler; 19] = [
         ("request_line", request_line::fill),
         ("methods", methods::fill),
         ("target", target::fill),
