@@ -22,9 +22,12 @@ mod upgrade;
 
 use super::case::{Case, Table};
 
+/// Adds the rows of a category.
+type Filler = fn(&mut Table);
+
 /// Every row.
 pub(crate) fn all() -> Vec<Case> {
-    let fillers: [(&'static str, fn(&mut Table)); 19] = [
+    let fillers: [(&'static str, Filler); 19] = [
         ("request_line", request_line::fill),
         ("methods", methods::fill),
         ("target", target::fill),
