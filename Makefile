@@ -4,10 +4,10 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench lint postgresql
+.PHONY: help up test conformance bench lint postgresql
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## Build and start a whole gateway here (flags through ARGS="--listen 0.0.0.0:9080 ...")
 	$(CARGO) build --release --workspace
@@ -17,6 +17,10 @@ up: ## Build and start a whole gateway here (flags through ARGS="--listen 0.0.0.
 test: postgresql ## Build everything and run all tests (installs PostgreSQL through apt if there is none)
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
+
+conformance: ## Check the gateway's HTTP/1.1 against the RFCs and published attacks (flags through ARGS="--peer nginx ...")
+	$(CARGO) build -p ringway-dataplane -p ringway-controlplane -p ringway -p ringway-loadtest
+	@target/debug/ringway-loadtest conformance $(ARGS)
 
 bench: ## Run the criterion benches
 	$(CARGO) bench -p ringway-bench

@@ -145,6 +145,15 @@ pub(crate) struct Outcome {
     pub(crate) tunnelled: Option<Vec<u8>>,
 }
 
+impl Outcome {
+    /// Whether requests and answers came through whole. Cutting must change nothing of that; how something bad is refused
+    /// may depend on how much of it was there.
+    pub(crate) fn is_whole(&self) -> bool {
+        let good = |got: &Got| !matches!(got.body, Body::Cut) && got.statuses != BAD_GATEWAY;
+        !self.seen.is_empty() && !self.partial && self.got.iter().all(good)
+    }
+}
+
 /// Which bytes are cut in two at every position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Cuts {

@@ -48,11 +48,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Chunks, String> {
     }
 }
 
-/// A line without its end, and what follows it.
-type Line<'a> = (&'a [u8], &'a [u8]);
+/// A line, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8]);
 
-/// The line at the front.
-fn line(bytes: &[u8]) -> Result<Option<Line<'_>>, String> {
+/// Splits off the line at the front.
+fn line(bytes: &[u8]) -> Result<Option<Split<'_>>, String> {
     let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else { return Ok(None) };
     match bytes.get(at..) {
         Some([b'\r', b'\n', rest @ ..]) => Ok(Some((bytes.get(..at).unwrap_or_default(), rest))),

@@ -88,6 +88,7 @@ impl Lane {
         if probe != Probe::Answered {
             // What the gateway had begun towards the origin has arrived when a later request has.
             self.probe_alone();
+            self.origin.catch_up(Instant::now() + PATIENCE);
         }
         let mut log = self.origin.log(deadline.max(Instant::now() + OPTION_PATIENCE));
         log.requests.retain(|request| request.message.head.line[1] != PROBE.as_bytes());
@@ -103,7 +104,7 @@ impl Lane {
 
     fn step(&self, step: &Step, client: &mut Client, deadline: Instant) {
         match step {
-            Step::Send(bytes) => client.send(&self.filled_in(bytes)),
+            Step::Send(bytes) => client.send(bytes),
             Step::Gap => std::thread::sleep(GAP),
             Step::Answers(count) => {
                 client.read_until(deadline, |client| client.answers.len() >= *count);
@@ -136,16 +137,6 @@ impl Lane {
             }
             Step::Reset => client.reset(),
         }
-    }
-
-    /// With the address under test in place of what stands for it.
-    fn filled_in(&self, bytes: &[u8]) -> Vec<u8> {
-        let Some(at) = bytes.windows(AUTHORITY.len()).position(|window| window == AUTHORITY) else {
-            return bytes.to_vec();
-        };
-        let (before, after) = bytes.split_at(at);
-        let authority = self.target.to_string();
-        [before, authority.as_bytes(), after.get(AUTHORITY.len()..).unwrap_or_default()].concat()
     }
 
     /// Finds out what became of the client's connection.
@@ -208,6 +199,17 @@ impl Lane {
 
 fn probe_request() -> Vec<u8> {
     format!("GET {PROBE} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").into_bytes()
+}
+
+/// Puts the address under test in the place of what stands for it.
+pub(crate) fn fill_in(case: &mut Case, target: SocketAddr) {
+    for step in &mut case.steps {
+        if let Step::Send(bytes) = step
+            && let Some(at) = bytes.windows(AUTHORITY.len()).position(|window| window == AUTHORITY)
+        {
+            bytes.splice(at..at + AUTHORITY.len(), target.to_string().into_bytes());
+        }
+    }
 }
 
 /// How many bytes of a row can be cut.

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::GAP;
@@ -65,6 +66,8 @@ struct State {
     row: usize,
     connections: Vec<Connection>,
     accepted: usize,
+    /// Connections of the runner's own, by their addresses: when one is accepted, all before it were.
+    markers: Vec<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,8 @@ struct Connection {
     stream: Option<Arc<TcpStream>>,
     requests: Vec<Arrived>,
     violation: Option<String>,
+    /// Its thread has taken bytes and not yet noted them.
+    busy: bool,
     /// Bytes behind the last whole head that are no whole head yet.
     rest: Vec<u8>,
 }
@@ -82,6 +87,43 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // A thread that panicked has said so; what it left is still a log.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a new connection, unless it is a marker.
+    fn register(&self, stream: TcpStream) -> Option<(usize, Arc<TcpStream>)> {
+        let peer = stream.peer_addr().ok();
+        let mut state = self.state();
+        let markers = state.markers.len();
+        state.markers.retain(|marker| Some(*marker) != peer);
+        let is_marker = state.markers.len() < markers;
+        let registered = (!is_marker).then(|| {
+            let _ = stream.set_nodelay(true);
+            let _ = stream.set_write_timeout(Some(WRITE_WITHIN));
+            let stream = Arc::new(stream);
+            state.accepted += 1;
+            let id = state.accepted;
+            state.connections.push(Connection {
+                id,
+                stream: Some(Arc::clone(&stream)),
+                requests: Vec::new(),
+                violation: None,
+                busy: false,
+                rest: Vec::new(),
+            });
+            (id, stream)
+        });
+        drop(state);
+        self.changed.notify_all();
+        registered
+    }
+}
+
+impl Connection {
+    /// Whether bytes that the kernel has are still to be noted.
+    fn has_news(&self) -> bool {
+        let unread =
+            self.stream.as_ref().and_then(|stream| rustix::io::ioctl_fionread(stream).ok()).unwrap_or(0);
+        self.stream.is_some() && (self.busy || unread > 0)
     }
 }
 
@@ -94,9 +136,10 @@ impl Origin {
         let accepting = Arc::clone(&shared);
         std::thread::Builder::new().name("origin".to_owned()).spawn(move || {
             for stream in listener.incoming().flatten() {
+                let Some((id, stream)) = accepting.register(stream) else { continue };
                 let shared = Arc::clone(&accepting);
                 // Without a thread nobody answers, which the row will tell.
-                let _ = std::thread::Builder::new().spawn(move || serve(&shared, stream));
+                let _ = std::thread::Builder::new().spawn(move || serve(&shared, id, stream));
             }
         })?;
         Ok(Origin { address, shared })
@@ -124,6 +167,20 @@ impl Origin {
     /// Waits until so many answers of the script were given to their end. Whether they were.
     pub(crate) fn wait_for_answers(&self, answers: usize, deadline: Instant) -> bool {
         self.wait(deadline, |state| state.done >= answers)
+    }
+
+    /// Waits until everything that was sent to the origin so far is noted.
+    pub(crate) fn catch_up(&self, deadline: Instant) {
+        let marker = {
+            // Held until the address is known, so that the marker cannot be taken for a gateway's connection.
+            let mut state = self.shared.state();
+            let Ok(marker) = TcpStream::connect(self.address) else { return };
+            state.markers.extend(marker.local_addr());
+            marker
+        };
+        self.wait(deadline, |state| state.markers.is_empty());
+        drop(marker);
+        self.wait_by_looking(deadline, |state| !state.connections.iter().any(Connection::has_news));
     }
 
     /// What the row left. Unfinished requests get until the deadline to end.
@@ -158,6 +215,13 @@ impl Origin {
         }
     }
 
+    /// As `wait`, for what changes without a word, like the kernel's buffers.
+    fn wait_by_looking(&self, deadline: Instant, done: impl Fn(&State) -> bool) {
+        while !done(&self.shared.state()) && Instant::now() < deadline {
+            std::thread::sleep(GAP);
+        }
+    }
+
     fn wait(&self, deadline: Instant, done: impl Fn(&State) -> bool) -> bool {
         let mut state = self.shared.state();
         while !done(&state) {
@@ -185,23 +249,7 @@ struct Serving<'a> {
     ended: bool,
 }
 
-fn serve(shared: &Shared, stream: TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(WRITE_WITHIN));
-    let stream = Arc::new(stream);
-    let id = {
-        let mut state = shared.state();
-        state.accepted += 1;
-        let id = state.accepted;
-        state.connections.push(Connection {
-            id,
-            stream: Some(Arc::clone(&stream)),
-            requests: Vec::new(),
-            violation: None,
-            rest: Vec::new(),
-        });
-        id
-    };
+fn serve(shared: &Shared, id: usize, stream: Arc<TcpStream>) {
     let mut serving = Serving {
         shared,
         stream,
@@ -216,7 +264,10 @@ fn serve(shared: &Shared, stream: TcpStream) {
         serving.update(|connection| connection.violation = Some(violation));
         let _ = serving.stream.shutdown(Shutdown::Both);
     }
-    serving.update(|connection| connection.stream = None);
+    serving.update(|connection| {
+        connection.stream = None;
+        connection.busy = false;
+    });
 }
 
 impl Serving<'_> {
@@ -234,6 +285,10 @@ impl Serving<'_> {
 
     /// Reads once. What there is stays in `bytes`.
     fn read(&mut self) {
+        self.update(|connection| connection.busy = false);
+        // Only looks: what is there counts as news until it is noted.
+        let _ = poll(&mut [PollFd::new(&*self.stream, PollFlags::IN)], None);
+        self.update(|connection| connection.busy = true);
         let mut piece = vec![0; READ_BYTES];
         match (&*self.stream).read(&mut piece) {
             Ok(0) | Err(_) => self.ended = true,

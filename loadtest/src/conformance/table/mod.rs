@@ -22,12 +22,12 @@ mod upgrade;
 
 use super::case::{Case, Table};
 
-/// A category's name and what adds its rows.
-type Filler = (&'static str, fn(&mut Table));
+/// Adds the rows of a category.
+type Filler = fn(&mut Table);
 
 /// Every row.
 pub(crate) fn all() -> Vec<Case> {
-    let fillers: [Filler; 19] = [
+    let fillers: [(&'static str, Filler); 19] = [
         ("request_line", request_line::fill),
         ("methods", methods::fill),
         ("target", target::fill),
