@@ -192,7 +192,10 @@ impl Downstream {
     /// Answers a request that is refused before it is understood, and ends the connection.
     async fn refuse(&mut self, status: u16, reason: &str) -> Fate {
         self.core.count(|counters| counters.refused_heads.up());
+        // What is known of it decides whether the answer may have a body.
+        let method = self.head.method;
         self.head.reset();
+        self.head.method = method;
         let answer = Answer { status, code: "bad_request", reason };
         answer::send(self, &answer, false).await
     }

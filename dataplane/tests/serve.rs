@@ -319,6 +319,22 @@ fn connections_over_a_limit_are_answered_with_503_and_the_others_served_on() {
 }
 
 #[test]
+fn a_refusal_of_a_head_request_has_no_body() {
+    let gateway = Gateway::start();
+    gateway.configure(1, &[]);
+    for bad in [
+        "HEAD * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "HEAD /\u{7f} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "HEAD / HTTP/1.1\r\n\r\n",
+        "HEAD / HTTP/2.0\r\nHost: a\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+    ] {
+        let answer = gateway.exchange(bad.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 ") && answer.ends_with("\r\n\r\n"), "{bad:?}: {answer}");
+    }
+}
+
+#[test]
 fn an_answer_that_breaks_off_is_a_reset_where_the_end_would_look_like_its_end() {
     let breaking = node(|mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());

@@ -70,12 +70,7 @@ impl Lane {
     }
 
     fn observe(&self, case: &Case) -> io::Result<Observed> {
-        let methods = case
-            .outcomes
-            .iter()
-            .map(|outcome| &outcome.seen)
-            .find(|seen| !seen.is_empty())
-            .map_or(Vec::new(), |seen| seen.iter().map(|seen| seen.method.clone()).collect());
+        let methods = methods(case);
         let mut client = Client::connect(self.target, self.from, methods)?;
         let deadline = Instant::now() + PATIENCE;
         for step in &case.steps {
@@ -146,6 +141,13 @@ impl Lane {
             values.any(|value| value.to_ascii_lowercase().windows(5).any(|window| window == b"close"))
         });
         let must_close = case.outcomes.iter().all(|outcome| outcome.after == After::Closed);
+        if says_close {
+            // Some read on for a while before they end; a client that is done ends too.
+            client.read_until(Instant::now() + OPTION_PATIENCE, |_| false);
+            if client.end.is_none() {
+                client.end_sending();
+            }
+        }
         if client.tunnelled.is_some() || must_close || says_close || client.answers.len() < wanted {
             client.read_until(deadline, |_| false);
             return Probe::NotSent;
@@ -199,6 +201,16 @@ impl Lane {
 
 fn probe_request() -> Vec<u8> {
     format!("GET {PROBE} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").into_bytes()
+}
+
+/// The methods of the requests that the client gets answers to, in order, where they are not all GET.
+fn methods(case: &Case) -> Vec<Vec<u8>> {
+    if let Some(outcome) = case.outcomes.iter().find(|outcome| !outcome.seen.is_empty()) {
+        return outcome.seen.iter().map(|seen| seen.method.clone()).collect();
+    }
+    // A refusal of HEAD has no body either.
+    let first = case.steps.iter().find_map(sent).unwrap_or_default();
+    if first.starts_with(b"HEAD ") { vec![b"HEAD".to_vec()] } else { Vec::new() }
 }
 
 /// Puts the address under test in the place of what stands for it.

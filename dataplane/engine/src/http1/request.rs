@@ -154,6 +154,9 @@ impl RequestHead {
             Some(b'\n') => return Err(HeadError::BareLf),
             Some(_) => return Err(HeadError::Method),
         }
+        // Before anything else can be refused: an answer to HEAD has no body, a refusal neither (RFC 9110 section 9.3.2).
+        self.method_span = Span::new(start, start + method_length);
+        self.method = Method::from_bytes(self.method_span.of(buf));
         let after = rest.get(method_length + 1..).unwrap_or(&[]);
         let target_length = token::run(after, token::QUERY);
         if target_length > limits.target_bytes_max {
@@ -170,8 +173,6 @@ impl RequestHead {
             return Ok(false);
         };
         let target_start = start + method_length + 1;
-        self.method_span = Span::new(start, start + method_length);
-        self.method = Method::from_bytes(self.method_span.of(buf));
         self.version = version;
         let target = Span::new(target_start, target_start + target_length);
         self.target = Target::parse(buf, target, self.method)?;

@@ -100,6 +100,8 @@ fn invalid(table: &mut Table) {
             case.served(vec![Seen::post("hello")], After::Either);
         }
         if matches!(value, "9223372036854775808" | "18446744073709551615") {
+            // Waiting for as much is as good; the client gives up.
+            case.uncut().steps.push(Step::EndIfQuiet);
             case.outcome(Outcome {
                 partial: true,
                 silent: true,
@@ -118,7 +120,12 @@ fn invalid(table: &mut Table) {
         ("CR behind", "Content-Length: 5\r\r\n"),
         ("CR inside", "Content-Length: 5\r0\r\n"),
     ] {
-        table.row(name, LENGTH, post(fields, "hello")).refused();
+        let case = table.row(name, LENGTH, post(fields, "hello"));
+        case.refused();
+        if name != "CR inside" {
+            // RFC 9112 section 2.2: a bare CR may become a space, and that is no part of the value.
+            case.served(vec![Seen::post("hello")], After::Either);
+        }
     }
 }
 

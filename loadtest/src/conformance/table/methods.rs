@@ -85,6 +85,7 @@ fn special(table: &mut Table) {
     case.serves(Seen::new("TRACE", "/")).refused_with(DECLINED);
     let case = table.row("TRACE with a body", source, request("TRACE", "/", "Content-Length: 2\r\n", "hi"));
     case.serves(Seen::new("TRACE", "/").body("hi")).refused();
+    refused_heads(table);
     let source = "RFC 9110 section 7.6.2: Max-Forwards of OPTIONS counts down, and at 0 it goes no further";
     let case =
         table.row("OPTIONS with Max-Forwards 5", source, request("OPTIONS", "/", "Max-Forwards: 5\r\n", ""));
@@ -116,4 +117,21 @@ fn special(table: &mut Table) {
         after: After::Kept,
         ..Outcome::default()
     });
+}
+
+fn refused_heads(table: &mut Table) {
+    let source = "RFC 9110 section 9.3.2: an answer to HEAD has no body, a refusal neither";
+    for (name, rest) in [
+        ("no Host", "/ HTTP/1.1\r\n\r\n"),
+        ("two Hosts", "/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        ("a bad Host", "/ HTTP/1.1\r\nHost: a b\r\n\r\n"),
+        ("a bad length", "/ HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"),
+        ("a bad coding", "/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n"),
+        ("a bad target", "/\x7f HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("a bad version", "/ HTTP/1.x\r\nHost: a\r\n\r\n"),
+        ("space before the colon", "/ HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n"),
+    ] {
+        let case = table.row(format!("HEAD with {name}"), source, format!("HEAD {rest}"));
+        case.refused().refused_with(&[400, 501]);
+    }
 }

@@ -124,6 +124,9 @@ fn disguised(table: &mut Table) {
                 vec![Step::Send(bytes), Step::EndIfQuiet],
             );
             one_reading(case, &body);
+            if line.starts_with('\n') {
+                ended_by_lf(case, order, &format!("{}\r\n\r\n{body}", line.trim_start()), body.len());
+            }
         }
     }
 }
@@ -139,6 +142,18 @@ fn one_reading(case: &mut Case, body: &str) {
         seen: vec![Seen::post(body)],
         got: vec![Got::status(&[200]), Got::status(REFUSALS)],
         silent: true,
+        ..Outcome::default()
+    });
+}
+
+/// Where a lone LF counts as a line end, the disguise is the empty line, and the head ends in front of it.
+fn ended_by_lf(case: &mut Case, order: &str, behind: &str, length: usize) {
+    let body = if order == "behind" { behind.get(..length).unwrap_or_default() } else { "" };
+    case.outcome(Outcome {
+        seen: vec![Seen::post(body)],
+        got: vec![Got::status(&[200]), Got::status(REFUSALS)],
+        silent: true,
+        after: After::Closed,
         ..Outcome::default()
     });
 }

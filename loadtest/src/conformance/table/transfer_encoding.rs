@@ -128,7 +128,11 @@ fn other_codings(table: &mut Table) {
     }
     let source = "RFC 9112 section 6.1: a coding that is not understood should be answered with 501";
     let case = table.row("501 or 400 to an unknown coding", source, coding("x-unknown, chunked"));
-    case.outcome(Outcome { got: vec![Got::status(&[501, 400])], after: After::Closed, ..Outcome::default() });
+    case.outcome(Outcome {
+        got: vec![Got::status(&[501, 400, 422])],
+        after: After::Closed,
+        ..Outcome::default()
+    });
 }
 
 fn bytes(table: &mut Table) {
@@ -148,7 +152,11 @@ fn bytes(table: &mut Table) {
         ("CR before chunked", "Transfer-Encoding: \rchunked\r\n"),
         ("CR behind chunked", "Transfer-Encoding: chunked\r\r\n"),
     ] {
-        table.row(name, source, post(fields, BODY)).refused();
+        // RFC 9112 section 2.2: a bare CR may become a space, and that is no part of the value.
+        table
+            .row(name, source, post(fields, BODY))
+            .refused()
+            .served(vec![Seen::post("hello")], After::Either);
     }
     let case = table.row("LF before chunked", source, post("Transfer-Encoding: \nchunked\r\n", BODY));
     case.refused();

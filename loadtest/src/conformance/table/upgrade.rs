@@ -5,6 +5,7 @@ use super::super::case::{
 };
 
 const ASK: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const KEY: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const AGREE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 const OPENING: &str = "RFC 6455 section 4, RFC 9110 section 7.8: a 101 that was asked for begins a tunnel";
 
@@ -141,7 +142,8 @@ fn unasked(table: &mut Table) {
         ("Connection without Upgrade", request("GET", "/", "Connection: Upgrade\r\n", "")),
         (
             "HTTP/1.0",
-            b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec(),
+            format!("GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{KEY}\r\n")
+                .into_bytes(),
         ),
     ] {
         let case = table.row(format!("101 to {name}"), source, bytes);
@@ -183,12 +185,17 @@ fn not_asked_well(table: &mut Table) {
         ("h2c in a second line", "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n"),
         ("TLS", "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n"),
     ] {
-        let case = table.row(format!("Upgrade: {name}"), source, ask(fields));
+        let case = table.row(format!("Upgrade: {name}"), source, ask(&format!("{fields}{KEY}")));
         case.serves(Seen::get("/ws").lacks("Upgrade").lacks("HTTP2-Settings"));
     }
-    let bytes = "GET /ws HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let bytes =
+        format!("GET /ws HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{KEY}\r\n");
     let case = table.row("Upgrade in HTTP/1.0", "RFC 9110 section 7.8: ignored in HTTP/1.0", bytes);
     case.served(vec![Seen::get("/ws").lacks("Upgrade")], After::Closed);
-    let case = table.row("Upgrade without its Connection option", source, ask("Upgrade: websocket\r\n"));
+    let case = table.row(
+        "Upgrade without its Connection option",
+        source,
+        ask(&format!("Upgrade: websocket\r\n{KEY}")),
+    );
     case.serves(Seen::get("/ws").lacks("Upgrade"));
 }
