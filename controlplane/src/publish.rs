@@ -6,6 +6,7 @@
 //!
 //! Invariants: the two `Hello`s come first; a ping goes out each second; silence of ten seconds ends the connection.
 
+use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +125,23 @@ struct Link {
     in_flight: Option<(Arc<Encoded>, std::time::Instant)>,
     refused: Option<(Version, Option<Instant>)>,
     told_refusal: Option<Version>,
+    settled: bool,
+}
+
+impl Link {
+    /// Whether the data plane is to be sent this.
+    fn wants(&self, full: &Encoded) -> bool {
+        let known = self.served == Some(full.version);
+        let refused = self.refused.is_some_and(|(version, again_at)| {
+            version == full.version && again_at.is_none_or(|at| Instant::now() < at)
+        });
+        // The file source has seen on the board what is served and is about to give this content a number above it.
+        let outnumbered = full.renumbers
+            && self.served.is_some_and(|served| {
+                served.lineage == full.version.lineage && served.order() >= full.version.order()
+            });
+        !known && !refused && !outnumbered
+    }
 }
 
 impl Publisher {
@@ -168,9 +186,8 @@ impl Publisher {
         if !(peer.schema_min..=peer.schema_max).contains(&own) {
             return Err(Lost::Schema(peer.schema_min, peer.schema_max));
         }
-        self.complaint.over(std::time::Instant::now());
         let serves = served.map_or_else(|| "nothing yet".to_owned(), |version| version.to_string());
-        tracing::info!(node = peer.node, build = peer.build, %serves, "connected to the data plane");
+        let hail = format!("node {} of build {} serves {serves}", peer.node, peer.build);
         self.board.dataplane_hello(peer, served);
         let mut link = Link { served, ..Link::default() };
         let ping = encode(FrameKind::ToDataplane, &ToDataplane::Ping)?;
@@ -178,13 +195,18 @@ impl Publisher {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
-            for frame in self.due(&mut link) {
+            while let Some(frame) = self.due(&mut link) {
                 send(&mut write, frame.bytes()).await?;
             }
             tokio::select! {
                 message = incoming.next() => {
                     heard = Instant::now();
                     self.hear(&mut link, message?)?;
+                    // Only now: one that says Hello and goes would otherwise be told as found and lost for ever.
+                    if !mem::replace(&mut link.settled, true) {
+                        self.complaint.over(std::time::Instant::now());
+                        tracing::info!("connected to the data plane: {hail}");
+                    }
                 }
                 changed = self.offer.changed() => {
                     changed.map_err(|_| Lost::Protocol("this program is ending"))?;
@@ -201,28 +223,19 @@ impl Publisher {
     }
 
     /// What is to be sent now.
-    fn due(&mut self, link: &mut Link) -> Vec<Outgoing> {
+    fn due(&mut self, link: &mut Link) -> Option<Outgoing> {
+        if link.in_flight.is_some() {
+            return None;
+        }
         let offer = self.offer.borrow_and_update().clone();
-        let mut frames = Vec::new();
-        if let Some(refused) = offer.refused.filter(|refused| link.told_refusal != Some(refused.version)) {
-            link.told_refusal = Some(refused.version);
-            frames.push(Outgoing::Refusal(refused));
-        }
-        let Some(full) = offer.full.filter(|_| link.in_flight.is_none()) else { return frames };
-        let known = link.served == Some(full.version);
-        let refused = link.refused.is_some_and(|(version, again_at)| {
-            version == full.version && again_at.is_none_or(|at| Instant::now() < at)
-        });
-        // The file source has seen on the board what is served and is about to give this content a number above it.
-        let outnumbered = full.renumbers
-            && link.served.is_some_and(|served| {
-                served.lineage == full.version.lineage && served.order() >= full.version.order()
-            });
-        if !known && !refused && !outnumbered {
+        if let Some(full) = offer.full.filter(|full| link.wants(full)) {
             link.in_flight = Some((Arc::clone(&full), std::time::Instant::now()));
-            frames.push(Outgoing::Full(full));
+            return Some(Outgoing::Full(full));
         }
-        frames
+        // After the answer to the good one below it, so that the data plane does not take that one for the cure.
+        let refused = offer.refused.filter(|refused| link.told_refusal != Some(refused.version))?;
+        link.told_refusal = Some(refused.version);
+        Some(Outgoing::Refusal(refused))
     }
 
     fn hear(&self, link: &mut Link, message: ToControlplane) -> Result<(), Lost> {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use ringway_snapshot::Fault;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::board::{Board, Refusal};
 use crate::config::{Config, SourceConfig};
@@ -69,30 +68,23 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     );
     let offer = watch::Sender::new(Offer::default());
     let publisher = Publisher::new(config.feed_socket, config.node, Arc::clone(&board), offer.subscribe());
-    let publisher = Running(tokio::spawn(publisher.run()));
     notify(&[NotifyState::Ready, NotifyState::Status(&board.line())]);
     let serve = control.serve(Arc::clone(&board));
     tokio::select! {
         () = stop => tracing::info!("stopping"),
+        // None of these ends. They are one task on purpose: a panic in any ends the program, and its supervisor
+        // starts it anew, where a lost task would leave a control plane that looks alive.
         () = serve => {}
+        () = publisher.run() => {}
         () = pipeline(source, &board, &offer) => {}
     }
     notify(&[NotifyState::Stopping]);
-    drop(publisher);
     Ok(())
-}
-
-/// A task that ends with its owner.
-struct Running(JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 async fn pipeline(mut source: Source, board: &Board, offer: &watch::Sender<Offer>) {
     let renumbers = matches!(source, Source::File(_));
+    let mut told: Vec<Fault> = Vec::new();
     loop {
         let Loaded { version, outcome, times } = source.next().await;
         let faults = match outcome {
@@ -102,6 +94,7 @@ async fn pipeline(mut source: Source, board: &Board, offer: &watch::Sender<Offer
                 match encoding.await {
                     Ok(Ok(encoded)) => {
                         tracing::debug!(%version, objects, "accepted");
+                        told.clear();
                         board.accepted(version, objects);
                         offer.send_replace(Offer { full: Some(Arc::new(encoded)), refused: None });
                         notify(&[NotifyState::Status(&board.line())]);
@@ -113,8 +106,12 @@ async fn pipeline(mut source: Source, board: &Board, offer: &watch::Sender<Offer
             }
             Err(faults) => faults,
         };
-        for fault in &faults {
-            tracing::error!(%version, "refused: {fault}");
+        // While somebody changes other objects a thousand times a second, the broken one is told once.
+        if told != faults {
+            for fault in &faults {
+                tracing::error!(%version, "refused: {fault}");
+            }
+            told.clone_from(&faults);
         }
         tracing::error!(%version, faults = faults.len(), "this revision is refused whole; the one before stays in force");
         refuse(Refusal { version, faults }, board, offer);

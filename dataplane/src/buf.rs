@@ -18,7 +18,7 @@ const SMALL_CAPACITY: usize = HEADROOM_BYTES + SMALL_BYTES + TAILROOM_BYTES;
 const LARGE_CAPACITY: usize = HEADROOM_BYTES + LARGE_BYTES + TAILROOM_BYTES;
 
 const SMALL_KEPT_MAX: usize = 1024;
-const LARGE_KEPT_MAX: usize = 256;
+const LARGE_KEPT_MAX: usize = 1024;
 
 /// The free buffers of one core.
 #[derive(Debug, Default)]
@@ -38,9 +38,9 @@ impl Buffers {
         reset(self.large.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(LARGE_CAPACITY)))
     }
 
-    /// A buffer for the next read of a body of which `carried` bytes have passed: a large one once that pays.
-    pub(crate) fn renew(&self, mut buffer: Vec<u8>, carried: u64) -> Vec<u8> {
-        if carried >= LARGE_BYTES as u64 && buffer.capacity() < LARGE_CAPACITY {
+    /// A buffer for the next read: the same one, or a `large` one in its place.
+    pub(crate) fn renew(&self, mut buffer: Vec<u8>, large: bool) -> Vec<u8> {
+        if large && buffer.capacity() < LARGE_CAPACITY {
             self.give(buffer);
             return self.take_large();
         }

@@ -60,6 +60,14 @@ pub(crate) struct Flags {
     #[arg(long, env = "RINGWAY_DRAIN_TIMEOUT_S", default_value = "30", value_name = "SECONDS")]
     pub(crate) drain_timeout_s: u64,
 
+    /// Client connections at once, all cores together [default: what the limit of open files leaves room for].
+    #[arg(long, env = "RINGWAY_CONNECTIONS_MAX", value_name = "N")]
+    pub(crate) connections_max: Option<u64>,
+
+    /// Client connections at once from one address, on each core; 0 is no limit (a load balancer in front is one address).
+    #[arg(long, env = "RINGWAY_CONNECTIONS_PER_CLIENT_MAX", default_value = "0", value_name = "N")]
+    pub(crate) connections_per_client_max: u32,
+
     /// Leave the reason out of the gateway's own error answers (a header and a field of the JSON body).
     #[arg(long, env = "RINGWAY_HIDE_REASONS")]
     pub(crate) hide_reasons: bool,
@@ -144,8 +152,15 @@ pub(crate) struct Limits {
     pub(crate) linger: Duration,
     /// Bytes that are read and dropped so.
     pub(crate) linger_bytes_max: usize,
-    /// Client connections of one core.
-    pub(crate) connections_per_core_max: usize,
+    /// Client connections of all cores together.
+    pub(crate) connections_max: u64,
+    /// Client connections of one address on one core; 0 is no limit.
+    pub(crate) connections_per_client_max: u32,
+    /// Connections over a limit that one core answers at the same time; more are dropped.
+    pub(crate) shedding_max: u32,
+    /// Age at which a connection ends with its next answer; less up to a tenth, so that connections made together do not end
+    /// together.
+    pub(crate) connection_lifetime: Duration,
     /// Requests of one connection.
     pub(crate) requests_per_connection_max: u64,
     /// Informational answers that one request may get.
@@ -167,7 +182,10 @@ impl Limits {
             tunnel_idle: Duration::from_millis(waits.tunnel_timeout_ms),
             linger: Duration::from_millis(waits.linger_timeout_ms),
             linger_bytes_max: 1 << 20,
-            connections_per_core_max: 65_536,
+            connections_max: 1_000_000,
+            connections_per_client_max: 0,
+            shedding_max: 256,
+            connection_lifetime: Duration::from_secs(3600),
             requests_per_connection_max: 1_000_000,
             interim_responses_max: 32,
         }

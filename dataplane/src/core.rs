@@ -3,7 +3,7 @@
 //! Invariant: a request takes [`Core::view`] once, when its head is parsed, and uses that until its end.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
@@ -38,6 +38,9 @@ pub(crate) struct Core {
     view: RefCell<Option<Rc<Pinned>>>,
     balancers: RefCell<hashbrown::HashMap<Box<str>, RoundRobin, foldhash::fast::FixedState>>,
     date: Cell<[u8; DATE_BYTES]>,
+    pub(crate) clients: Clients,
+    /// Connections over a limit that are being answered.
+    pub(crate) shedding: Cell<u32>,
 }
 
 /// What the operator chose for every answer.
@@ -73,6 +76,8 @@ impl Core {
             view: RefCell::new(None),
             balancers: RefCell::default(),
             date: Cell::new([b' '; DATE_BYTES]),
+            clients: Clients::default(),
+            shedding: Cell::new(0),
         };
         core.turn();
         core
@@ -144,6 +149,34 @@ impl Core {
         }
         if let Some(core) = self.state.cores.get(self.id) {
             core.turned_ms.store(self.state.uptime_ms(), Relaxed);
+        }
+    }
+}
+
+/// How many connections each client address has on this core. Kept only when there is a limit.
+#[derive(Debug, Default)]
+pub(crate) struct Clients(RefCell<hashbrown::HashMap<IpAddr, u32, foldhash::fast::RandomState>>);
+
+impl Clients {
+    /// Counts one more, unless that is over the limit.
+    pub(crate) fn enter(&self, client: IpAddr, connections_max: u32) -> bool {
+        let mut counts = self.0.borrow_mut();
+        let count = counts.entry(client.to_canonical()).or_insert(0);
+        let enters = *count < connections_max;
+        *count += u32::from(enters);
+        enters
+    }
+
+    /// Counts one less.
+    pub(crate) fn leave(&self, client: IpAddr) {
+        let mut counts = self.0.borrow_mut();
+        let client = client.to_canonical();
+        let left = counts.get_mut(&client).map(|count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == Some(0) {
+            counts.remove(&client);
         }
     }
 }

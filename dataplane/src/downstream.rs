@@ -32,6 +32,8 @@ pub(crate) struct Downstream {
     /// For heads and answers; its allocation is kept.
     pub(crate) out: Vec<u8>,
     pub(crate) requests: u64,
+    /// When it ends with its next answer, whatever the client wants.
+    pub(crate) ends_at_ms: u64,
 }
 
 /// Memory that routing works in, kept from request to request.
@@ -71,6 +73,10 @@ enum NoRequest {
 /// Serves one connection to its end.
 pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
     let socket = Socket::downstream(stream, &core.deadlines);
+    let lifetime_ms = u64::try_from(core.limits.connection_lifetime.as_millis()).unwrap_or(u64::MAX);
+    // The client's port is as good as a random number here, and can be told from outside.
+    let jitter_ms = lifetime_ms / 10 / 97 * u64::from(ends.client.port() % 97);
+    let ends_at_ms = core.deadlines.now_ms().saturating_add(lifetime_ms - jitter_ms);
     let mut connection = Box::new(Downstream {
         socket,
         ends,
@@ -81,6 +87,7 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
         scratch: Scratch::default(),
         out: Vec::new(),
         requests: 0,
+        ends_at_ms,
         core,
     });
     loop {
@@ -150,6 +157,12 @@ impl Downstream {
                 Err(_) => return Err(NoRequest::Quiet),
             }
         }
+    }
+
+    /// Whether this connection has lived long enough, or carried enough.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.requests >= self.core.limits.requests_per_connection_max
+            || self.core.deadlines.now_ms() >= self.ends_at_ms
     }
 
     /// A head has one deadline from its first byte on, however it is dripped.

@@ -147,7 +147,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(fd: RawFd, read_side: Side) -> Watching {
+    fn start(fd: RawFd, read_side: Side) -> Watching {
         Watching(Rc::new(Watch {
             fd: Cell::new(fd),
             read_due: Cell::new(NEVER),
@@ -186,7 +186,7 @@ impl Socket {
     }
 
     fn new(stream: TcpStream, deadlines: &Rc<Deadlines>, read_side: Side) -> Socket {
-        let watching = Watch::new(stream.as_raw_fd(), read_side);
+        let watching = Watch::start(stream.as_raw_fd(), read_side);
         let (read, write) = stream.into_split();
         let clock = Clock { deadlines: Rc::clone(deadlines), watch: Rc::clone(&watching.0) };
         Socket { watching, reader: Reader::new(read, clock.clone()), writer: Writer { half: write, clock } }
@@ -219,7 +219,7 @@ impl Socket {
         };
         let stream = TcpStream::from_std(raw.into())?;
         if pending {
-            let watching = Watch::new(stream.as_raw_fd(), Side::Both);
+            let watching = Watch::start(stream.as_raw_fd(), Side::Both);
             watching.0.write_due.set(deadlines.due_in(wait));
             deadlines.register(&watching.0);
             let outcome = stream.writable(false).await;

@@ -4,15 +4,16 @@
 //! Invariant: all are bound before the first is served, so that a port in use ends the start with one line and not half a gateway.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::net::TcpListener as CoreListener;
+use monoio::net::{TcpListener as CoreListener, TcpStream};
 
 use crate::core::{Core, Ends};
 use crate::downstream;
 use crate::guard;
+use crate::io::Socket;
 
 /// Connections that the kernel keeps for a core that is busy (capped by net.core.somaxconn).
 const BACKLOG: i32 = 16_384;
@@ -69,34 +70,87 @@ pub(crate) async fn accept(core: Rc<Core>, listener: Rc<CoreListener>) {
         if core.is_draining() && accepted.is_err() {
             return;
         }
-        let (stream, client) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, client)) => {
+                let Some(local) = local else { continue };
+                admit(&core, stream, Ends::new(client, local));
+            }
             Err(error) => {
                 tracing::error!("cannot accept a connection: {error}");
                 monoio::time::sleep(PAUSE).await;
-                continue;
             }
-        };
-        let open = core.counters().map_or(0, |counters| counters.connections.get());
-        if open >= core.limits.connections_per_core_max as u64 {
-            core.count(|counters| counters.shed.up());
-            continue; // Dropped: cheaper for both than an answer.
         }
-        let Some(local) = local else { continue };
-        core.count(|counters| {
-            counters.accepted.up();
-            counters.connections.up();
-        });
-        let core = Rc::clone(&core);
-        monoio::spawn(async move {
-            let ends = Ends::new(client, local);
-            let whole = guard::catch(downstream::serve(Rc::clone(&core), stream, ends)).await;
-            core.count(|counters| {
-                counters.connections.down();
-                if !whole {
-                    counters.panics.up();
-                }
-            });
-        });
     }
+}
+
+/// Serves a connection, or sheds it when there are too many.
+fn admit(core: &Rc<Core>, stream: TcpStream, ends: Ends) {
+    let Some(place) = Place::take(core, ends.client.ip()) else {
+        core.count(|counters| counters.shed.up());
+        return shed(core, stream);
+    };
+    core.count(|counters| counters.accepted.up());
+    let core = Rc::clone(core);
+    monoio::spawn(async move {
+        let whole = guard::catch(downstream::serve(Rc::clone(&core), stream, ends)).await;
+        if !whole {
+            core.count(|counters| counters.panics.up());
+        }
+        drop(place);
+    });
+}
+
+/// A counted connection; dropping it gives the place back.
+struct Place {
+    core: Rc<Core>,
+    client: IpAddr,
+}
+
+impl Place {
+    fn take(core: &Rc<Core>, client: IpAddr) -> Option<Place> {
+        let limits = &core.limits;
+        if core.state.connections() >= limits.connections_max {
+            return None;
+        }
+        if limits.connections_per_client_max > 0
+            && !core.clients.enter(client, limits.connections_per_client_max)
+        {
+            return None;
+        }
+        core.count(|counters| counters.connections.up());
+        Some(Place { core: Rc::clone(core), client })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.count(|counters| counters.connections.down());
+        if self.core.limits.connections_per_client_max > 0 {
+            self.core.clients.leave(self.client);
+        }
+    }
+}
+
+/// The same bytes for everyone: no request is read for it.
+const SHED: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nRingway-Reason: connection_limit\r\n\
+    Content-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Answers 503 without reading the request, as long as not too many are answered so; drops the connection otherwise.
+fn shed(core: &Rc<Core>, stream: TcpStream) {
+    if core.shedding.get() >= core.limits.shedding_max {
+        return;
+    }
+    core.shedding.set(core.shedding.get() + 1);
+    let core = Rc::clone(core);
+    monoio::spawn(async move {
+        let mut socket = Socket::downstream(stream, &core.deadlines);
+        let written = socket.writer.write_all(SHED.to_vec(), 0..SHED.len(), core.limits.linger).await;
+        if written.result.is_ok() && socket.writer.end().await.is_ok() {
+            // What the client has sent must be read, or the close becomes a reset that takes the answer with it.
+            let read = socket.reader.read(core.buffers.take_small(), core.limits.linger).await;
+            core.buffers.give(read.buffer);
+        }
+        core.shedding.set(core.shedding.get() - 1);
+    });
 }

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::answer::{self, Answer};
 use crate::body::BodyStart;
+use crate::buf::SMALL_BYTES;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
@@ -32,6 +33,17 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
     connection.exchange.begin(&connection.head, false);
     if connection.head.method == Method::Connect {
         return decline(connection, 405, "no_tunnels", "this gateway opens no tunnels").await;
+    }
+    if connection.head.max_forwards == Some(0) {
+        // RFC 9110 section 7.6.2: this gateway is the one that was meant.
+        let status = if connection.head.method == Method::Options { 200 } else { 405 };
+        return decline(
+            connection,
+            status,
+            "max_forwards",
+            "the request was to go no further than this gateway",
+        )
+        .await;
     }
     let Some(view) = core.view() else {
         let reason = "no configuration has arrived yet; is a control plane running?";
@@ -219,6 +231,7 @@ async fn attempt(
         }
         Ok(fate) => {
             if connection.exchange.upstream_reusable() {
+                upstream.roomy = connection.exchange.response.payload_bytes() > SMALL_BYTES as u64 / 2;
                 core.pool.keep(upstream, &cluster.keepalive, &core.buffers);
             }
             Ok(fate)
@@ -260,7 +273,7 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
     let facts = connection.exchange.response.facts();
     let edits = RequestEdits {
         path_and_query: match connection.scratch.rewritten.as_slice() {
-            [] => head.target.path_and_query.of(bytes),
+            [] => head.target.path_and_query_bytes(bytes),
             rewritten => rewritten,
         },
         host,
@@ -274,7 +287,8 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
             append_for: true,
         }),
         upgrade: facts.may_upgrade.then_some(b"websocket"),
-        trailers: facts.trailers,
+        te_trailers: facts.trailers,
+        trailers: true,
         expect_continue: connection.exchange.request.expectation() == Expectation::Waiting,
         body: connection.exchange.request.body_header(),
         via: connection.core.options.via.then_some(VIA),

@@ -21,7 +21,7 @@ use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES}
 use ringway_engine::upstream::Timeouts;
 
 use crate::body::BodyStart;
-use crate::buf::LARGE_BYTES;
+use crate::buf::{LARGE_BYTES, SMALL_BYTES};
 use crate::config::Limits;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
@@ -116,7 +116,7 @@ pub(crate) async fn carry(
     let core = Rc::clone(&connection.core);
     let (go_on, sending) = (Cell::new(false), Cell::new(false));
     let asked = Cell::new(connection.exchange.request.is_complete());
-    let close = !connection.head.keep_alive || connection.requests >= core.limits.requests_per_connection_max;
+    let close = !connection.head.keep_alive || connection.is_spent();
     if !upstream.socket.reader.is_armed() {
         upstream.socket.reader.arm(core.buffers.take_small());
     }
@@ -285,6 +285,9 @@ impl Asking<'_> {
         }
         let mut buffer = self.core.buffers.take_small();
         let mut carried = 0;
+        if side.expects_at_least(SMALL_BYTES as u64) {
+            buffer = self.core.buffers.renew(buffer, true);
+        }
         while !side.is_complete() {
             let read = reader.read(buffer, self.core.limits.request_body_idle).await;
             buffer = read.buffer;
@@ -307,7 +310,7 @@ impl Asking<'_> {
                 Ok(buffer) => buffer,
                 Err(fault) => return RequestEnd::NodeDeaf(fault),
             };
-            buffer = self.core.buffers.renew(buffer, carried);
+            buffer = self.core.buffers.renew(buffer, carried >= LARGE_BYTES as u64);
         }
         self.core.buffers.give(buffer);
         RequestEnd::Complete
@@ -410,10 +413,8 @@ impl Answering<'_> {
                 buffer.reserve(TAILROOM_BYTES + 1);
             } else {
                 from = HEADROOM_BYTES;
-                buffer = self.core.buffers.renew(
-                    buffer,
-                    if side.expects_at_least(LARGE_BYTES as u64) { u64::MAX } else { carried },
-                );
+                let large = carried >= LARGE_BYTES as u64 || side.expects_at_least(SMALL_BYTES as u64);
+                buffer = self.core.buffers.renew(buffer, large);
             }
             reader.arm(buffer);
         }

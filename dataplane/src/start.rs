@@ -24,6 +24,8 @@ use crate::{listener, status, sys};
 
 /// Configurations of control planes that wait for the feed thread.
 const EVENTS_WAITING_MAX: usize = 4;
+/// Descriptors for everything that is not a client's connection: listeners, rings, sockets, files.
+const FILES_RESERVED: u64 = 256;
 /// How often the end of the last request is looked for.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// Kept connections without a request get this long on shutdown.
@@ -34,9 +36,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     sys::private_files();
     sys::block_signals().map_err(|error| format!("cannot block signals: {error}"))?;
     check_io_uring(flags.io_driver)?;
-    if let Err(error) = sys::raise_open_files() {
-        tracing::warn!("cannot raise the limit of open files: {error}");
-    }
+    let limits = limits(flags);
     let cpus = cpus(flags.workers)?;
     let disk = Disk::new(flags.snapshot_dir.clone());
     disk.prepare()?;
@@ -67,7 +67,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
     let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
     for (((id, cpu), inlet), listeners) in cpus.iter().copied().enumerate().zip(inlets).zip(by_core) {
-        let (driver, limits, state) = (flags.io_driver, Limits::new(&flags.waits), Arc::clone(&state));
+        let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(&state));
         let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners };
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
     }
@@ -124,6 +124,25 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String>
         .spawn(run)
         .map(drop)
         .map_err(|error| format!("cannot start the {name} thread: {error}"))
+}
+
+/// The limits with what the operator and the host say. A proxied request needs two descriptors: its own connection and the node's.
+fn limits(flags: &Flags) -> Limits {
+    let files = sys::raise_open_files().unwrap_or_else(|error| {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+        1_024
+    });
+    let room = (files.saturating_sub(FILES_RESERVED) / 2).max(16);
+    let connections_max = flags.connections_max.unwrap_or(room);
+    if connections_max > room {
+        tracing::warn!(
+            connections_max,
+            files,
+            "the limit of open files is too low for so many connections: raise it (LimitNOFILE)"
+        );
+    }
+    let connections_per_client_max = flags.connections_per_client_max;
+    Limits { connections_max, connections_per_client_max, ..Limits::new(&flags.waits) }
 }
 
 fn cpus(workers: Option<usize>) -> Result<Vec<usize>, String> {

@@ -124,6 +124,11 @@ impl State {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Client connections of all cores.
+    pub(crate) fn connections(&self) -> u64 {
+        self.cores.iter().map(|core| core.counters.connections.get()).sum()
+    }
+
     pub(crate) fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

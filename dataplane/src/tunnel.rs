@@ -125,7 +125,7 @@ async fn copy(
             return broken(&error);
         }
         life.sign();
-        buffer = buffers.renew(written.buffer, carried);
+        buffer = buffers.renew(written.buffer, carried >= LARGE_BYTES as u64);
     }
 }
 

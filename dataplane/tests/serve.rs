@@ -1,4 +1,5 @@
 //! The data plane alone, configured over its feed socket: requests, answers, refusals, the disk.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod stand;
 
@@ -284,4 +285,60 @@ fn a_port_in_use_is_one_line_that_says_so() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.lines().count() == 1, "{text}");
     assert!(text.contains(&address) && text.contains("in use") && text.contains("--listen"), "{text}");
+}
+
+#[test]
+fn connections_over_a_limit_are_answered_with_503_and_the_others_served_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start_in(
+        folder,
+        &["--workers", "1", "--connections-per-client-max", "2", "--connections-max", "3"],
+    );
+    let a = named_node("a");
+    gateway.configure(1, &[("routes", "1", json!({"uri": "/", "upstream": {"nodes": {a.to_string(): 1}}}))]);
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut kept = [gateway.connect(), gateway.connect()];
+    for stream in &mut kept {
+        stream.write_all(request).unwrap();
+        assert!(
+            read_message_text(&mut BufReader::new(stream.try_clone().unwrap())).unwrap().0.contains(" 200 ")
+        );
+    }
+    let answer = gateway.exchange(request);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("connection_limit"), "{answer}");
+    let [first, mut second] = kept;
+    drop(first);
+    wait_until("a place to become free", || {
+        let mut stream = gateway.connect();
+        stream.write_all(request).unwrap();
+        let (head, _) = read_message_text(&mut BufReader::new(stream)).unwrap();
+        head.contains(" 200 ").then_some(())
+    });
+    second.write_all(request).unwrap();
+    assert!(read_message_text(&mut BufReader::new(second)).unwrap().0.contains(" 200 "));
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_a_reset_where_the_end_would_look_like_its_end() {
+    let breaking = node(|mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        if read_message_text(&mut reader).is_some() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").unwrap();
+        }
+    });
+    let gateway = Gateway::start();
+    gateway.configure(
+        1,
+        &[("routes", "1", json!({"uri": "/", "upstream": {"nodes": {breaking.to_string(): 1}}}))],
+    );
+    // A client that is slow to read could meet the reset behind a clean end, so that one try would show little.
+    for _ in 0..20 {
+        let mut stream = gateway.connect();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(ended.is_err(), "a clean end behind {answer:?}");
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
 }

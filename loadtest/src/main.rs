@@ -7,6 +7,7 @@
 mod affinity;
 mod client;
 mod compare;
+mod conformance;
 mod cpu;
 mod duration;
 mod hammer;
@@ -40,6 +41,8 @@ enum Command {
     Hammer(hammer::Arguments),
     /// Measure Ringway, nginx and HAProxy against each other: CPU time per request, one core each
     Compare(compare::Arguments),
+    /// Check that a gateway speaks HTTP/1.1 to the letter and cannot be desynchronised
+    Conformance(conformance::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Origin(arguments) => origin::execute(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Hammer(arguments) => hammer::execute(&arguments),
         Command::Compare(arguments) => compare::execute(&arguments),
+        Command::Conformance(arguments) => conformance::execute(&arguments),
     };
     match result {
         Ok(code) => code,

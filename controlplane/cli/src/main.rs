@@ -19,6 +19,7 @@ mod socket;
 mod status;
 mod terminal;
 mod up;
+mod validate;
 
 /// Ringway, an API gateway: a thread-per-core io_uring proxy fed by PostgreSQL.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ enum Verb {
     Ctl(ctl::CtlArgs),
     /// Let the data plane follow another source (the lineage that its refusal named)
     Adopt(ctl::AdoptArgs),
+    /// Say what is wrong with a declarative file
+    Validate(validate::ValidateArgs),
     #[command(hide = true)]
     DemoBackend(up::DemoBackendArgs),
     #[command(hide = true)]
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Status(args) => Ok(status::run(args)),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Adopt(args) => ctl::adopt(args),
+        Verb::Validate(args) => Ok(validate::run(args)),
         Verb::DemoBackend(args) => up::demo_backend(args).map(|()| 0),
         Verb::Hold(args) => hold::run(args).map(|()| 0),
     };

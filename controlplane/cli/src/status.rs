@@ -114,9 +114,20 @@ impl Report {
         if info["version"].is_null() {
             problems.push("the data plane has no configuration yet".to_owned());
         }
-        if let Some(refusal) = info["last_refusal"].as_object() {
+        // Where the control plane refused it, or heard of the refusal, it has told more about it already.
+        let told = self
+            .control
+            .as_ref()
+            .is_ok_and(|control| !control["refused"].is_null() || !control["dataplane"]["refused"].is_null());
+        if let (Some(refusal), false) = (info["last_refusal"].as_object(), told) {
             let text = refusal.get("text").and_then(Value::as_str).unwrap_or("no reason given");
             problems.push(format!("the data plane refused a version: {}", plain(text)));
+        }
+        if let Some(error) = info["disk_error"].as_str() {
+            problems.push(format!("the data plane cannot keep its snapshot: {}", plain(error)));
+        }
+        for core in self.cores.as_array().into_iter().flatten().filter(|core| core["dead"] == true) {
+            problems.push(format!("core {} is dead; restart the data plane", core["core"]));
         }
         let Ok(control) = &self.control else { return };
         let wanted = version(&control["version"]);
@@ -177,7 +188,7 @@ impl Report {
         let listen: Vec<String> = info["listen"].as_array().into_iter().flatten().map(shown).collect();
         lines.push(format!("  listens      {}; status {}", listen.join(", "), shown(&info["status"])));
         lines.push(format!(
-            "  serves       {} ({} routes, {} services, {} upstreams), since {}{}",
+            "  serves       {} ({} routes, {} services, {} upstreams), for {}{}",
             version(&info["version"]).unwrap_or_else(|| "no configuration".to_owned()),
             shown(&self.snapshot["routes"]),
             shown(&self.snapshot["services"]),
@@ -203,7 +214,7 @@ impl Report {
                 version(&core["version"]).unwrap_or_else(|| "-".to_owned()),
                 shown(&core["connections"]),
                 shown(&core["requests"]),
-                age(core["loops_ms_ago"].as_u64()),
+                age(core["turned_ms_ago"].as_u64()),
             ));
         }
     }
@@ -212,27 +223,35 @@ impl Report {
 fn control_problems(control: &Value, problems: &mut Vec<String>) {
     let source = &control["source"];
     let state = source["state"].as_str().unwrap_or("unknown");
-    if !matches!(state, "connected" | "reading" | "watching") {
+    if !matches!(state, "connected" | "reading a standby") {
         let error = source["last_error"].as_str().map(|error| format!(": {}", plain(error)));
         problems.push(format!("the control plane's source is {state}{}", error.unwrap_or_default()));
     }
-    if let Some(refused) = control["refused"].as_object() {
-        let faults = refused.get("faults").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let revision = refused.get("revision").map(shown).unwrap_or_default();
-        for fault in faults {
-            problems.push(format!("revision {revision} is refused: {}", fault_text(fault)));
-        }
-        if faults.is_empty() {
-            problems.push(format!("revision {revision} is refused"));
-        }
-    }
     let dataplane = &control["dataplane"];
+    refusal_problems(&control["refused"], "", problems);
+    refusal_problems(&dataplane["refused"], " by the data plane", problems);
     if dataplane["state"] != "connected" {
         let error = dataplane["last_error"].as_str().map(|error| format!(": {}", plain(error)));
         problems.push(format!(
             "the control plane is not connected to the data plane at {}{}",
             shown(&dataplane["socket"]),
             error.unwrap_or_default()
+        ));
+    }
+}
+
+fn refusal_problems(refused: &Value, by: &str, problems: &mut Vec<String>) {
+    let Some(refused) = refused.as_object() else { return };
+    let revision = refused.get("revision").map(shown).unwrap_or_default();
+    let faults = refused.get("faults").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for fault in faults {
+        problems.push(format!("revision {revision} is refused{by}: {}", fault_text(fault)));
+    }
+    if faults.is_empty() {
+        let reason = ["text", "reason"].iter().find_map(|name| refused.get(*name)?.as_str());
+        problems.push(format!(
+            "revision {revision} is refused{by}: {}",
+            plain(reason.unwrap_or("no reason given"))
         ));
     }
 }
@@ -247,7 +266,7 @@ fn control_lines(control: &Value, lines: &mut Vec<String>) {
         shown(&control["pid"]),
     ));
     lines.push(format!(
-        "  source       {} {}: {} since {}",
+        "  source       {} {}: {} for {}",
         shown(&source["kind"]),
         shown(&source["detail"]),
         shown(&source["state"]),
@@ -331,8 +350,8 @@ mod tests {
             })),
             snapshot: json!({"routes": 2, "services": 1, "upstreams": 1, "applied_ms_ago": 900}),
             cores: json!([
-                {"core": 0, "cpu": 0, "version": version_at(5), "connections": 0, "requests": 1, "loops_ms_ago": 1},
-                {"core": 1, "cpu": 1, "version": version_at(revision_of_core_1), "connections": 0, "requests": 2, "loops_ms_ago": 1},
+                {"core": 0, "cpu": 0, "version": version_at(5), "connections": 0, "requests": 1, "turned_ms_ago": 1, "dead": false},
+                {"core": 1, "cpu": 1, "version": version_at(revision_of_core_1), "connections": 0, "requests": 2, "turned_ms_ago": 1, "dead": false},
             ]),
         }
     }

@@ -226,8 +226,10 @@ fn files_and_functions_stay_short() {
         if lines > FILE_LINES_MAX {
             breaches.push(format!("{}: {lines} lines; the limit is {FILE_LINES_MAX}", source.path));
         }
+        // What is one table of rows may be as long as the rule that it tests.
+        let is_test = source.path.contains("/tests/") || source.path.contains("/conformance/table/");
         for function in functions(&source) {
-            if function.lines > FUNCTION_LINES_MAX {
+            if function.lines > FUNCTION_LINES_MAX && !is_test {
                 breaches.push(format!(
                     "{}:{}: fn {} has {} lines; the limit is {FUNCTION_LINES_MAX}",
                     source.path, function.at, function.name, function.lines
@@ -243,7 +245,9 @@ fn every_file_says_what_it_is_for_and_is_named_after_it() {
     let metadata = metadata();
     let mut breaches = Vec::new();
     for source in sources(&metadata) {
-        if !source.text.starts_with("//! ") {
+        // Attributes of the crate may stand before it.
+        let first = source.text.lines().find(|line| !line.is_empty() && !line.starts_with("#!["));
+        if !first.is_some_and(|line| line.starts_with("//! ")) {
             breaches.push(format!("{}: does not begin with a module doc (`//! `)", source.path));
         }
         let stem = Path::new(&source.path).file_stem().unwrap().to_string_lossy().into_owned();

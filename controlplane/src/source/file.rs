@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway_snapshot::Version;
+use ringway_snapshot::{Fault, Version};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -222,6 +222,14 @@ impl File {
         }
         self.board.source(SourceState::Disconnected, Some(text));
     }
+}
+
+/// Reads a file as the source would, without serving it: how many objects it holds, or all that is wrong with it.
+pub fn check(path: &Path) -> Result<usize, Vec<Fault>> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let text = fs::read_to_string(path)
+        .map_err(|error| vec![parse::whole(&name, &format!("cannot be read: {error}"))])?;
+    parse::parse(&name, &text).snapshot(0, TIMELINE, 0).map(|snapshot| snapshot.entries.len())
 }
 
 /// Stands for the path wherever and whenever it is computed.

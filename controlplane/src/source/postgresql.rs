@@ -139,6 +139,8 @@ impl Postgresql {
         let Some(session) = &mut self.session else { return Ok(None) };
         let standby = session.facts.standby;
         let poll_ms = if standby { self.poll_ms.min(STANDBY_POLL_MS_MAX) } else { self.poll_ms };
+        // A fleet that started at one moment is not to ask at one moment for ever.
+        let poll_ms = poll_ms - jitter(poll_ms / 8);
         let write_at = if standby { None } else { self.refusals.due(&self.refusal.borrow()) };
         let searches =
             self.target.hosts.len() > 1 && self.search.is_none() && self.target.wanted == Wanted::Primary;

@@ -4,7 +4,7 @@
 //! another user is taken for it. Dropping a cluster stops the server and removes all of it.
 //!
 //! Everything is done with PostgreSQL's own programs, so that a test crate needs no driver to use this file.
-#![allow(dead_code, reason = "each test crate includes this file and uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate includes this file and uses a part of it")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -70,6 +70,14 @@ impl Cluster {
     /// Makes a primary of a standby and waits until it is one.
     pub fn promote(&self) {
         self.sql("select pg_promote(true, 60)");
+    }
+
+    /// Asks a role for its password from now on.
+    pub fn ask_password(&self, role: &str) {
+        let path = self.data().join("pg_hba.conf");
+        let text = fs::read_to_string(&path).expect("pg_hba.conf");
+        fs::write(&path, format!("local all {role} scram-sha-256\n{text}")).expect("pg_hba.conf");
+        self.sql("select pg_reload_conf()");
     }
 
     /// The directory of the socket.
@@ -148,22 +156,18 @@ impl Cluster {
             let mut command = self.program("postgres");
             command.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
             let mut server = command.spawn().expect("postgres starts");
-            while Instant::now() < deadline {
+            // After a kill, the old server's children may hold its shared memory for a moment: then it is tried again.
+            while Instant::now() < deadline && server.try_wait().expect("wait").is_none() {
                 if self.psql("postgres", "postgres", "select 1").status.success() {
                     self.server = Some(server);
                     return;
                 }
-                // After a kill, the old server's children may hold its shared memory for a moment: it is tried again.
-                if server.try_wait().expect("wait").is_some() {
-                    break;
-                }
                 std::thread::sleep(PAUSE);
             }
-            if Instant::now() >= deadline {
-                let _ = server.kill();
-                let _ = server.wait();
-                panic!("PostgreSQL does not start:\n{}", fs::read_to_string(&log_path).unwrap_or_default());
-            }
+            let _ = server.kill();
+            let _ = server.wait();
+            let log = fs::read_to_string(&log_path).unwrap_or_default();
+            assert!(Instant::now() < deadline, "PostgreSQL does not start:\n{log}");
         }
     }
 

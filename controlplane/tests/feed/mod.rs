@@ -1,5 +1,5 @@
 //! The data plane's end of the local socket, played by the test with the real frames.
-#![allow(dead_code, reason = "each test crate includes this file and uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate includes this file and uses a part of it")]
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};

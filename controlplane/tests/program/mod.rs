@@ -1,5 +1,5 @@
 //! The real executable, with its sockets in a temporary directory.
-#![allow(dead_code, reason = "each test crate includes this file and uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate includes this file and uses a part of it")]
 
 use std::fs;
 use std::io::Read as _;
@@ -25,6 +25,9 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("its log:\n{}", self.log());
+        }
     }
 }
 
@@ -108,6 +111,12 @@ impl Program {
     pub fn terminate(&mut self) -> ExitStatus {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
+        self.wait_end()
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn wait_end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + WAIT_MAX;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {

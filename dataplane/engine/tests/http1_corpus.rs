@@ -9,9 +9,10 @@ use std::path::Path;
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut seeds = 0;
-    for entry in fs::read_dir(&folder).expect("a corpus folder") {
-        let path = entry.expect("a file").path();
-        let data = fs::read(&path).expect("readable");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let data = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // Shown when a check fails.
         println!("{}", path.display());
         check(&data);
         for end in 0..data.len().min(300) {

@@ -60,7 +60,10 @@ pub(crate) fn serve(stream: UnixStream, state: &State, events: &Sender<Event>) -
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     stream.set_write_timeout(Some(SEND_MAX))?;
     let reply = Reply(Arc::new(Mutex::new(stream.try_clone()?)));
-    let served = state.feed().view.as_ref().map(|view| view.version);
+    let (served, adopted) = {
+        let feed = state.feed();
+        (feed.view.as_ref().map(|view| view.version), feed.adopted)
+    };
     reply.send(&ToControlplane::Hello(Peer::this(state.node.clone()), served));
     let mut stream = stream;
     let mut payload = Vec::new();
@@ -69,7 +72,15 @@ pub(crate) fn serve(stream: UnixStream, state: &State, events: &Sender<Event>) -
         read_payload(&mut stream, header.payload_bytes, &mut payload)?;
         let received = Instant::now();
         let message = header.open(FrameKind::ToDataplane, &payload).map_err(io::Error::other)?;
-        state.feed().heard_at = Some(received);
+        let adopts = {
+            let mut feed = state.feed();
+            feed.heard_at = Some(received);
+            feed.adopted.is_some() && feed.adopted != adopted
+        };
+        if adopts {
+            // A control plane offers what was refused again when it connects again.
+            return Ok(());
+        }
         let event = match message {
             ToDataplane::Hello(peer) => {
                 tracing::info!(node = peer.node, build = peer.build, "a control plane connected");

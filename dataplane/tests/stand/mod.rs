@@ -1,7 +1,9 @@
 //! A data plane under test: the real executable on ports that the kernel chose, configured over its real feed socket.
 //!
 //! The test plays the control plane and the nodes. Everything is killed and removed when the stand is dropped.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(missing_debug_implementations, reason = "nobody prints a stand")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -5,7 +5,7 @@
 //! size, no table is printed: a proxy that fails is quick.
 
 mod case;
-mod peer;
+pub(crate) mod peer;
 mod shuffle;
 mod summary;
 mod table;

@@ -120,22 +120,15 @@ impl Peer {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let (address, status_address) = free_addresses()?;
         let log = directory.join("log");
-        let mut command = self.command(directory, address, status_address, origin)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(File::create(&log)?)
-            .stderr(File::options().append(true).open(&log)?);
+        let command = self.command(directory, address, status_address, origin)?;
         // A child inherits the core of the thread that starts it; that thread is not this one.
-        let child = std::thread::scope(|scope| {
-            let pinned = scope.spawn(|| -> Result<Child> {
+        std::thread::scope(|scope| {
+            let pinned = scope.spawn(|| {
                 affinity::pin(core)?;
-                command.spawn().with_context(|| format!("cannot start {}", self.name))
+                Running::launch(&self.name, command, address, &log)
             });
             pinned.join().unwrap_or_else(|_| bail!("the thread that starts {} panicked", self.name))
-        })?;
-        let mut running = Running { name: self.name.clone(), address, pid: child.id(), child: Some(child) };
-        running.wait_until_listening(&log)?;
-        Ok(running)
+        })
     }
 
     fn command(
@@ -185,18 +178,19 @@ fn render(template: &str, directory: &Path, listen: SocketAddr, origin: SocketAd
 }
 
 /// Two different ports that were free a moment ago.
-fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
+pub(crate) fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (first, second) = (socket::reserved(any)?, socket::reserved(any)?);
     Ok((first.local_addr()?, second.local_addr()?))
 }
 
-fn find_ringway() -> Option<PathBuf> {
+pub(crate) fn find_ringway() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok()?.with_file_name("ringway");
     if beside.is_file() { Some(beside) } else { find("ringway") }
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+/// An executable in PATH, or where Debian keeps daemons.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps daemons where an ordinary user's PATH does not look.
     let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
@@ -204,6 +198,18 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 impl Running {
+    /// Starts a proxy and waits until it listens.
+    pub(crate) fn launch(name: &str, mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(File::create(log)?)
+            .stderr(File::options().append(true).open(log)?);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut running = Self { name: name.to_owned(), address, pid: child.id(), child: Some(child) };
+        running.wait_until_listening(log)?;
+        Ok(running)
+    }
+
     fn wait_until_listening(&mut self, log: &Path) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         loop {

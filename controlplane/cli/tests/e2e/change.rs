@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::stand::{Client, Stand, wait_until};
 
 /// Connections that readers hold; the kernel spreads them over the two cores by a hash of their ports.
 const READERS: usize = 12;
 const TRANSACTIONS: u64 = 1_000;
+/// Between two turns of a reader. Readers at full speed would take the machine from the planes they watch.
+const PACE: Duration = Duration::from_millis(2);
 
 fn route(id: &str, uri: &str, node: SocketAddr) -> String {
     format!(
@@ -69,6 +72,7 @@ fn see_the_change_once(mut client: Client, stop: &AtomicBool, laps: &AtomicU64) 
             changed = shows_change;
         }
         laps.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(PACE);
     }
     changed
 }
@@ -190,6 +194,7 @@ fn read_marks_that_only_rise(mut client: Client, stop: &AtomicBool) -> u64 {
             highest = mark;
             requests += 1;
         }
+        std::thread::sleep(PACE);
     }
     requests
 }
@@ -205,6 +210,7 @@ fn revisions_that_only_rise(stand: &Stand, stop: &AtomicBool) -> u64 {
             steps += u64::from(now != before);
         }
         before = now;
+        std::thread::sleep(PACE);
     }
     steps
 }

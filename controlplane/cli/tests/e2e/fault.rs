@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::stand::{Client, Stand, wait_until};
 
 /// Requests that are made after each death before the next thing happens.
 const REQUESTS_BETWEEN: u64 = 500;
+/// Between two requests of a client, so that the load does not take the machine from what it tests.
+const PACE: Duration = Duration::from_millis(1);
 
 #[test]
 fn no_request_fails_while_control_plane_and_database_are_killed_and_the_data_plane_boots_alone() {
@@ -109,6 +112,7 @@ impl Load {
                 Err(error) => self.failures.lock().unwrap().push(error.to_string()),
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(PACE);
         }
     }
 

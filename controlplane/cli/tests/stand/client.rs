@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -11,6 +12,8 @@ use super::DEADLINE;
 /// One connection.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
+    answers: u64,
+    last: Instant,
 }
 
 /// A whole response.
@@ -52,12 +55,16 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        Ok(Client { stream: BufReader::new(stream) })
+        Ok(Client { stream: BufReader::new(stream), answers: 0, last: Instant::now() })
     }
 
     /// A request that must be answered.
     pub(crate) fn get(&mut self, host: &str, path: &str) -> Answer {
-        self.try_get(host, path).unwrap_or_else(|error| panic!("GET {path} of {host}: {error}"))
+        let idle = self.last.elapsed();
+        self.try_get(host, path).unwrap_or_else(|error| {
+            let (answers, since) = (self.answers, self.last.elapsed());
+            panic!("GET {path} of {host}: {error}; after {answers} answers on this connection, sent {idle:?} and failed {since:?} after the last one")
+        })
     }
 
     /// A request.
@@ -72,6 +79,8 @@ impl Client {
         loop {
             let answer = self.read(no_body)?;
             if answer.status >= 200 {
+                self.answers += 1;
+                self.last = Instant::now();
                 return Ok(answer);
             }
         }

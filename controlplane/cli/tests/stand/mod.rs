@@ -61,7 +61,7 @@ impl Stand {
     pub(crate) fn with_cluster() -> Stand {
         let dir = Folder::new();
         let bin = build::executables();
-        let cluster = Cluster::start(&dir.path);
+        let cluster = Cluster::start();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Stand { data: None, control: None, backends: Vec::new(), cluster, bin, http: any, status: any, dir }
     }

@@ -14,8 +14,6 @@ pub(crate) struct Process {
     log: PathBuf,
     /// Bytes of the log before this start.
     log_before: usize,
-    /// Signal that `drop` sends.
-    on_drop: Signal,
 }
 
 impl Process {
@@ -26,24 +24,11 @@ impl Process {
         environment: &[(&str, &str)],
         log: &Path,
     ) -> Process {
-        Process::start_as(None, "term", program, arguments, environment, log)
-    }
-
-    /// As another user, and with another signal at this thread's end.
-    pub(crate) fn start_as(
-        user: Option<(u32, u32)>,
-        signal: &str,
-        program: &Path,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-        log: &Path,
-    ) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-        command.args(["hold", "--signal", signal, "--parent", &std::process::id().to_string()]);
-        if let Some((uid, gid)) = user {
-            command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
-        }
-        command.arg("--").arg(program).args(arguments);
+        command
+            .args(["hold", "--parent", &std::process::id().to_string(), "--"])
+            .arg(program)
+            .args(arguments);
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RINGWAY_"))
         {
@@ -53,8 +38,7 @@ impl Process {
         let log_before = std::fs::read(log).map_or(0, |text| text.len());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let on_drop = if signal == "int" { Signal::INT } else { Signal::KILL };
-        Process { child, log: log.to_owned(), log_before, on_drop }
+        Process { child, log: log.to_owned(), log_before }
     }
 
     /// What it has logged since this start.
@@ -97,7 +81,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal(self.on_drop);
+            self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
     }

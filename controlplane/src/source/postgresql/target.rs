@@ -118,7 +118,8 @@ impl fmt::Debug for OneHost {
 }
 
 fn split(whole: &Config) -> Result<Vec<OneHost>, TargetError> {
-    let count = whole.get_hosts().len().max(whole.get_hostaddrs().len());
+    let hosts = listed(whole.get_hosts());
+    let count = hosts.len().max(whole.get_hostaddrs().len());
     let ports = whole.get_ports();
     if ports.len() > 1 && ports.len() != count {
         return Err(TargetError::Ports { hosts: count, ports: ports.len() });
@@ -127,27 +128,32 @@ fn split(whole: &Config) -> Result<Vec<OneHost>, TargetError> {
         let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
         let mut config = settings(whole);
         config.port(port);
-        let mut name = String::new();
-        match whole.get_hosts().get(index) {
-            Some(Host::Tcp(host)) => {
-                config.host(host);
-                name = format!("{host}:{port}");
-            }
-            Some(Host::Unix(dir)) => {
-                config.host_path(dir);
-                name = dir.display().to_string();
-            }
-            None => {}
-        }
-        if let Some(address) = whole.get_hostaddrs().get(index) {
+        let address = whole.get_hostaddrs().get(index);
+        if let Some(address) = address {
             config.hostaddr(*address);
-            if name.is_empty() {
-                name = format!("{address}:{port}");
-            }
         }
+        let host = hosts.get(index);
+        if let Some(host) = host {
+            config.host(host);
+        }
+        let name = match (host, address) {
+            (Some(directory), _) if directory.starts_with('/') && port == 5432 => directory.clone(),
+            (Some(host), _) => format!("{host}:{port}"),
+            (None, Some(address)) => format!("{address}:{port}"),
+            (None, None) => String::new(),
+        };
         OneHost { name, config }
     };
     Ok((0..count).map(one).collect())
+}
+
+/// In a URL, tokio-postgres takes `?host=/a,/b` for one directory, where libpq takes it for two.
+fn listed(hosts: &[Host]) -> Vec<String> {
+    let text = |host: &Host| match host {
+        Host::Tcp(host) => host.clone(),
+        Host::Unix(directory) => directory.display().to_string(),
+    };
+    hosts.iter().map(text).flat_map(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// All settings but the hosts, with this program's defaults for noticing a dead server.
@@ -222,6 +228,8 @@ mod tests {
         assert!(!format!("{target:?} {:?}", target.hosts).contains("secret"));
         let target = parse("postgresql:///db?user=x").unwrap();
         assert_eq!(target.detail, format!("{SOCKET_DIR}/db"));
+        let target = parse("postgresql:///db?host=/a,/b,c&user=x").unwrap();
+        assert_eq!(target.detail, "/a,/b,c:5432/db");
         let target = parse("host=/tmp/x dbname=db user=u target_session_attrs=read-only").unwrap();
         assert_eq!((target.detail.as_str(), target.wanted), ("/tmp/x/db", Wanted::Standby));
     }

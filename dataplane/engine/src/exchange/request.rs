@@ -35,7 +35,8 @@ impl RequestSide {
             BodyFraming::Chunked => SinkFraming::Chunked,
             _ => SinkFraming::Length,
         };
-        self.relay.restart(head.body, sink, BodyLimits::default());
+        let limits = BodyLimits { forward_trailers: true, ..BodyLimits::default() };
+        self.relay.restart(head.body, sink, limits);
         self.expectation = if head.expect_continue { Expectation::Waiting } else { Expectation::None };
         self.discards = false;
         self.begin_try();
@@ -93,6 +94,11 @@ impl RequestSide {
     /// would take that for the rest of this one's body.
     pub fn is_delivered(&self) -> bool {
         self.relay.is_done() && !self.owes && !self.discards
+    }
+
+    /// Whether so many bytes of the body are certainly still to come.
+    pub fn expects_at_least(&self, bytes: u64) -> bool {
+        self.relay.remaining_bytes().is_some_and(|remaining| remaining >= bytes)
     }
 
     /// Takes bytes of the body that lie at `filled`; see [`Relay::relay`].

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{RequestFacts, UpstreamFault};
 use crate::http1::{
-    BodyFraming, BodyHeader, BodyLimits, FieldKind, HeadLimits, Method, Parse, Relay, ResponseEdits,
-    ResponseHead, SinkFraming, Version, encode_response,
+    BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits, ResponseHead,
+    SinkFraming, Version, encode_response,
 };
 
 /// What the driver adds to a final head, asked for when the head is there.
@@ -114,6 +114,11 @@ impl ResponseSide {
     /// Whether bytes from here on belong to a tunnel.
     pub fn is_tunnel(&self) -> bool {
         self.phase == Phase::Tunnel
+    }
+
+    /// Bytes of the answer's body so far.
+    pub fn payload_bytes(&self) -> u64 {
+        self.relay.payload_bytes_total()
     }
 
     /// Whether a body of at least `bytes` is still to come, or one of unknown length.
@@ -256,7 +261,7 @@ impl ResponseSide {
         if self.head.is_tunnel && !self.switches_as_asked(bytes) {
             return Err(UpstreamFault::UnaskedUpgrade);
         }
-        let (body, sink) = self.framing(bytes);
+        let (body, sink) = self.framing();
         self.sink = sink;
         self.close = context.close || sink == SinkFraming::UntilClose || self.head.is_tunnel;
         let edits = ResponseEdits {
@@ -289,7 +294,7 @@ impl ResponseSide {
     }
 
     /// How the body comes, and how it goes on to this client.
-    fn framing(&self, bytes: &[u8]) -> (BodyHeader, SinkFraming) {
+    fn framing(&self) -> (BodyHeader, SinkFraming) {
         let chunks = self.facts.version == Version::Http11;
         match self.head.body {
             BodyFraming::Length(length) => (BodyHeader::Length(length), SinkFraming::Length),
@@ -299,7 +304,7 @@ impl ResponseSide {
             BodyFraming::Chunked | BodyFraming::UntilClose => (BodyHeader::None, SinkFraming::UntilClose),
             // RFC 9110 section 8.6: HEAD and 304 may tell the length that a GET would have had.
             BodyFraming::None if self.facts.method == Method::Head || self.head.status == 304 => {
-                let length = self.head.value(bytes, FieldKind::ContentLength).and_then(decimal);
+                let length = self.head.content_length;
                 (length.map_or(BodyHeader::None, BodyHeader::Length), SinkFraming::Length)
             }
             BodyFraming::None => (BodyHeader::None, SinkFraming::Length),
@@ -320,8 +325,4 @@ impl ResponseSide {
         debug_assert!(!chunks || self.facts.version == Version::Http11, "chunks for HTTP/1.0");
         debug_assert!(!self.ends_with_connection() || self.close, "a body that ends with nothing");
     }
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -86,6 +86,7 @@ pub struct ChunkDecoder {
     extension_bytes: u32,
     extension_bytes_total: u64,
     payload_bytes_total: u64,
+    failed: Option<BodyError>,
     limits: ChunkLimits,
     pub(crate) trailers: Trailers,
 }
@@ -111,8 +112,18 @@ impl ChunkDecoder {
         self.trailers.allowed()
     }
 
-    /// Reads on at `buf[*at..]` and moves `at` behind what it took.
+    /// Reads on at `buf[*at..]` and moves `at` behind what it took. After an error every further call gives the
+    /// same error.
     pub fn next(&mut self, buf: &[u8], at: &mut usize) -> Result<ChunkEvent, BodyError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let event = self.advance(buf, at);
+        self.failed = event.as_ref().err().copied();
+        event
+    }
+
+    fn advance(&mut self, buf: &[u8], at: &mut usize) -> Result<ChunkEvent, BodyError> {
         loop {
             if self.state == State::Done {
                 return Ok(ChunkEvent::End);
@@ -181,8 +192,8 @@ impl ChunkDecoder {
         if self.digits > self.limits.size_digits_max {
             return Err(BodyError::ChunkSizeTooLarge);
         }
-        let earlier = if self.digits == 1 { 0 } else { self.size };
-        let size = earlier.checked_mul(16).and_then(|size| size.checked_add(u64::from(value)));
+        // Nothing is left of an earlier chunk when the digits of the next one come.
+        let size = self.size.checked_mul(16).and_then(|size| size.checked_add(u64::from(value)));
         // The next hop may hold a size in a signed integer.
         self.size = size.filter(|size| *size <= i64::MAX as u64).ok_or(BodyError::ChunkSizeTooLarge)?;
         Ok(State::Size)

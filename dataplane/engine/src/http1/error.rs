@@ -115,7 +115,7 @@ impl BodyError {
     /// The status to answer a request with, when nothing has been answered yet.
     pub fn status(&self) -> u16 {
         match self {
-            BodyError::TooLarge | BodyError::ChunkSizeTooLarge => 413,
+            BodyError::TooLarge => 413,
             BodyError::TrailerTooLarge => 431,
             BodyError::Headroom => 500,
             _ => 400,

@@ -56,7 +56,6 @@ pub(crate) struct Signals {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) connection_upgrade: bool,
-    pub(crate) connection_te: bool,
     pub(crate) upgrade: Option<Span>,
     pub(crate) upgrades: usize,
     pub(crate) te_trailers: bool,
@@ -140,7 +139,6 @@ impl Signals {
                 _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
                 _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
                 _ if option.eq_ignore_ascii_case(b"upgrade") => self.connection_upgrade = true,
-                _ if option.eq_ignore_ascii_case(b"te") => self.connection_te = true,
                 _ if is_end_to_end(option) => {}
                 _ if nominated.len() >= NOMINATED_MAX => return Err(HeadError::ConnectionOptions),
                 _ => nominated.push(span),

@@ -52,7 +52,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Whether parsing the incomplete line again can bring anything: it is new, or its line feed has come.
     /// Refuses new bytes that no line of a head may hold.
-    pub(crate) fn worth_parsing(&mut self, buf: &[u8]) -> Result<bool, HeadError> {
+    pub(crate) fn worth_parsing(&self, buf: &[u8]) -> Result<bool, HeadError> {
         if self.seen <= self.line_start || buf.len().saturating_sub(self.line_start) <= REPARSED_BYTES_MAX {
             return Ok(true);
         }
@@ -68,7 +68,6 @@ impl Progress {
             Some(_) if self.start_line_done => return Err(HeadError::FieldValue),
             Some(_) => return Err(HeadError::RequestLine),
         }
-        self.seen = buf.len();
         Ok(false)
     }
 }

@@ -28,13 +28,13 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 pub struct BodyLimits {
     pub payload_bytes_max: u64,
     pub chunk: ChunkLimits,
-    /// Forward trailer fields, when both sides are chunked.
+    /// Forward trailer fields, when both sides are chunked. They are dropped by default.
     pub forward_trailers: bool,
 }
 
 impl Default for BodyLimits {
     fn default() -> BodyLimits {
-        BodyLimits { payload_bytes_max: u64::MAX, chunk: ChunkLimits::default(), forward_trailers: true }
+        BodyLimits { payload_bytes_max: u64::MAX, chunk: ChunkLimits::default(), forward_trailers: false }
     }
 }
 
@@ -62,6 +62,8 @@ pub struct Relay {
     remaining: u64,
     payload_bytes_total: u64,
     done: bool,
+    /// Why the body was refused. Nothing of it is understood after that.
+    failed: Option<BodyError>,
     decoder: ChunkDecoder,
     epilogue: Vec<u8>,
 }
@@ -83,6 +85,7 @@ impl Relay {
             _ => 0,
         };
         self.payload_bytes_total = 0;
+        self.failed = None;
         // A sink that is chunked must still be told that nothing comes: by `relay` of an empty range.
         self.done = source.is_empty() && sink != SinkFraming::Chunked;
         self.decoder.restart(limits.chunk);
@@ -104,6 +107,14 @@ impl Relay {
         self.payload_bytes_total
     }
 
+    /// How many bytes of the body are still to come, when that is known.
+    pub fn remaining_bytes(&self) -> Option<u64> {
+        match self.source {
+            BodyFraming::None | BodyFraming::Length(_) => Some(self.remaining),
+            BodyFraming::Chunked | BodyFraming::UntilClose => None,
+        }
+    }
+
     /// Bytes to send behind those of the last `Relayed`: the end of the message, when it found no room in place.
     pub fn epilogue(&self) -> &[u8] {
         &self.epilogue
@@ -111,7 +122,17 @@ impl Relay {
 
     /// Takes the bytes at `filled`, which are the next ones of the body and perhaps what follows it. The bytes of
     /// `buf` before and behind `filled` may be overwritten; before it there must be `HEADROOM_BYTES`.
+    /// After an error the message is lost, and every further call gives the same error.
     pub fn relay(&mut self, buf: &mut [u8], filled: Range<usize>) -> Result<Relayed, BodyError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let relayed = self.advance(buf, filled);
+        self.failed = relayed.as_ref().err().copied();
+        relayed
+    }
+
+    fn advance(&mut self, buf: &mut [u8], filled: Range<usize>) -> Result<Relayed, BodyError> {
         let filled = filled.start..filled.end.min(buf.len());
         if filled.start < HEADROOM_BYTES || filled.start > filled.end {
             return Err(BodyError::Headroom);
@@ -144,6 +165,9 @@ impl Relay {
     /// The connection that the body came from has ended. What is still to be sent for the message, when that
     /// ends it rightly (RFC 9112 section 8).
     pub fn finish_on_eof(&mut self) -> Result<&'static [u8], BodyError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         if self.done {
             return Ok(&[]);
         }

@@ -24,8 +24,8 @@ struct Found {
 /// Where a lookup keeps what it has still to try.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// Directories of the path: where each ends, and its hash.
-    pub(super) directories: SmallVec<[(usize, u64); 16]>,
+    /// Directories of the path: where each ends, its hash, and whether it may be one of the table's.
+    pub(super) directories: SmallVec<[(usize, u64, bool); 16]>,
     /// Trie nodes to visit, with where the path is read up to.
     pub(super) visits: SmallVec<[(u32, usize); 32]>,
     /// Probes, nodes and candidates so far.

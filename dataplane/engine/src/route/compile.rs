@@ -1,22 +1,22 @@
 //! Builds one host's index out of its patterns.
 //!
-//! Patterns are given in the order of their rules' ids. Time is that of sorting them; nothing is shared with other hosts, so that
-//! any of them can be built again alone.
+//! Patterns are given in the order of their rules' ids. They are sorted by what they are searched under, so that each exact path and each
+//! literal part is a run in which the order of the search stands already, and so that nodes that are visited together lie
+//! together. Nothing is shared with other hosts: any of them can be built again alone.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-
-use super::host::{Candidate, HostTable};
-use super::pattern::{self, Piece, Shape};
+use super::host::{Candidate, HostTable, SCANNED_MAX};
+use super::nodes::Nodes;
+use super::pattern::{self, Shape};
 use super::rule::Shared;
-use super::trie::{Directory, Edge, NONE, Node, Trie, hash_directory, hash_edge, hash_text};
+use super::slots::{NONE, Slot, Slots, hash_text, tag_of, text};
+use super::trie::hash_directory;
 
 /// Collects the patterns of one host.
 pub(super) struct Builder<T> {
-    text: Vec<u8>,
+    texts: Vec<u8>,
     items: Vec<Item<T>>,
 }
 
@@ -29,31 +29,39 @@ struct Item<T> {
 }
 
 /// Where a pattern stands in the order of the search.
-#[derive(Clone, Copy)]
-struct Slot {
+#[derive(Debug, Clone, Copy)]
+struct Place {
     exact: bool,
-    group: u32,
+    /// Of the exact path, or of the directory.
+    hash: u64,
+    /// Of what the literal part has beyond the directory.
+    prefix_hash: u64,
     priority: i64,
-    len: u32,
     item: u32,
-}
-
-impl<T> Default for Builder<T> {
-    fn default() -> Self {
-        Builder { text: Vec::new(), items: Vec::new() }
-    }
+    start: u32,
+    len: u32,
+    directory_len: u32,
+    literal_len: u32,
 }
 
 impl<T> Builder<T> {
     /// For that many patterns with that much text.
     pub(super) fn with_capacity(patterns: usize, text_bytes: usize) -> Builder<T> {
-        Builder { text: Vec::with_capacity(text_bytes), items: Vec::with_capacity(patterns) }
+        Builder { texts: Vec::with_capacity(text_bytes), items: Vec::with_capacity(patterns) }
+    }
+
+    /// Makes room for these patterns. Most hosts of a table that has many get one rule, and then this is all they need.
+    pub(super) fn reserve(&mut self, uris: &[Box<str>]) {
+        self.items.reserve(uris.len());
+        self.texts.reserve(uris.iter().map(|uri| uri.len() + 1).sum());
     }
 
     /// Adds a pattern, in the order of ids.
     pub(super) fn push(&mut self, rule: Arc<Shared<T>>, uri: &[u8], first_of_rule: bool) {
-        let (start, len) = (number(self.text.len()), number(uri.len()));
-        self.text.extend_from_slice(uri);
+        let (start, len) = (number(self.texts.len()), number(uri.len()));
+        self.texts.extend_from_slice(uri);
+        // So that no two patterns begin at one place.
+        self.texts.push(b'\n');
         self.items.push(Item { rule, start, len, first_of_rule });
     }
 
@@ -64,254 +72,164 @@ impl<T> Builder<T> {
 
     /// Builds the index.
     pub(super) fn finish(self) -> HostTable<T> {
-        let text = self.text.into_boxed_slice();
-        let mut growing = Growing::new(&text);
-        let mut slots = Vec::with_capacity(self.items.len());
-        for (index, item) in self.items.iter().enumerate() {
-            let (exact, group) = growing.group(item.start, item.len);
-            slots.push(Slot {
-                exact,
-                group,
-                priority: item.rule.priority,
-                len: item.len,
-                item: number(index),
-            });
+        let texts = self.texts.into_boxed_slice();
+        let items = self.items.iter().zip(0..);
+        let mut places: Vec<Place> = items.map(|(item, index)| Place::of(item, index, &texts)).collect();
+        places.sort_unstable_by_key(Place::order);
+        part_collisions(&mut places, &texts);
+        let mut items: Vec<Option<Item<T>>> = self.items.into_iter().map(Some).collect();
+        let mut candidates: Vec<Candidate<T>> = Vec::with_capacity(places.len());
+        let mut exact = Vec::new();
+        let mut nodes = Nodes::new(&texts);
+        let (mut root, mut group) = (NONE, NONE);
+        for (rank, place) in places.iter().enumerate() {
+            let Some(item) = items[place.item as usize].take() else { continue };
+            let before = rank.checked_sub(1).map(|before| &places[before]);
+            let same_directory = before.is_some_and(|before| place.shares(before, Place::directory, &texts));
+            let same_literal =
+                same_directory && before.is_some_and(|before| place.shares(before, Place::literal, &texts));
+            let rank = number(rank);
+            if place.exact && same_literal {
+                if let Some(before) = candidates.last_mut() {
+                    before.next = rank;
+                }
+            } else if place.exact {
+                let slot = Slot { tag: tag_of(place.hash), value: rank, start: place.start, len: place.len };
+                exact.push((place.hash, slot));
+            } else {
+                if !same_directory {
+                    root = nodes.add_directory(place.hash, place.start, place.directory_len);
+                }
+                if !same_literal {
+                    let prefix_len = place.literal_len - place.directory_len;
+                    group = nodes.add_group(root, place.start + place.directory_len, prefix_len);
+                }
+                nodes.add_pattern(group, place.start, place.len);
+            }
+            candidates.push(item.candidate(place, group));
         }
-        slots.sort_unstable_by_key(|slot| {
-            (!slot.exact, slot.group, Reverse(slot.priority), Reverse(slot.len), slot.item)
-        });
-        let mut candidates = candidates(self.items, &slots);
-        // From the last to the first, so that each goes in front of its chain.
-        for (rank, slot) in slots.iter().enumerate().rev() {
-            let candidate = &mut candidates[rank];
-            let head = growing.head(slot, candidate.start, candidate.len, number(rank));
-            candidate.next = std::mem::replace(head, number(rank));
-        }
-        let (exact, trie) = growing.finish();
-        HostTable::new(text, candidates.into_boxed_slice(), exact, trie)
+        let exact_len = places.partition_point(|place| place.exact);
+        let trie = nodes.finish(&mut candidates[exact_len..], number(exact_len));
+        let exact = if exact_len > SCANNED_MAX { Slots::new(&exact) } else { Slots::default() };
+        HostTable::new(texts, candidates.into_boxed_slice(), exact_len, exact, trie)
     }
 }
 
-fn candidates<T>(items: Vec<Item<T>>, slots: &[Slot]) -> Vec<Candidate<T>> {
-    let mut items: Vec<Option<Item<T>>> = items.into_iter().map(Some).collect();
-    let in_order = slots.iter().filter_map(|slot| {
-        let Item { rule, start, len, first_of_rule } = items[slot.item as usize].take()?;
+impl<T> Item<T> {
+    fn candidate(self, place: &Place, group: u32) -> Candidate<T> {
+        let Item { rule, start, len, first_of_rule } = self;
         let (methods, remotes) = (rule.methods, !rule.remotes.is_empty());
-        let group = if slot.exact { NONE } else { slot.group };
-        Some(Candidate {
+        Candidate {
             rule,
             start,
             len,
             next: NONE,
             group,
-            item: slot.item,
+            directory_len: place.directory_len,
             methods,
             remotes,
             first_of_rule,
-        })
-    });
-    in_order.collect()
+        }
+    }
 }
 
-/// The index while it is built.
-struct Growing<'t> {
-    text: &'t [u8],
-    exact: HashTable<u32>,
-    exact_groups: Vec<ExactGroup>,
-    directories: HashTable<Directory>,
-    nodes: Vec<Node>,
-    edges: HashTable<Edge>,
-    lengths: Vec<Vec<u32>>,
-    depth_max: usize,
+impl Place {
+    fn of<T>(item: &Item<T>, index: u32, texts: &[u8]) -> Place {
+        let (start, len, priority) = (item.start, item.len, item.rule.priority);
+        let pattern = text(texts, start, len);
+        let (exact, directory, literal) = match pattern::shape(pattern) {
+            Shape::Exact => (true, pattern, pattern),
+            Shape::Tail { directory, literal } => (false, directory, literal),
+        };
+        Place {
+            exact,
+            hash: if exact { hash_text(pattern) } else { hash_directory(directory) },
+            prefix_hash: hash_text(literal.get(directory.len()..).unwrap_or_default()),
+            priority,
+            item: index,
+            start,
+            len,
+            directory_len: number(directory.len()),
+            literal_len: number(literal.len()),
+        }
+    }
+
+    fn order(&self) -> (bool, u64, u64, Reverse<i64>, Reverse<u32>, u32) {
+        (!self.exact, self.hash, self.prefix_hash, Reverse(self.priority), Reverse(self.len), self.item)
+    }
+
+    fn directory<'t>(&self, texts: &'t [u8]) -> &'t [u8] {
+        text(texts, self.start, self.directory_len)
+    }
+
+    fn literal<'t>(&self, texts: &'t [u8]) -> &'t [u8] {
+        text(texts, self.start, self.literal_len)
+    }
+
+    /// Whether both are exact or both are not, and have this part in common.
+    fn shares<'t>(&self, other: &Place, part: fn(&Place, &'t [u8]) -> &'t [u8], texts: &'t [u8]) -> bool {
+        self.exact == other.exact && self.hash == other.hash && part(self, texts) == part(other, texts)
+    }
 }
 
-struct ExactGroup {
-    start: u32,
-    len: u32,
-    head: u32,
-}
-
-impl<'t> Growing<'t> {
-    fn new(text: &'t [u8]) -> Growing<'t> {
-        Growing {
-            text,
-            exact: HashTable::new(),
-            exact_groups: Vec::new(),
-            directories: HashTable::new(),
-            nodes: Vec::new(),
-            edges: HashTable::new(),
-            lengths: Vec::new(),
-            depth_max: 0,
-        }
-    }
-
-    /// What a pattern is searched under: an exact path (`true`) or the node where its literal part ends.
-    fn group(&mut self, start: u32, len: u32) -> (bool, u32) {
-        let pattern = slice(self.text, start, len);
-        let Shape::Tail { literal, directory } = pattern::shape(pattern) else {
-            return (true, self.exact_group(start, len));
-        };
-        let root = self.directory(start, number(directory.len()));
-        let prefix_bytes = literal.len() - directory.len();
-        if prefix_bytes == 0 {
-            return (false, root);
-        }
-        (false, self.child(root, start + number(directory.len()), number(prefix_bytes), false))
-    }
-
-    /// Where the chain of a candidate begins. Its nodes are made on the way and told of the candidate.
-    fn head(&mut self, slot: &Slot, start: u32, len: u32, rank: u32) -> &mut u32 {
-        if slot.exact {
-            return &mut self.exact_groups[slot.group as usize].head;
-        }
-        let pattern = slice(self.text, start, len);
-        let Shape::Tail { literal, directory } = pattern::shape(pattern) else {
-            unreachable!("a pattern keeps its shape");
-        };
-        let mut node = slot.group;
-        self.nodes[node as usize].least = rank;
-        if literal.len() > directory.len() {
-            return &mut self.nodes[node as usize].rest;
-        }
-        let mut at = start + number(directory.len());
-        for piece in pattern::pieces(pattern, directory) {
-            match piece {
-                Piece::Rest(_) => return &mut self.nodes[node as usize].rest,
-                Piece::Prefix(text) => {
-                    let child = self.child(node, at, number(text.len()), false);
-                    self.nodes[child as usize].least = rank;
-                    return &mut self.nodes[child as usize].rest;
-                }
-                Piece::Param(name) => {
-                    node = self.param(node);
-                    at += number(name.len()) + 2;
-                }
-                Piece::Literal(text) => {
-                    node = self.child(node, at, number(text.len()), true);
-                    at += number(text.len()) + 1;
-                }
+/// Sorts runs of one hash by their texts where those differ, so that equal texts are neighbours also then.
+fn part_collisions(places: &mut [Place], texts: &[u8]) {
+    for run in places.chunk_by_mut(|a, b| (a.exact, a.hash) == (b.exact, b.hash)) {
+        let sound = run.windows(2).all(|pair| match pair {
+            [a, b] => {
+                a.directory(texts) == b.directory(texts)
+                    && (a.prefix_hash != b.prefix_hash || a.literal(texts) == b.literal(texts))
             }
-            self.nodes[node as usize].least = rank;
-        }
-        &mut self.nodes[node as usize].end
-    }
-
-    fn exact_group(&mut self, start: u32, len: u32) -> u32 {
-        let Growing { text, exact, exact_groups, .. } = self;
-        let path = slice(text, start, len);
-        let of = |group: &u32| {
-            let group = &exact_groups[*group as usize];
-            slice(text, group.start, group.len)
-        };
-        match exact.entry(hash_text(path), |group| of(group) == path, |group| hash_text(of(group))) {
-            Entry::Occupied(found) => *found.get(),
-            Entry::Vacant(vacant) => {
-                let group = number(exact_groups.len());
-                vacant.insert(group);
-                exact_groups.push(ExactGroup { start, len, head: NONE });
-                group
-            }
-        }
-    }
-
-    fn directory(&mut self, start: u32, len: u32) -> u32 {
-        let Growing { text, directories, nodes, depth_max, .. } = self;
-        let wanted = slice(text, start, len);
-        let of = |entry: &Directory| slice(text, entry.start, entry.len);
-        match directories.entry(
-            hash_directory(wanted),
-            |entry| of(entry) == wanted,
-            |entry| hash_directory(of(entry)),
-        ) {
-            Entry::Occupied(found) => found.get().node,
-            Entry::Vacant(vacant) => {
-                let node = number(nodes.len());
-                vacant.insert(Directory { node, start, len });
-                nodes.push(Node::EMPTY);
-                *depth_max = (*depth_max).max(memchr::memchr_iter(b'/', wanted).count());
-                node
-            }
-        }
-    }
-
-    fn child(&mut self, from: u32, start: u32, len: u32, whole: bool) -> u32 {
-        let Growing { text, edges, nodes, .. } = self;
-        let wanted = slice(text, start, len);
-        let of = |edge: &Edge| slice(text, edge.start, edge.len);
-        let entry = edges.entry(
-            hash_edge(from, wanted, whole),
-            |edge| edge.from == from && edge.whole == whole && of(edge) == wanted,
-            |edge| hash_edge(edge.from, of(edge), edge.whole),
-        );
-        let to = match entry {
-            Entry::Occupied(found) => return found.get().to,
-            Entry::Vacant(vacant) => {
-                let to = number(nodes.len());
-                vacant.insert(Edge { from, to, start, len, whole });
-                nodes.push(Node::EMPTY);
-                to
-            }
-        };
-        if !whole {
-            self.note_length(from, len);
-        }
-        to
-    }
-
-    fn param(&mut self, from: u32) -> u32 {
-        let next = number(self.nodes.len());
-        let param = &mut self.nodes[from as usize].param;
-        if *param != NONE {
-            return *param;
-        }
-        *param = next;
-        self.nodes.push(Node::EMPTY);
-        next
-    }
-
-    fn note_length(&mut self, node: u32, len: u32) {
-        let next = number(self.lengths.len());
-        let list = &mut self.nodes[node as usize].lengths;
-        if *list == NONE {
-            *list = next;
-            self.lengths.push(Vec::new());
-        }
-        let list = &mut self.lengths[*list as usize];
-        if let Err(place) = list.binary_search_by_key(&Reverse(len), |known| Reverse(*known)) {
-            list.insert(place, len);
-        }
-    }
-
-    /// The exact paths with their first candidates, and the rest where there is any.
-    fn finish(self) -> (HashTable<u32>, Option<Box<Trie>>) {
-        let Growing { text, mut exact, exact_groups, mut directories, nodes, mut edges, lengths, depth_max } =
-            self;
-        exact.shrink_to_fit(|group| {
-            let group = &exact_groups[*group as usize];
-            hash_text(slice(text, group.start, group.len))
+            _ => true,
         });
-        for value in &mut exact {
-            *value = exact_groups[*value as usize].head;
+        if !sound {
+            run.sort_by(|a, b| {
+                let by_text = a
+                    .directory(texts)
+                    .cmp(b.directory(texts))
+                    .then_with(|| a.literal(texts).cmp(b.literal(texts)));
+                by_text.then_with(|| a.order().cmp(&b.order()))
+            });
         }
-        if nodes.is_empty() {
-            return (exact, None);
-        }
-        directories.shrink_to_fit(|entry| hash_directory(slice(text, entry.start, entry.len)));
-        edges.shrink_to_fit(|edge| hash_edge(edge.from, slice(text, edge.start, edge.len), edge.whole));
-        let lengths = lengths.into_iter().map(Vec::into_boxed_slice).collect();
-        let nodes = nodes.into_boxed_slice();
-        (exact, Some(Box::new(Trie { directories, nodes, edges, lengths, depth_max })))
     }
 }
 
-fn slice(text: &[u8], start: u32, len: u32) -> &[u8] {
-    let start = start as usize;
-    &text[start..start + len as usize]
+/// A place in one host's texts or candidates. Frames are far smaller (`FRAME_BYTES_MAX`), so that the assertion cannot fail
+/// on what came through one.
+pub(super) fn number(value: usize) -> u32 {
+    assert!(value < NONE as usize / 2, "one host's patterns are over 2 GiB");
+    value as u32
 }
 
-/// A place in one host's text or candidates. Frames are far smaller (`FRAME_BYTES_MAX`), so that the assertion cannot fail
-/// on what came through one.
-fn number(value: usize) -> u32 {
-    assert!(value < NONE as usize, "one host's patterns are over 4 GiB");
-    value as u32
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_that_collide_do_not_mix_patterns() {
+        let texts = b"/b/:x/a/:x/b/:y/a/:z/a/p*/a/q*/a/p*";
+        let place = |item, start, len, directory_len, literal_len, prefix_hash| Place {
+            exact: false,
+            hash: 1,
+            prefix_hash,
+            priority: 0,
+            item,
+            start,
+            len,
+            directory_len,
+            literal_len,
+        };
+        let mut places = vec![
+            place(0, 0, 5, 3, 3, 0),
+            place(1, 5, 5, 3, 3, 0),
+            place(2, 10, 5, 3, 3, 0),
+            place(3, 15, 5, 3, 3, 0),
+            place(4, 20, 5, 3, 4, 9),
+            place(5, 25, 5, 3, 4, 9),
+            place(6, 30, 5, 3, 4, 9),
+        ];
+        part_collisions(&mut places, texts);
+        let items: Vec<u32> = places.iter().map(|place| place.item).collect();
+        assert_eq!(items, [1, 3, 4, 6, 5, 0, 2]);
+    }
 }

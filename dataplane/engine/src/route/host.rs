@@ -3,36 +3,42 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use super::captures::{Captures, Scratch};
+use super::compile::number;
 use super::explain::{Outcome, Steps};
 use super::method::MethodSet;
 use super::pattern;
 use super::rule::Shared;
-use super::trie::{Candidates, NONE, Trie, hash_text};
+use super::slots::{NONE, Slots, hash_text, tag_of, text};
+use super::trie::{Candidates, Trie};
 
 /// All that is asked of one host. Immutable; shared by the tables that agree on the host.
 pub(super) struct HostTable<T> {
-    text: Box<[u8]>,
+    texts: Box<[u8]>,
+    /// Those of exact paths first.
     candidates: Box<[Candidate<T>]>,
-    /// First candidate of each exact path.
-    exact: HashTable<u32>,
-    exact_bytes_max: usize,
-    trie: Option<Box<Trie>>,
+    exact_len: u32,
+    exact_bytes_max: u32,
+    /// First candidate of each exact path; empty where there are few.
+    exact: Slots,
+    trie: Option<Trie>,
 }
+
+/// Exact paths that are compared one by one, which for so few is as fast as hashing and takes no memory.
+pub(super) const SCANNED_MAX: usize = 4;
 
 /// One pattern of one rule.
 pub(super) struct Candidate<T> {
     pub(super) rule: Arc<Shared<T>>,
+    /// Where its pattern is among the texts, which are in the order of the rules' ids.
     pub(super) start: u32,
     pub(super) len: u32,
     /// The next one of the same exact path or trie node.
     pub(super) next: u32,
     /// Node of its literal part; `NONE` for an exact path.
     pub(super) group: u32,
-    /// Its place in the order of ids.
-    pub(super) item: u32,
+    /// Where its parameters may begin.
+    pub(super) directory_len: u32,
     pub(super) methods: MethodSet,
     /// Whether the rule limits client addresses.
     pub(super) remotes: bool,
@@ -49,14 +55,15 @@ pub(super) struct Asked<'a> {
 
 impl<T> HostTable<T> {
     pub(super) fn new(
-        text: Box<[u8]>,
+        texts: Box<[u8]>,
         candidates: Box<[Candidate<T>]>,
-        exact: HashTable<u32>,
-        trie: Option<Box<Trie>>,
+        exact_len: usize,
+        exact: Slots,
+        trie: Option<Trie>,
     ) -> HostTable<T> {
-        let exact_paths = candidates.iter().filter(|candidate| candidate.group == NONE);
-        let exact_bytes_max = exact_paths.map(|candidate| candidate.len as usize).max().unwrap_or(0);
-        HostTable { text, candidates, exact, exact_bytes_max, trie }
+        let exact_paths = candidates.iter().take(exact_len);
+        let exact_bytes_max = exact_paths.map(|candidate| candidate.len).max().unwrap_or(0);
+        HostTable { texts, candidates, exact_len: number(exact_len), exact_bytes_max, exact, trie }
     }
 
     /// The candidate that takes the request, with its parameters.
@@ -65,15 +72,17 @@ impl<T> HostTable<T> {
             return Some(exact);
         }
         let view = View { host: self, asked };
-        let found = self.trie.as_deref()?.find(asked.path, &view, &mut captures.scratch)?;
+        let found = self.trie.as_ref()?.find(asked.path, &view, &mut captures.scratch)?;
         let candidate = self.candidates.get(found as usize)?;
-        pattern::fits(self.pattern(candidate), asked.path, |name, place| captures.push(name, place));
+        let directory_len = candidate.directory_len as usize;
+        pattern::capture(self.pattern(candidate), asked.path, directory_len, |name, place| {
+            captures.push(name, place);
+        });
         Some(candidate)
     }
 
     /// Tells every candidate whose literal part begins the path, in the order of the search, up to the one that takes it.
     pub(super) fn explain(&self, asked: Asked<'_>, steps: &mut Steps) -> bool {
-        let view = View { host: self, asked };
         let mut exact = self.exact_chain(asked.path);
         while let Some(candidate) = exact.and_then(|at| self.candidates.get(at as usize)) {
             if self.explain_one(candidate, asked, steps) {
@@ -81,7 +90,7 @@ impl<T> HostTable<T> {
             }
             exact = Some(candidate.next);
         }
-        let groups = self.trie.as_deref().map(|trie| trie.groups(asked.path, &view)).unwrap_or_default();
+        let groups = self.trie.as_ref().map(|trie| trie.groups(asked.path, &self.texts)).unwrap_or_default();
         groups.into_iter().any(|first| {
             let group = self.candidates.get(first as usize..).unwrap_or_default();
             let number = group.first().map_or(NONE, |candidate| candidate.group);
@@ -95,7 +104,7 @@ impl<T> HostTable<T> {
     /// Candidates in the order of their rules' ids, and each rule's in the order it was given.
     pub(super) fn by_id(&self) -> Vec<&Candidate<T>> {
         let mut by_id: Vec<&Candidate<T>> = self.candidates.iter().collect();
-        by_id.sort_unstable_by_key(|candidate| candidate.item);
+        by_id.sort_unstable_by_key(|candidate| candidate.start);
         by_id
     }
 
@@ -110,12 +119,12 @@ impl<T> HostTable<T> {
     }
 
     pub(super) fn pattern(&self, candidate: &Candidate<T>) -> &[u8] {
-        self.slice(candidate.start, candidate.len)
+        text(&self.texts, candidate.start, candidate.len)
     }
 
     /// Bytes of the patterns.
     pub(super) fn text_bytes(&self) -> usize {
-        self.text.len()
+        self.texts.len()
     }
 
     /// Bytes of this and what hangs off it. A rule counts where its first pattern is.
@@ -126,10 +135,10 @@ impl<T> HostTable<T> {
         });
         ARC_BYTES
             + size_of::<Self>()
-            + self.text.len()
+            + self.texts.len()
             + size_of_val::<[Candidate<T>]>(&self.candidates)
-            + self.exact.allocation_size()
-            + self.trie.as_ref().map_or(0, |trie| size_of::<Trie>() + trie.memory_bytes())
+            + self.exact.memory_bytes()
+            + self.trie.as_ref().map_or(0, Trie::memory_bytes)
             + rules.sum::<usize>()
     }
 
@@ -141,17 +150,20 @@ impl<T> HostTable<T> {
     }
 
     fn exact_chain(&self, path: &[u8]) -> Option<u32> {
-        if path.len() > self.exact_bytes_max {
+        if path.len() > self.exact_bytes_max as usize {
             return None;
         }
-        let is_path = |at: &u32| {
-            self.candidates.get(*at as usize).is_some_and(|candidate| self.pattern(candidate) == path)
-        };
-        self.exact.find(hash_text(path), is_path).copied()
+        if self.exact_len as usize > SCANNED_MAX {
+            let hash = hash_text(path);
+            return self.exact.find(hash, tag_of(hash), path, &self.texts);
+        }
+        let few = self.candidates.get(..self.exact_len as usize).unwrap_or_default();
+        let (at, _) = (0..).zip(few).find(|(_, candidate)| self.pattern(candidate) == path)?;
+        Some(at)
     }
 
     fn explain_one(&self, candidate: &Candidate<T>, asked: Asked<'_>, steps: &mut Steps) -> bool {
-        let outcome = if !pattern::fits(self.pattern(candidate), asked.path, |_, _| ()) {
+        let outcome = if !pattern::fits(self.pattern(candidate), asked.path) {
             Outcome::OtherPath
         } else if !candidate.methods.intersects(asked.methods) {
             Outcome::OtherMethod
@@ -163,11 +175,6 @@ impl<T> HostTable<T> {
         let uri = String::from_utf8_lossy(self.pattern(candidate));
         steps.candidate(&candidate.rule.id, &uri, candidate.rule.priority, outcome);
         outcome == Outcome::Matched
-    }
-
-    fn slice(&self, start: u32, len: u32) -> &[u8] {
-        let start = start as usize;
-        self.text.get(start..start.saturating_add(len as usize)).unwrap_or_default()
     }
 }
 
@@ -181,8 +188,8 @@ struct View<'a, T> {
 }
 
 impl<T> Candidates for View<'_, T> {
-    fn text(&self, start: u32, len: u32) -> &[u8] {
-        self.host.slice(start, len)
+    fn texts(&self) -> &[u8] {
+        &self.host.texts
     }
 
     fn admitted(&self, first: u32, limit: u32, steps: &mut u64) -> Option<u32> {

@@ -46,8 +46,8 @@ pub(super) fn shape(pattern: &[u8]) -> Shape<'_> {
 }
 
 /// What follows the directory, segment by segment.
-pub(super) fn pieces<'a>(pattern: &'a [u8], directory: &[u8]) -> impl Iterator<Item = Piece<'a>> {
-    let residual = pattern.get(directory.len()..).unwrap_or_default();
+pub(super) fn pieces(pattern: &[u8], directory_len: usize) -> impl Iterator<Item = Piece<'_>> {
+    let residual = pattern.get(directory_len..).unwrap_or_default();
     let mut segments = residual.split(|byte| *byte == b'/').peekable();
     std::iter::from_fn(move || {
         let segment = segments.next()?;
@@ -62,17 +62,27 @@ pub(super) fn pieces<'a>(pattern: &'a [u8], directory: &[u8]) -> impl Iterator<I
     })
 }
 
-/// Tests one path against one pattern, telling each parameter's name and place. Parameters are also told of patterns that
-/// fail later.
-pub(super) fn fits(pattern: &[u8], path: &[u8], mut found: impl FnMut(&[u8], Range<usize>)) -> bool {
-    let Shape::Tail { directory, .. } = shape(pattern) else { return pattern == path };
-    if !path.starts_with(directory) {
-        return false;
+/// Whether a path fits a pattern.
+pub(super) fn fits(pattern: &[u8], path: &[u8]) -> bool {
+    match shape(pattern) {
+        Shape::Exact => pattern == path,
+        Shape::Tail { directory, .. } => {
+            path.starts_with(directory) && capture(pattern, path, directory.len(), |_, _| ())
+        }
     }
-    let mut at = directory.len();
+}
+
+/// Tests what follows the directory, telling each parameter's name and place, also where the path fails later.
+pub(super) fn capture(
+    pattern: &[u8],
+    path: &[u8],
+    directory_len: usize,
+    mut found: impl FnMut(&[u8], Range<usize>),
+) -> bool {
+    let mut at = directory_len;
     // Whether a segment, maybe an empty one, begins at `at`.
     let mut open = true;
-    for piece in pieces(pattern, directory) {
+    for piece in pieces(pattern, directory_len) {
         if !open {
             return false;
         }
@@ -154,7 +164,7 @@ mod tests {
     fn parameters_are_told_with_their_places() {
         let mut found = Vec::new();
         let path = b"/name/json/id/1/foo/bar";
-        assert!(fits(b"/name/:name/id/:id/*other", path, |name, place| {
+        assert!(capture(b"/name/:name/id/:id/*other", path, 6, |name, place| {
             found.push((name.to_vec(), path[place].to_vec()));
         }));
         assert_eq!(

@@ -274,3 +274,34 @@ fn the_number_and_the_size_of_fields_are_limited() {
     assert_eq!(request(&bytes).map(|_| ()), Err(HeadError::HeadTooLarge));
     assert_eq!((HeadError::HeadTooLarge.status(), HeadError::TooManyFields.status()), (431, 431));
 }
+
+#[test]
+fn a_head_that_is_parsed_again_allocates_nothing() {
+    let long = with_fields(&"Connection: x\r\nA: b\r\n".repeat(20));
+    let short = with_fields("Connection: x\r\n");
+    let mut head = RequestHead::new();
+    assert_eq!(head.parse(&long, &HeadLimits::default()), Ok(Parse::Done(())));
+    let before = (head.fields.as_ptr(), head.nominated.as_ptr());
+    for bytes in [&short, &long, &short, &long] {
+        assert_eq!(head.parse(bytes, &HeadLimits::default()), Ok(Parse::Done(())));
+        assert_eq!((head.fields.as_ptr(), head.nominated.as_ptr()), before);
+    }
+    assert_eq!(head.parse(b"nonsense\n", &HeadLimits::default()), Err(HeadError::BareLf));
+    assert_eq!(head.parse(&short, &HeadLimits::default()), Ok(Parse::Done(())));
+    assert_eq!((head.fields.len(), head.fields.as_ptr()), (2, before.0));
+}
+
+#[test]
+fn an_abandoned_partial_head_does_not_leak_into_the_next_one() {
+    let limits = HeadLimits::default();
+    let mut head = RequestHead::new();
+    assert_eq!(head.parse(&with_fields("X-Old: 1\r\nX-Older: 2\r\n")[..40], &limits), Ok(Parse::Partial));
+    head.reset();
+    let bytes = with_fields("X-New: 1\r\nX-Newer: 2\r\nX-Newest: 3\r\nX-Longer-Than-The-Old: 4\r\n");
+    assert_eq!(head.parse(&bytes, &limits), Ok(Parse::Done(())));
+    assert_eq!(head.fields.len(), 5);
+    // A buffer shorter than what was seen cannot be the same head, even without a reset.
+    assert_eq!(head.parse(&bytes[..80], &limits), Ok(Parse::Partial));
+    assert_eq!(head.parse(&with_fields(""), &limits), Ok(Parse::Done(())));
+    assert_eq!(head.fields.len(), 1);
+}

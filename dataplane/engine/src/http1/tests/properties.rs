@@ -4,7 +4,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::relay::{dechunk, relay_pieces};
+use super::relay::{dechunk, relay_pieces, with_trailers};
 use super::*;
 
 /// Pieces that heads are made of, right and wrong ones.
@@ -183,7 +183,7 @@ proptest! {
             pieces.push(piece);
             rest = after;
         }
-        let mut relay = Relay::new(BodyFraming::Chunked, SinkFraming::Chunked, BodyLimits::default());
+        let mut relay = Relay::new(BodyFraming::Chunked, SinkFraming::Chunked, with_trailers());
         let (sent, follows) = relay_pieces(&mut relay, &pieces, tailroom).expect("valid");
         prop_assert_eq!(follows, b"GET");
         prop_assert_eq!(dechunk(&sent), (payload, b"X-T: v\r\n".to_vec()));

@@ -52,6 +52,11 @@ pub(super) fn dechunk(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (payload, decoder.trailers().to_vec())
 }
 
+/// The defaults, and trailers too.
+pub(super) fn with_trailers() -> BodyLimits {
+    BodyLimits { forward_trailers: true, ..BodyLimits::default() }
+}
+
 fn every_cut(
     source: BodyFraming,
     sink: SinkFraming,
@@ -62,11 +67,11 @@ fn every_cut(
     for tailroom in [0, 1, 2, 5, TAILROOM_BYTES, 40] {
         for cut in 0..=bytes.len() {
             let (a, b) = bytes.split_at(cut);
-            relay.restart(source, sink, BodyLimits::default());
+            relay.restart(source, sink, with_trailers());
             check(relay_pieces(&mut relay, &[a, b], tailroom));
         }
         for size in 1..=7 {
-            relay.restart(source, sink, BodyLimits::default());
+            relay.restart(source, sink, with_trailers());
             check(relay_pieces(&mut relay, &bytes.chunks(size).collect::<Vec<_>>(), tailroom));
         }
     }
@@ -173,6 +178,11 @@ fn payload_and_trailers_obey_their_limits() {
     };
     assert_eq!(run(b"5\r\nhello\r\n0\r\n\r\n"), Err(BodyError::TooLarge));
     assert_eq!(run(b"2\r\nab\r\n3\r\ncde\r\n"), Err(BodyError::TooLarge));
+    let mut lost = Relay::new(BodyFraming::Chunked, SinkFraming::Chunked, BodyLimits::default());
+    assert_eq!(relay_pieces(&mut lost, &[b"5\nhello\r\n"], 0), Err(BodyError::ChunkLineEnd));
+    let later = relay_pieces(&mut lost, &[b"\r\n0\r\n\r\n"], 0);
+    assert_eq!(later, Err(BodyError::ChunkLineEnd), "a refused body cannot go on");
+    assert_eq!(lost.finish_on_eof(), Err(BodyError::ChunkLineEnd));
     let (sent, _) = run(b"4\r\nabcd\r\n0\r\nA: b\r\n\r\n").expect("at the limit");
     assert_eq!(shown(&sent), shown(b"4\r\nabcd\r\n0\r\n\r\n"));
     let mut relay = Relay::new(BodyFraming::Length(9), SinkFraming::Length, limits);
@@ -185,10 +195,12 @@ fn a_buffer_without_headroom_is_refused() {
     let mut relay = Relay::new(BodyFraming::Length(3), SinkFraming::Length, BodyLimits::default());
     let mut buf = b"abc".to_vec();
     assert_eq!(relay.relay(&mut buf, 0..3), Err(BodyError::Headroom));
+    relay.restart(BodyFraming::Length(3), SinkFraming::Length, BodyLimits::default());
     let mut buf = vec![0; 64];
     #[expect(clippy::reversed_empty_ranges, reason = "a range that is wrong must not panic")]
     let reversed = 60..40;
     assert_eq!(relay.relay(&mut buf, reversed), Err(BodyError::Headroom));
+    relay.restart(BodyFraming::Length(3), SinkFraming::Length, BodyLimits::default());
     assert!(relay.relay(&mut buf, 40..900).is_ok());
 }
 
@@ -204,4 +216,15 @@ fn a_body_of_one_byte_chunks_costs_one_pass() {
     let relayed = relay.relay(&mut buf, filled).expect("valid");
     assert_eq!(relayed.payload_bytes, 1 << 20);
     assert!(buf[relayed.send].starts_with(b"100000\r\nxxx"));
+}
+
+#[test]
+fn a_discarded_body_is_read_to_its_end_and_nothing_of_it_is_sent() {
+    let mut relay = Relay::new(BodyFraming::Chunked, SinkFraming::Chunked, with_trailers());
+    let (sent, _) = relay_pieces(&mut relay, &[b"5\r\nhe"], 8).expect("valid");
+    assert_eq!(shown(&sent), shown(b"2\r\nhe\r\n"));
+    relay.discard();
+    let (sent, rest) = relay_pieces(&mut relay, &[b"llo\r\n0\r\nA: b\r\n", b"\r\nNEXT"], 8).expect("valid");
+    assert_eq!((sent, rest), (Vec::new(), b"NEXT".to_vec()));
+    assert!(relay.is_done());
 }

@@ -271,3 +271,32 @@ fn limits_hold_while_the_line_is_incomplete() {
     assert_eq!(refused, HeadError::TargetTooLong);
     assert!(line.len() < limits.target_bytes_max + 300);
 }
+
+#[test]
+fn long_lines_that_come_in_pieces_are_refused_at_the_first_bad_byte() {
+    let limits = HeadLimits::default();
+    let starts = [format!("GET /{}", "a".repeat(500)), format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(500))];
+    for start in starts {
+        for bad in ["\rX", "\r\r", "\0", "\x7f", "\x1b"] {
+            let mut head = RequestHead::new();
+            let mut bytes = start.clone().into_bytes();
+            assert_eq!(head.parse(&bytes, &limits), Ok(Parse::Partial));
+            let refused = bad.bytes().any(|byte| {
+                bytes.push(byte);
+                head.parse(&bytes, &limits).is_err()
+            });
+            assert!(refused, "{bad:?}");
+        }
+        let mut head = RequestHead::new();
+        let mut bytes = start.clone().into_bytes();
+        for byte in *b"ccc\r" {
+            assert_eq!(head.parse(&bytes, &limits), Ok(Parse::Partial));
+            bytes.push(byte);
+        }
+        assert_eq!(
+            head.parse(&bytes, &limits),
+            Ok(Parse::Partial),
+            "a carriage return is judged with what follows"
+        );
+    }
+}
