@@ -5,8 +5,7 @@
 //! completes by itself, with an error or with the bytes it still got. That also costs a request no timer
 //! and no allocation: setting a deadline is storing a number.
 //!
-//! Invariants: every wait on a socket has a deadline; a deadline never fires early, and at most two [`TICK`]s and one turn of
-//! the loop late. Time in which the loop stood still does not count: what came meanwhile is looked at first.
+//! Invariants: every wait on a socket has a deadline; a deadline never fires early, and at most four [`TICK`]s late. Time in which the loop stood still does not count: what came meanwhile is looked at first.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -72,9 +71,11 @@ impl Deadlines {
         let elapsed = now.saturating_duration_since(self.started.get()).as_millis() / TICK.as_millis();
         let elapsed = u32::try_from(elapsed).unwrap_or(NEVER - 1);
         let target = elapsed.min(self.tick.get().saturating_add(TICKS_PER_TURN_MAX));
-        // A deadline that was set while the loop stood still counts from the last tick, and bytes may have come that
-        // nobody has looked at.
-        self.started.set(self.started.get() + TICK * (elapsed - target.min(elapsed)));
+        if elapsed > target {
+            // A deadline that was set while the loop stood still counts from the last tick, and bytes may have come that
+            // nobody has looked at.
+            self.started.set(now.checked_sub(TICK * target).unwrap_or(now));
+        }
         while self.tick.get() < target {
             let tick = self.tick.get() + 1;
             self.tick.set(tick);
@@ -128,8 +129,8 @@ impl Deadlines {
     /// The tick at which a wait that starts now and may last `wait` has certainly lasted it.
     fn due_in(&self, wait: Duration) -> u32 {
         let ticks = u32::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER);
-        // One for the tick that has begun, one for the turn that is under way.
-        self.tick.get().saturating_add(ticks).saturating_add(TICKS_PER_TURN_MAX).min(NEVER - 1)
+        // The next turn may be about to count so many ticks, and then stand inside another one.
+        self.tick.get().saturating_add(ticks).saturating_add(TICKS_PER_TURN_MAX + 1).min(NEVER - 1)
     }
 }
 
@@ -231,6 +232,13 @@ impl Socket {
             }
         }
         Ok(Socket::new(stream, deadlines, Side::Both))
+    }
+}
+
+impl Drop for Socket {
+    /// Also keeps a socket from being taken apart: a half that outlived it would have no deadlines.
+    fn drop(&mut self) {
+        self.watching.0.fd.set(-1);
     }
 }
 
@@ -437,3 +445,6 @@ pub(crate) struct Written {
     pub(crate) bytes: usize,
     pub(crate) buffer: Vec<u8>,
 }
+
+#[cfg(test)]
+mod tests;
