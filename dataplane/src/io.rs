@@ -5,7 +5,8 @@
 //! completes by itself, with an error or with the bytes it still got. That also costs a request no timer
 //! and no allocation: setting a deadline is storing a number.
 //!
-//! Invariants: every wait on a socket has a deadline; a deadline never fires early, and at most four [`TICK`]s late. Time in which the loop stood still does not count: what came meanwhile is looked at first.
+//! Invariants: every wait on a socket has a deadline; a deadline never fires early, and at most four [`TICK`]s late. Time in
+//! which the loop stood still does not count: what came meanwhile is looked at first.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
