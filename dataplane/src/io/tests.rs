@@ -17,7 +17,7 @@ const ROUNDS: usize = 10;
 
 fn watched(deadlines: &Deadlines, wait: Duration) -> (Watching, std::os::unix::net::UnixStream) {
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
-    let watching = Watch::new(near.as_raw_fd(), Side::Read);
+    let watching = Watch::start(near.as_raw_fd(), Side::Read);
     watching.0.read_due.set(deadlines.due_in(wait));
     deadlines.register(&watching.0);
     (watching, near)
