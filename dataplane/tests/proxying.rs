@@ -300,6 +300,7 @@ fn a_client_that_stops_reading_a_body_without_end_gets_a_reset_and_no_end() {
     let gateway = gateway(node, &["--response-send-timeout-ms", "300"]);
     let mut stream = gateway.connect();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    read_head(&mut stream);
     wait_until("the gateway to give the client up", || {
         (gateway.ctl_json("show info")["connections"] == 0).then_some(())
     });

@@ -32,7 +32,7 @@ struct Answer {
 }
 
 /// Checks one sequence of exchanges.
-pub fn exchanges(data: &[u8]) {
+pub(crate) fn exchanges(data: &[u8]) {
     let [flags, cut, rest @ ..] = data else { return };
     let split = rest.iter().position(|byte| *byte == 0xff).unwrap_or(rest.len());
     let (client, nodes) = (&rest[..split], rest.get(split + 1..).unwrap_or(&[]));
