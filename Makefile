@@ -10,13 +10,13 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## Build and start a whole gateway here (flags through ARGS="--listen 0.0.0.0:9080 ...")
-	$(CARGO) build --release --workspace
+	$(CARGO) build --release -p ringway -p ringway-controlplane -p ringway-dataplane
 	@# make waits for this shell; exec makes Ctrl-C reach `ringway up` itself and nothing between.
 	@exec target/release/ringway up $(ARGS)
 
 test: postgresql ## Build everything and run all tests (installs PostgreSQL through apt if there is none)
-	$(CARGO) build --workspace
-	$(CARGO) test --workspace
+	@# Every executable belongs to a package with tests, so that this builds them all.
+	RINGWAY_TESTS_BUILT=1 $(CARGO) test --workspace
 
 conformance: ## Check the gateway's HTTP/1.1 against the RFCs and published attacks (flags through ARGS="--peer nginx ...")
 	$(CARGO) build -p ringway-dataplane -p ringway-controlplane -p ringway -p ringway-loadtest
@@ -41,5 +41,5 @@ postgresql:
 		fi; \
 		sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; fi; \
 		$$sudo apt-get update -q && \
-		DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -yq --no-install-recommends postgresql; \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends postgresql; \
 	fi

@@ -75,6 +75,38 @@ pub(crate) struct Flags {
     /// Add `Via` to what is forwarded (RFC 9110 section 7.6.3).
     #[arg(long, env = "RINGWAY_VIA")]
     pub(crate) via: bool,
+
+    #[command(flatten)]
+    pub(crate) waits: ClientWaits,
+}
+
+/// Waits for clients. Those for nodes are the configuration's (`timeout` of routes and upstreams).
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Waits for clients, in milliseconds")]
+pub(crate) struct ClientWaits {
+    /// For a request's head to be whole, from its first byte on; else 408.
+    #[arg(long, env = "RINGWAY_REQUEST_HEAD_TIMEOUT_MS", default_value = "60000", value_name = "MS")]
+    request_head_timeout_ms: u64,
+
+    /// Between two reads of a request's body; else 408.
+    #[arg(long, env = "RINGWAY_REQUEST_BODY_TIMEOUT_MS", default_value = "60000", value_name = "MS")]
+    request_body_timeout_ms: u64,
+
+    /// Between two writes of an answer to a client that does not read.
+    #[arg(long, env = "RINGWAY_RESPONSE_SEND_TIMEOUT_MS", default_value = "60000", value_name = "MS")]
+    response_send_timeout_ms: u64,
+
+    /// For the next request on a connection.
+    #[arg(long, env = "RINGWAY_KEEPALIVE_TIMEOUT_MS", default_value = "75000", value_name = "MS")]
+    keepalive_timeout_ms: u64,
+
+    /// For a byte in either direction of a tunnel (WebSocket).
+    #[arg(long, env = "RINGWAY_TUNNEL_TIMEOUT_MS", default_value = "3600000", value_name = "MS")]
+    tunnel_timeout_ms: u64,
+
+    /// How long what a client still sends is read and dropped, so that an answer is not lost to a reset.
+    #[arg(long, env = "RINGWAY_LINGER_TIMEOUT_MS", default_value = "2000", value_name = "MS")]
+    linger_timeout_ms: u64,
 }
 
 /// How a core does I/O.
@@ -114,7 +146,7 @@ pub(crate) struct Limits {
     pub(crate) upstream_send: Duration,
     /// Between two reads from a node; also the wait for its answer.
     pub(crate) upstream_read: Duration,
-    /// A direction of a tunnel without a byte.
+    /// A tunnel without a byte in either direction.
     pub(crate) tunnel_idle: Duration,
     /// How long what a client still sends is read and dropped, so that an answer is not lost to a reset.
     pub(crate) linger: Duration,
@@ -135,19 +167,20 @@ pub(crate) struct Limits {
     pub(crate) interim_responses_max: u32,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// The defaults, with what the operator set.
+    pub(crate) fn new(waits: &ClientWaits) -> Limits {
         Limits {
             head: HeadLimits::default(),
-            request_head: Duration::from_secs(60),
-            request_body_idle: Duration::from_secs(60),
-            response_send: Duration::from_secs(60),
-            keepalive_idle: Duration::from_secs(75),
+            request_head: Duration::from_millis(waits.request_head_timeout_ms),
+            request_body_idle: Duration::from_millis(waits.request_body_timeout_ms),
+            response_send: Duration::from_millis(waits.response_send_timeout_ms),
+            keepalive_idle: Duration::from_millis(waits.keepalive_timeout_ms),
             upstream_connect: Duration::from_secs(60),
             upstream_send: Duration::from_secs(60),
             upstream_read: Duration::from_secs(60),
-            tunnel_idle: Duration::from_secs(3600),
-            linger: Duration::from_secs(2),
+            tunnel_idle: Duration::from_millis(waits.tunnel_timeout_ms),
+            linger: Duration::from_millis(waits.linger_timeout_ms),
             linger_bytes_max: 1 << 20,
             connections_max: 1_000_000,
             connections_per_client_max: 0,

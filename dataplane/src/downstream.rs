@@ -14,7 +14,7 @@ use ringway_engine::route::Captures;
 
 use crate::answer::{self, Answer};
 use crate::core::{Core, Ends};
-use crate::io::Socket;
+use crate::io::{Socket, TICK};
 use crate::proxy;
 
 /// A client's connection with what its present request needs.
@@ -90,12 +90,12 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
         ends_at_ms,
         core,
     });
-    let fate = loop {
-        let fate = match connection.next_request().await {
-            Ok(()) => {
-                let _busy = Busy::new(&connection.core);
-                proxy::handle(&mut connection).await
-            }
+    loop {
+        let request = connection.next_request().await;
+        // Until what follows the answer is done too: an end of the process would turn it into a reset.
+        let _busy = Busy::new(&connection.core);
+        let fate = match request {
+            Ok(()) => proxy::handle(&mut connection).await,
             Err(NoRequest::Quiet) => Fate::Close,
             Err(NoRequest::Refused(error)) => connection.refuse(error.status(), &error.to_string()).await,
             Err(NoRequest::TooSlow) => {
@@ -103,10 +103,9 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
             }
         };
         if fate != Fate::Keep {
-            break fate;
+            return connection.end(fate).await;
         }
-    };
-    connection.end(fate).await;
+    }
 }
 
 /// Counts a request as in hand, also when its connection's task ends early.
@@ -216,26 +215,28 @@ impl Downstream {
 
     /// Sends our end, then reads and drops what still comes (RFC 9112 section 9.6).
     async fn linger(&mut self) {
-        let limits = &self.core.limits;
-        let (bytes_max, until_ms) = (
-            limits.linger_bytes_max,
-            self.core
-                .deadlines
-                .now_ms()
-                .saturating_add(u64::try_from(limits.linger.as_millis()).unwrap_or(u64::MAX)),
-        );
-        if self.socket.writer.end().await.is_err() {
+        let core = Rc::clone(&self.core);
+        let until_ms = core.deadlines.until_ms(core.limits.linger);
+        // Linux answers bytes that come after both ends are shut down with a reset. A read that was given up has shut down
+        // one; then our end waits for the close, and the client has the answer's length to go by.
+        let expired = self.socket.reader.has_expired();
+        if !expired && self.socket.writer.end().await.is_err() {
             return;
         }
         let mut dropped = 0;
-        while dropped < bytes_max {
-            let left_ms = until_ms.saturating_sub(self.core.deadlines.now_ms());
-            let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.truncate(HEADROOM_BYTES);
-            let read = self.socket.reader.read(buffer, Duration::from_millis(left_ms)).await;
-            self.buffer = read.buffer;
+        while dropped < core.limits.linger_bytes_max {
+            let Some(left) = core.deadlines.left(until_ms) else { return };
+            if !self.socket.reader.is_armed() {
+                self.socket.reader.arm(core.buffers.take_small());
+            }
+            let read = self.socket.reader.finish(left).await;
+            dropped += read.buffer.len();
+            core.buffers.give(read.buffer);
             match read.result {
-                Ok(bytes) if bytes > 0 && left_ms > 0 => dropped += bytes,
+                Ok(1..) => {}
+                Err(error) if expired && error.kind() == io::ErrorKind::TimedOut => {
+                    monoio::time::sleep(TICK).await;
+                }
                 _ => return,
             }
         }

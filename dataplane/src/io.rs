@@ -5,8 +5,8 @@
 //! completes by itself, with an error or with the bytes it still got. That also costs a request no timer
 //! and no allocation: setting a deadline is storing a number.
 //!
-//! Invariants: every wait on a socket has a deadline; a deadline never fires early, and at most
-//! [`TICK`] + one turn of the loop late.
+//! Invariants: every wait on a socket has a deadline; a deadline never fires early, and at most four [`TICK`]s late. Time in
+//! which the loop stood still does not count: what came meanwhile is looked at first.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -29,19 +29,26 @@ use crate::sys::{self, Side};
 pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
 const TICK_MS: u64 = 100;
 const SLOTS: u32 = 128;
+/// More ticks than this in one turn mean that the loop stood still. Two, because a sleep of one tick lasts a little longer.
+const TICKS_PER_TURN_MAX: u32 = 2;
 const NEVER: u32 = u32::MAX;
 
 /// The deadlines of one core: a hashed wheel of sockets, turned by [`Deadlines::turn`].
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     tick: Cell<u32>,
-    started: Instant,
+    /// When the first tick began, moved by the time in which the loop stood still.
+    started: Cell<Instant>,
     slots: RefCell<Vec<Vec<Rc<Watch>>>>,
 }
 
 impl Deadlines {
     pub(crate) fn new(now: Instant) -> Deadlines {
-        Deadlines { tick: Cell::new(0), started: now, slots: RefCell::new(vec![Vec::new(); SLOTS as usize]) }
+        Deadlines {
+            tick: Cell::new(0),
+            started: Cell::new(now),
+            slots: RefCell::new(vec![Vec::new(); SLOTS as usize]),
+        }
     }
 
     /// Milliseconds since this core started, exact to a tick.
@@ -49,14 +56,29 @@ impl Deadlines {
         u64::from(self.tick.get()) * TICK_MS
     }
 
+    /// When `wait` from now will be over, on the clock of [`Deadlines::now_ms`].
+    pub(crate) fn until_ms(&self, wait: Duration) -> u64 {
+        self.now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// What is left until then, if anything.
+    pub(crate) fn left(&self, until_ms: u64) -> Option<Duration> {
+        let left_ms = until_ms.saturating_sub(self.now_ms());
+        (left_ms > 0).then(|| Duration::from_millis(left_ms))
+    }
+
     /// Ends the operations of every socket that is due.
     pub(crate) fn turn(&self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.started).as_millis() / TICK.as_millis();
-        let target = u32::try_from(elapsed).unwrap_or(NEVER - 1);
+        let elapsed = now.saturating_duration_since(self.started.get()).as_millis() / TICK.as_millis();
+        let elapsed = u32::try_from(elapsed).unwrap_or(NEVER - 1);
+        let target = elapsed.min(self.tick.get().saturating_add(TICKS_PER_TURN_MAX));
+        if elapsed > target {
+            // A deadline that was set while the loop stood still counts from the last tick, and bytes may have come that
+            // nobody has looked at.
+            self.started.set(now.checked_sub(TICK * target).unwrap_or(now));
+        }
         while self.tick.get() < target {
-            // After a long stall one round over all slots is enough.
-            let behind = target - self.tick.get();
-            let tick = if behind > SLOTS { target - SLOTS } else { self.tick.get() + 1 };
+            let tick = self.tick.get() + 1;
             self.tick.set(tick);
             let mut due = match self.slots.borrow_mut().get_mut((tick % SLOTS) as usize) {
                 Some(slot) => std::mem::take(slot),
@@ -108,7 +130,8 @@ impl Deadlines {
     /// The tick at which a wait that starts now and may last `wait` has certainly lasted it.
     fn due_in(&self, wait: Duration) -> u32 {
         let ticks = u32::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER);
-        self.tick.get().saturating_add(ticks).saturating_add(1).min(NEVER - 1)
+        // The next turn may be about to count so many ticks, and then stand inside another one.
+        self.tick.get().saturating_add(ticks).saturating_add(TICKS_PER_TURN_MAX + 1).min(NEVER - 1)
     }
 }
 
@@ -124,9 +147,35 @@ struct Watch {
     read_side: Side,
 }
 
+impl Watch {
+    fn start(fd: RawFd, read_side: Side) -> Watching {
+        Watching(Rc::new(Watch {
+            fd: Cell::new(fd),
+            read_due: Cell::new(NEVER),
+            write_due: Cell::new(NEVER),
+            read_expired: Cell::new(false),
+            write_expired: Cell::new(false),
+            registered: Cell::new(NEVER),
+            read_side,
+        }))
+    }
+}
+
+/// A watch as its socket's owner holds it. The wheel may keep the watch longer, and an armed read keeps the descriptor
+/// alive for a moment; from the owner's end on no deadline may touch its number.
+#[derive(Debug)]
+struct Watching(Rc<Watch>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.fd.set(-1);
+    }
+}
+
 /// A TCP connection of this core.
 #[derive(Debug)]
 pub(crate) struct Socket {
+    watching: Watching,
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
 }
@@ -138,23 +187,20 @@ impl Socket {
     }
 
     fn new(stream: TcpStream, deadlines: &Rc<Deadlines>, read_side: Side) -> Socket {
-        let watch = Rc::new(Watch {
-            fd: Cell::new(stream.as_raw_fd()),
-            read_due: Cell::new(NEVER),
-            write_due: Cell::new(NEVER),
-            read_expired: Cell::new(false),
-            write_expired: Cell::new(false),
-            registered: Cell::new(NEVER),
-            read_side,
-        });
+        let watching = Watch::start(stream.as_raw_fd(), read_side);
         let (read, write) = stream.into_split();
-        let clock = Clock { deadlines: Rc::clone(deadlines), watch };
-        Socket { reader: Reader::new(read, clock.clone()), writer: Writer { half: write, clock } }
+        let clock = Clock { deadlines: Rc::clone(deadlines), watch: Rc::clone(&watching.0) };
+        Socket { watching, reader: Reader::new(read, clock.clone()), writer: Writer { half: write, clock } }
     }
 
-    /// Ends this connection with a reset.
+    /// Ends this connection with a reset, so that the peer cannot take what it got for whole.
     pub(crate) fn reset(&self) -> io::Result<()> {
-        sys::reset(self.writer.clock.watch.fd.get())
+        sys::reset(self.watching.0.fd.get())
+    }
+
+    /// What its deadlines can be moved by while its halves are in use.
+    pub(crate) fn clock(&self) -> Clock {
+        self.reader.clock.clone()
     }
 
     /// Connects, non-blocking and without resolving anything. The poll that waits may be dropped: it owns nothing.
@@ -174,19 +220,11 @@ impl Socket {
         };
         let stream = TcpStream::from_std(raw.into())?;
         if pending {
-            let watch = Rc::new(Watch {
-                fd: Cell::new(stream.as_raw_fd()),
-                read_due: Cell::new(NEVER),
-                write_due: Cell::new(deadlines.due_in(wait)),
-                read_expired: Cell::new(false),
-                write_expired: Cell::new(false),
-                registered: Cell::new(NEVER),
-                read_side: Side::Both,
-            });
-            deadlines.register(&watch);
+            let watching = Watch::start(stream.as_raw_fd(), Side::Both);
+            watching.0.write_due.set(deadlines.due_in(wait));
+            deadlines.register(&watching.0);
             let outcome = stream.writable(false).await;
-            watch.fd.set(-1);
-            if watch.write_expired.get() {
+            if watching.0.write_expired.get() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             outcome?;
@@ -199,22 +237,34 @@ impl Socket {
 }
 
 impl Drop for Socket {
+    /// Also keeps a socket from being taken apart: a half that outlived it would have no deadlines.
     fn drop(&mut self) {
-        // An armed read keeps the descriptor alive for a moment; from here on no deadline may touch its number.
-        self.writer.clock.watch.fd.set(-1);
+        self.watching.0.fd.set(-1);
     }
 }
 
+/// Moves the deadlines of one socket.
 #[derive(Debug, Clone)]
-struct Clock {
+pub(crate) struct Clock {
     deadlines: Rc<Deadlines>,
     watch: Rc<Watch>,
 }
 
 impl Clock {
-    fn read_within(&self, wait: Duration) {
+    /// The read that is waited for, or the next one, may last `wait` from now on.
+    pub(crate) fn read_within(&self, wait: Duration) {
         self.watch.read_due.set(self.deadlines.due_in(wait));
         self.deadlines.register(&self.watch);
+    }
+
+    /// Whatever is waited for may last `wait` from now on.
+    pub(crate) fn extend(&self, wait: Duration) {
+        let due = self.deadlines.due_in(wait);
+        for deadline in [&self.watch.read_due, &self.watch.write_due] {
+            if deadline.get() != NEVER {
+                deadline.set(due);
+            }
+        }
     }
 }
 
@@ -278,12 +328,24 @@ impl Reader {
         if !self.is_ready() {
             self.clock.read_within(wait);
         }
+        self.finish_unhurried().await
+    }
+
+    /// Waits for the armed read without a deadline, unless one is set by [`Clock::read_within`] meanwhile.
+    pub(crate) async fn finish_unhurried(&mut self) -> Read {
         let mut read = poll_fn(|context| self.poll_done(context)).await;
         self.clock.watch.read_due.set(NEVER);
-        if self.clock.watch.read_expired.get() && matches!(read.result, Ok(0) | Err(_)) {
+        // A write that was given up has ended both directions: the end that is read then is ours, not the peer's.
+        let expired = self.has_expired() || self.clock.watch.write_expired.get();
+        if expired && matches!(read.result, Ok(0) | Err(_)) {
             read.result = Err(io::ErrorKind::TimedOut.into());
         }
         read
+    }
+
+    /// Whether a read was given up, so that further reads give what is there and never wait.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.clock.watch.read_expired.get()
     }
 
     /// Reads once.
@@ -384,3 +446,6 @@ pub(crate) struct Written {
     pub(crate) bytes: usize,
     pub(crate) buffer: Vec<u8>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,8 +51,9 @@ impl Pool {
     pub(crate) fn take(&self, address: SocketAddr) -> Option<Upstream> {
         let mut pool = self.idle.borrow_mut();
         let idle = pool.get_mut(&address)?;
-        while let Some(Idle { mut upstream, .. }) = idle.pop() {
-            if !upstream.socket.reader.is_ready() {
+        let now_ms = self.deadlines.now_ms();
+        while let Some(Idle { mut upstream, until_ms }) = idle.pop() {
+            if until_ms > now_ms && !upstream.socket.reader.is_ready() {
                 upstream.requests = upstream.requests.saturating_add(1);
                 return Some(upstream);
             }

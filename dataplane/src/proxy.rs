@@ -133,6 +133,9 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
         last: None,
     };
     while let Some((index, endpoint)) = next_node(&core, cluster, &tries) {
+        if tries.last.is_some() {
+            core.count(|counters| counters.retries.up());
+        }
         match attempt(connection, target, cluster, endpoint, &mut body, tries.fresh).await {
             Ok(fate) => {
                 body.finish(connection);
@@ -159,7 +162,6 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
                     tries.left = tries.left.saturating_sub(1);
                     tries.excluded.push(index);
                 }
-                core.count(|counters| counters.retries.up());
                 connection.exchange.begin_try();
             }
         }
@@ -225,8 +227,7 @@ async fn attempt(
     match pump::carry(connection, &mut upstream, waits, body).await {
         Ok(Fate::Tunnel) => {
             let early = body.behind(&connection.buffer).to_vec();
-            tunnel::run(connection, &mut upstream, early).await;
-            Ok(Fate::Close)
+            Ok(tunnel::run(connection, &mut upstream, early).await)
         }
         Ok(fate) => {
             if connection.exchange.upstream_reusable() {

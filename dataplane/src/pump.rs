@@ -114,7 +114,8 @@ pub(crate) async fn carry(
     body: &mut BodyStart,
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
-    let go_on = Cell::new(false);
+    let (go_on, sending) = (Cell::new(false), Cell::new(false));
+    let asked = Cell::new(connection.exchange.request.is_complete());
     let close = !connection.head.keep_alive || connection.is_spent();
     if !upstream.socket.reader.is_armed() {
         upstream.socket.reader.arm(core.buffers.take_small());
@@ -132,6 +133,8 @@ pub(crate) async fn carry(
         },
         wait: waits.read,
         go_on: &go_on,
+        asked: &asked,
+        sending: &sending,
         asks_leave: connection.exchange.request.expectation() == Expectation::Waiting,
     };
     let (request, response) = (&mut connection.exchange.request, &mut connection.exchange.response);
@@ -141,6 +144,7 @@ pub(crate) async fn carry(
         (answer.run(&mut upstream.socket.reader, writer, response, out).await, RequestEnd::Complete)
     } else {
         body.go_beyond();
+        let clock = upstream.socket.clock();
         let asking = Asking { core: &core, wait: waits.send, go_on: &go_on };
         let mut ended = None;
         let mut outward = pin!(asking.run(reader, &mut upstream.socket.writer, request, body));
@@ -158,6 +162,9 @@ pub(crate) async fn carry(
                 if fatal {
                     return Poll::Ready(None);
                 }
+                // The node's time begins when it has the whole request.
+                asked.set(true);
+                clock.read_within(waits.read);
             }
             Poll::Pending
         })
@@ -167,17 +174,22 @@ pub(crate) async fn carry(
             None => (Ok(()), ended.unwrap_or(RequestEnd::ClientGone)),
         }
     };
-    conclude(connection, ended)
+    conclude(connection, ended, sending.get())
 }
 
 fn conclude(
     connection: &Downstream,
     (answered, asked): (Result<(), ResponseEnd>, RequestEnd),
+    sending: bool,
 ) -> Result<Fate, Broken> {
-    let started = connection.exchange.response.status().is_some();
+    // Behind part of a head, also of an interim one, there is no place for an answer of our own.
+    let started = sending || connection.exchange.response.status().is_some();
     match asked {
         RequestEnd::Complete | RequestEnd::NodeDeaf(_) => {}
-        RequestEnd::ClientGone => return Err(Broken::Client(Fate::Close)),
+        RequestEnd::ClientGone => {
+            connection.core.count(|counters| counters.client_gone.up());
+            return Err(Broken::Client(if started { Fate::Reset } else { Fate::Close }));
+        }
         RequestEnd::ClientSlow | RequestEnd::Bad(_) if started => return Err(Broken::Client(Fate::Reset)),
         RequestEnd::ClientSlow => {
             return Err(Broken::Request {
@@ -193,17 +205,19 @@ fn conclude(
     match answered {
         Ok(()) if response.is_tunnel() => Ok(Fate::Tunnel),
         Ok(()) if !response.closes_downstream() => Ok(Fate::Keep),
-        Ok(()) if connection.exchange.request.is_complete() => Ok(Fate::Close),
+        // Also behind a whole request more may come, and would turn the close into a reset that takes the answer with it.
         Ok(()) => Ok(Fate::Linger),
         Err(ResponseEnd::Client) => {
             connection.core.count(|counters| counters.client_gone.up());
-            Err(Broken::Client(Fate::Close))
+            // What is queued for it must not be followed by an end that looks like the answer's.
+            Err(Broken::Client(Fate::Reset))
         }
         // The client has part of an answer: only the end of its connection can tell it that the rest is missing.
         Err(ResponseEnd::Node { started: true, .. }) => Err(Broken::Client(Fate::Reset)),
         Err(ResponseEnd::Node { fault, started: false }) => {
-            let fault = match asked {
-                RequestEnd::NodeDeaf(deaf) if fault == UpstreamFault::Closed => deaf,
+            let fault = match (asked, fault) {
+                // The end of the reads is then only what followed from the end of the writes.
+                (RequestEnd::NodeDeaf(deaf), UpstreamFault::Closed | UpstreamFault::ReadTimeout) => deaf,
                 _ => fault,
             };
             Err(Broken::Upstream { fault, sent: true, stale: false })
@@ -221,11 +235,13 @@ pub(crate) async fn discard(connection: &mut Downstream) -> Fate {
     request.discard();
     let mut dropped = 0;
     let reader = &mut connection.socket.reader;
+    let until_ms = core.deadlines.until_ms(core.limits.linger);
     while dropped < core.limits.linger_bytes_max {
         if !reader.is_armed() {
             reader.arm(core.buffers.take_small());
         }
-        let mut read = reader.finish(core.limits.linger).await;
+        let Some(left) = core.deadlines.left(until_ms) else { return Fate::Linger };
+        let mut read = reader.finish(left).await;
         let filled = HEADROOM_BYTES..read.buffer.len();
         if !matches!(read.result, Ok(1..)) {
             return Fate::Linger;
@@ -328,6 +344,10 @@ struct Answering<'a> {
     context: ResponseContext<'a>,
     wait: Duration,
     go_on: &'a Cell<bool>,
+    /// The node has all of the request, or takes no more of it. Until then it is the client that is waited for.
+    asked: &'a Cell<bool>,
+    /// Bytes for the client are under way.
+    sending: &'a Cell<bool>,
     /// The client waits for leave to send its body.
     asks_leave: bool,
 }
@@ -343,11 +363,15 @@ impl Answering<'_> {
         let mut from = HEADROOM_BYTES;
         let mut started = false;
         let mut carried = 0;
-        if self.asks_leave {
-            self.give_leave(reader, writer).await?;
-        }
         loop {
-            let read = reader.finish(self.wait).await;
+            if self.asks_leave && !self.go_on.get() && side.status().is_none() {
+                self.give_leave(reader, writer).await?;
+            }
+            let read = if self.asked.get() {
+                reader.finish(self.wait).await
+            } else {
+                reader.finish_unhurried().await
+            };
             let mut buffer = read.buffer;
             let end = buffer.len();
             out.clear();
@@ -368,7 +392,9 @@ impl Answering<'_> {
             };
             let step = step.map_err(|fault| ResponseEnd::Node { fault, started })?;
             carried += step.send.len() as u64;
+            self.sending.set(true);
             buffer = self.send(writer, buffer, &step, side, out).await.ok_or(ResponseEnd::Client)?;
+            self.sending.set(false);
             if let Some(status) = side.status().filter(|_| !started) {
                 self.core.count(|counters| counters.response(status));
                 started = true;
@@ -404,9 +430,11 @@ impl Answering<'_> {
         })
         .await;
         if !node_speaks {
+            self.sending.set(true);
             let written =
                 writer.write_all(CONTINUE.to_vec(), 0..CONTINUE.len(), self.core.limits.response_send).await;
             written.result.map_err(|_| ResponseEnd::Client)?;
+            self.sending.set(false);
             self.go_on.set(true);
         }
         Ok(())

@@ -142,7 +142,7 @@ fn limits(flags: &Flags) -> Limits {
         );
     }
     let connections_per_client_max = flags.connections_per_client_max;
-    Limits { connections_max, connections_per_client_max, ..Limits::default() }
+    Limits { connections_max, connections_per_client_max, ..Limits::new(&flags.waits) }
 }
 
 fn cpus(workers: Option<usize>) -> Result<Vec<usize>, String> {

@@ -27,16 +27,17 @@ pub(crate) fn shutdown(fd: RawFd, side: Side) {
     let _ = unsafe { libc::shutdown(fd, how) };
 }
 
-/// Ends a TCP connection with a reset, now: connect(2) with AF_UNSPEC dissolves it. SO_LINGER of 0 would not do, because a dropped
-/// socket is shut down before it is closed, and a peer that has read that end takes it for the whole.
+/// Ends a TCP connection with a reset, at once, whatever is queued: connecting to AF_UNSPEC dissolves it (connect(2)). SO_LINGER
+/// would need close(2) to be the first to end it, and dropping monoio's half of a stream sends FIN before that.
 pub(crate) fn reset(fd: RawFd) -> io::Result<()> {
-    // SAFETY: an all-zero sockaddr is a valid one; AF_UNSPEC is zero, but said.
-    let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
-    nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
-    // SAFETY: `nowhere` lives across the call and its true size is passed; a stale descriptor gives EBADF or ENOTSOCK.
-    let result =
-        unsafe { libc::connect(fd, &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    // SAFETY: an all-zero sockaddr is valid, and of the family AF_UNSPEC.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let bytes = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap_or(0);
+    // SAFETY: the address lives across the call and its true size is passed; a stale descriptor gives EBADF or ENOTSOCK.
+    match unsafe { libc::connect(fd, &raw const nowhere, bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The error that a socket has met, once (SO_ERROR, socket(7)).

@@ -91,7 +91,7 @@ impl Worker {
 }
 
 /// A ring with the flags that this kernel knows: the best first.
-fn uring() -> io::Result<monoio::Runtime<monoio::time::TimeDriver<IoUringDriver>>> {
+pub(crate) fn uring() -> io::Result<monoio::Runtime<monoio::time::TimeDriver<IoUringDriver>>> {
     let mut last = None;
     for rung in 0..3 {
         let mut ring = io_uring::IoUring::builder();

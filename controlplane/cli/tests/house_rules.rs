@@ -226,8 +226,10 @@ fn files_and_functions_stay_short() {
         if lines > FILE_LINES_MAX {
             breaches.push(format!("{}: {lines} lines; the limit is {FILE_LINES_MAX}", source.path));
         }
+        // What is one table of rows may be as long as the rule that it tests.
+        let is_test = source.path.contains("/tests/") || source.path.contains("/conformance/table/");
         for function in functions(&source) {
-            if function.lines > FUNCTION_LINES_MAX {
+            if function.lines > FUNCTION_LINES_MAX && !is_test {
                 breaches.push(format!(
                     "{}:{}: fn {} has {} lines; the limit is {FUNCTION_LINES_MAX}",
                     source.path, function.at, function.name, function.lines

@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/checks.rs"]
 mod checks;
+#[path = "../fuzz/exchange.rs"]
+mod exchange;
 
 use std::fs;
 use std::path::Path;
@@ -36,4 +38,9 @@ fn the_corpus_of_response_heads_holds() {
 #[test]
 fn the_corpus_of_bodies_holds() {
     replay("body", checks::body);
+}
+
+#[test]
+fn the_corpus_of_exchanges_holds() {
+    replay("exchange", exchange::exchanges);
 }

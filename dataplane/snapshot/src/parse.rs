@@ -143,8 +143,8 @@ mod tests {
 
     use super::*;
 
-    fn refused(kind: &str, spec: Value) -> (String, String) {
-        let fault = parse_object(kind, "1", &spec).unwrap_err();
+    fn refused(kind: &str, spec: impl Into<Value>) -> (String, String) {
+        let fault = parse_object(kind, "1", &spec.into()).unwrap_err();
         (fault.pointer, fault.reason)
     }
 

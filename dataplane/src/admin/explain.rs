@@ -45,18 +45,18 @@ fn explain(view: &View, request: &Request) -> Result<Value, String> {
     encode(normal.path, &mut sent);
     Ok(json!({
         "version": show::version(&view.version),
-        "route": found.as_ref().map(|found| found.id),
-        "pattern": found.as_ref().map(|found| String::from_utf8_lossy(found.uri)),
+        "route": found.as_ref().map(ringway_engine::route::Match::id),
+        "pattern": found.as_ref().map(|found| String::from_utf8_lossy(found.uri())),
         "parameters": captures.iter(normal.path).map(|(name, value)| {
             (String::from_utf8_lossy(name).into_owned(), Value::from(String::from_utf8_lossy(value)))
         }).collect::<serde_json::Map<_, _>>(),
         "matched_path": String::from_utf8_lossy(normal.path),
         "sent_path": if normal.dots_resolved { String::from_utf8_lossy(&sent).into_owned() } else { path.to_owned() },
-        "service": found.as_ref().and_then(|found| found.payload.service_id.clone()),
-        "upstream": found.as_ref().and_then(|found| found.payload.cluster.as_ref()).map(|cluster| show::upstream(cluster)),
+        "service": found.as_ref().and_then(|found| found.payload().service_id.clone()),
+        "upstream": found.as_ref().and_then(|found| found.payload().cluster.as_ref()).map(|cluster| show::upstream(cluster)),
         "answer": match &found {
             None => Some("404: no route matches"),
-            Some(found) => match &found.payload.cluster {
+            Some(found) => match &found.payload().cluster {
                 None => Some("503: neither the route nor its service names an upstream"),
                 Some(cluster) if cluster.usable() == 0 => Some("503: the upstream has no usable node"),
                 Some(_) => None,

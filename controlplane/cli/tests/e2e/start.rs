@@ -135,3 +135,16 @@ fn status_and_ctl_without_a_gateway() {
         &["admin.sock", "--dir"],
     );
 }
+
+#[test]
+fn up_without_the_executables_of_the_planes() {
+    let folder = Folder::new();
+    let alone = folder.path.join("ringway");
+    std::fs::copy(executables().join("ringway"), &alone).unwrap();
+    let output =
+        std::process::Command::new(&alone).args(["up", "--dir", &socket(&folder, "d")]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.contains("ringway-dataplane is missing") && told.contains("cargo build"), "{told}");
+    assert!(!Path::new(&socket(&folder, "d")).exists(), "it has made its folder");
+}

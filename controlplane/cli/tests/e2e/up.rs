@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::stand::{Folder, Process, executables, wait_until};
+use crate::stand::{Cluster, Folder, Process, executables, wait_until};
 
 /// A running `up` in a folder of its own.
 struct Up {
@@ -158,5 +158,53 @@ fn up_starts_again_what_dies() {
         up.process.log().contains("the data plane was killed by signal 9; starting it again").then_some(())
     });
     assert!(paste(&line).contains("\"backend\""));
+    up.stop();
+}
+
+#[test]
+fn up_that_is_killed_takes_everything_with_it_and_starts_again() {
+    let folder = Folder::new();
+    let up = Up::start(&folder, &[], &[]);
+    let dir = up.dir.clone();
+    up.process.kill();
+    wait_until("everything to be gone", || processes_with(&dir).is_empty().then_some(()));
+    let up = Up::start(&folder, &[], &[]);
+    let line = format!("{} -sS --fail", up.lines("curl")[0]);
+    assert!(paste(&line).contains("\"backend\""), "{line}");
+    up.stop();
+}
+
+#[test]
+fn up_with_a_database_of_the_users_fills_it_when_it_is_empty_and_leaves_it_alone_when_not() {
+    let cluster = Cluster::start();
+    let folder = Folder::new();
+    let up = Up::start(&folder, &["--database-url", &cluster.url()], &[]);
+    let first = up.process.log().lines().next().unwrap_or_default().to_owned();
+    assert!(first.starts_with("source: PostgreSQL at "), "{first}");
+    let line = format!("{} -sS --fail", up.lines("curl")[0]);
+    assert!(paste(&line).contains("\"backend\""), "{line}");
+    up.stop();
+
+    let sql = cluster.sql();
+    sql.run("DELETE FROM ringway.resource WHERE kind <> 'upstreams'");
+    let before = sql.number("SELECT revision FROM ringway.head");
+    let up = Up::start(&folder, &["--database-url", &cluster.url()], &[]);
+    wait_until("a status that is in step", || (up.status().0 == Some(0)).then_some(()));
+    assert_eq!(sql.number("SELECT count(*) FROM ringway.resource"), 3, "the upstreams alone");
+    up.stop();
+    // Unless its ports were taken meanwhile: then the upstream is corrected.
+    assert!(sql.number("SELECT revision FROM ringway.head") <= before + 1);
+}
+
+#[test]
+fn up_with_a_file_of_the_users_serves_it_and_starts_no_demonstration() {
+    let folder = Folder::new();
+    let file = folder.path.join("routes.json");
+    std::fs::write(&file, r#"{"routes": [{"id": 1, "uri": "/gone", "upstream": {"nodes": {}}}]}"#).unwrap();
+    let up = Up::start(&folder, &["--file", &file.display().to_string()], &[]);
+    let text = up.process.log();
+    assert!(text.starts_with("source: the declarative file") && !text.contains("backends:"), "{text}");
+    let gateway = up.lines("gateway:")[0].split_whitespace().nth(1).unwrap().to_owned();
+    assert!(paste(&format!("curl -sS {gateway}/gone")).contains("no usable node"), "a route without nodes");
     up.stop();
 }

@@ -17,8 +17,10 @@ pub(crate) fn executables() -> PathBuf {
 
 fn build() -> PathBuf {
     let bin = Path::new(env!("CARGO_BIN_EXE_ringway")).parent().unwrap().to_owned();
-    // Without cargo (the test's executable was started by hand) what is there has to do.
-    if let Some(cargo) = std::env::var_os("CARGO") {
+    // Without cargo (the test's executable was started by hand), or when all of the workspace's tests were just built, what
+    // is there has to do.
+    let is_built = std::env::var_os("RINGWAY_TESTS_BUILT").is_some();
+    if let Some(cargo) = std::env::var_os("CARGO").filter(|_| !is_built) {
         let profile = match bin.file_name().unwrap().to_str().unwrap() {
             "debug" => "dev",
             other => other,

@@ -1,3 +1,4 @@
+//! libFuzzer's way into the check of the same name: any bytes, no panic, and the properties that it states.
 #![no_main]
 
 #[path = "../checks.rs"]

@@ -50,6 +50,12 @@ impl<T> Builder<T> {
         Builder { texts: Vec::with_capacity(text_bytes), items: Vec::with_capacity(patterns) }
     }
 
+    /// Makes room for these patterns. Most hosts of a table that has many get one rule, and then this is all they need.
+    pub(super) fn reserve(&mut self, uris: &[Box<str>]) {
+        self.items.reserve(uris.len());
+        self.texts.reserve(uris.iter().map(|uri| uri.len() + 1).sum());
+    }
+
     /// Adds a pattern, in the order of ids.
     pub(super) fn push(&mut self, rule: Arc<Shared<T>>, uri: &[u8], first_of_rule: bool) {
         let (start, len) = (number(self.texts.len()), number(uri.len()));

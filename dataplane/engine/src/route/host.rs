@@ -76,7 +76,7 @@ impl<T> HostTable<T> {
         let candidate = self.candidates.get(found as usize)?;
         let directory_len = candidate.directory_len as usize;
         pattern::capture(self.pattern(candidate), asked.path, directory_len, |name, place| {
-            captures.push(name, place)
+            captures.push(name, place);
         });
         Some(candidate)
     }

@@ -89,7 +89,11 @@ impl<T> HostMap<T> {
     pub(super) fn new(entries: Vec<HostEntry<T>>) -> HostMap<T> {
         let len = entries.len();
         let count = len.div_ceil(SHARD_HOSTS).next_power_of_two();
-        let mut shards: Vec<Shard<T>> = std::iter::repeat_with(HashTable::new).take(count).collect();
+        let mut lens = vec![0; count];
+        for entry in &entries {
+            lens[place(hash_text(&entry.name), count)] += 1;
+        }
+        let mut shards: Vec<Shard<T>> = lens.into_iter().map(HashTable::with_capacity).collect();
         for entry in entries {
             let hash = hash_text(&entry.name);
             shards[place(hash, count)].insert_unique(hash, entry, |entry| hash_text(&entry.name));

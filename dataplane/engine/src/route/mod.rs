@@ -7,10 +7,11 @@
 //! descending, length of the pattern descending, id ascending. Each candidate is tested on its parameters, method and client address;
 //! on failure the search goes on, also to the next host.
 //!
-//! Cost of a lookup does not grow with the number of routes: one hash probe for the host and one for the exact path, then one for
-//! each `/` of the path, then a walk of the segment trie below the literal part. That walk visits no node twice and only nodes whose
-//! pattern so far fits the path; so the bound is the path's length plus the patterns that fit a beginning of it.
-//! Nothing is allocated once a [`Captures`] has grown to its paths.
+//! Cost of a lookup does not grow with the number of routes. It is one probe for the exact host and one for each length that a fitting
+//! wildcard may have; then, for each host that fits, one probe for the exact path, one for each directory of the path and each
+//! length of a prefix in it, and a walk of the segment trie below. That walk visits no node twice and only nodes whose pattern so far
+//! fits the path, whatever the number of parameters; each candidate it meets is tested once. So the bound is the path's length plus the
+//! patterns that fit a beginning of the path. Nothing is allocated once a [`Captures`] has grown to its paths.
 //!
 //! Invariants: pure (no clock, randomness or I/O); a table is immutable, and [`Table::update`] shares every host it does
 //! not touch; the result never depends on the order in which rules are given.

@@ -128,24 +128,32 @@ impl Writer<'_> {
 /// Whether a path stays as it is. Looks at every byte, so that what may not be there is found in any case.
 fn is_normal(path: &[u8]) -> Result<bool, PathError> {
     let mut normal = true;
-    let mut after_slash = false;
-    for &byte in path {
+    let mut rest = path.iter();
+    while let Some(&byte) = rest.find(|byte| SPECIAL[usize::from(**byte)]) {
         match byte {
-            b'/' => {
-                normal &= !after_slash;
-                after_slash = true;
-                continue;
-            }
             // Segments that only begin with a dot take the slow path too; they are rare.
-            b'.' => normal &= !after_slash,
+            b'/' => normal &= !matches!(rest.as_slice().first(), Some(b'/' | b'.')),
             b'%' => normal = false,
-            0..=b' ' | b'#' | 0x7f => return Err(PathError::Byte(byte)),
-            _ => {}
+            byte => return Err(PathError::Byte(byte)),
         }
-        after_slash = false;
     }
     Ok(normal)
 }
+
+/// Bytes that are looked at more closely: slashes, percent signs and what may not be there.
+const SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let mut byte = 0;
+    while byte <= b' ' as usize {
+        special[byte] = true;
+        byte += 1;
+    }
+    special[b'/' as usize] = true;
+    special[b'%' as usize] = true;
+    special[b'#' as usize] = true;
+    special[0x7f] = true;
+    special
+};
 
 fn hex(digit: Option<u8>) -> Result<u8, PathError> {
     match digit {

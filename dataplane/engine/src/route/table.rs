@@ -14,7 +14,7 @@ use super::explain::{Step, Steps};
 use super::host::{Asked, HostTable};
 use super::host_map::{HostEntry, HostMap, HostName, HostPattern, Lengths, read_host};
 use super::method::MethodSet;
-use super::rule::{Parts, Removal, Rule};
+use super::rule::{Parts, Removal, Rule, Shared};
 
 /// With a fixed hash, so that the same rules always make the same table.
 type HashMap<K, V> = hashbrown::HashMap<K, V, FixedState>;
@@ -44,14 +44,10 @@ pub struct Query<'a> {
     pub remote: IpAddr,
 }
 
-/// A route that takes a request.
+/// A route that takes a request. It reads the rule's memory only when asked.
 pub struct Match<'t, T> {
-    /// The rule's payload.
-    pub payload: &'t T,
-    /// The route's id.
-    pub id: &'t str,
-    /// The pattern that fits.
-    pub uri: &'t [u8],
+    rule: &'t Shared<T>,
+    uri: &'t [u8],
 }
 
 /// One pattern of one rule at one host.
@@ -111,7 +107,7 @@ impl<T> Table<T> {
 
     /// The payload of the rule that takes the request; its parameters are then in `captures`.
     pub fn find<'t>(&'t self, query: &Query<'_>, captures: &mut Captures) -> Option<&'t T> {
-        self.lookup(query, captures).map(|found| found.payload)
+        self.lookup(query, captures).map(|found| found.payload())
     }
 
     /// The rule that takes the request; its parameters are then in `captures`.
@@ -120,8 +116,7 @@ impl<T> Table<T> {
         let asked = query.asked();
         self.search_hosts(query.host, |_, host| {
             let candidate = host.find(asked, captures)?;
-            let rule = &candidate.rule;
-            Some(Match { payload: &rule.payload, id: &rule.id, uri: host.pattern(candidate) })
+            Some(Match { rule: &candidate.rule, uri: host.pattern(candidate) })
         })
     }
 
@@ -273,6 +268,23 @@ impl<T> Table<T> {
     }
 }
 
+impl<'t, T> Match<'t, T> {
+    /// The rule's payload.
+    pub fn payload(&self) -> &'t T {
+        &self.rule.payload
+    }
+
+    /// The route's id.
+    pub fn id(&self) -> &'t str {
+        &self.rule.id
+    }
+
+    /// The pattern that fits.
+    pub fn uri(&self) -> &'t [u8] {
+        self.uri
+    }
+}
+
 impl Query<'_> {
     fn asked(&self) -> Asked<'_> {
         Asked {
@@ -333,6 +345,7 @@ fn merge<T>(old: Option<&HostTable<T>>, gone: &[&str], come: &[Incoming<'_, T>])
 }
 
 fn push_all<T>(builder: &mut Builder<T>, rule: &Parts<T>, first_host: bool) {
+    builder.reserve(&rule.uris);
     for (index, uri) in rule.uris.iter().enumerate() {
         builder.push(Arc::clone(&rule.shared), uri.as_bytes(), first_host && index == 0);
     }
@@ -394,7 +407,7 @@ impl<T> fmt::Debug for Table<T> {
 impl<T> fmt::Debug for Match<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uri = String::from_utf8_lossy(self.uri);
-        f.debug_struct("Match").field("id", &self.id).field("uri", &uri).finish_non_exhaustive()
+        f.debug_struct("Match").field("id", &self.rule.id).field("uri", &uri).finish_non_exhaustive()
     }
 }
 

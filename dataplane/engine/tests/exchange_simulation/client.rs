@@ -82,9 +82,9 @@ impl Client {
         if let Some(break_off) = self.break_off.filter(|break_off| self.sent >= break_off.after_bytes) {
             self.gone = true;
             if break_off.by_reset {
-                connection.reset()
+                connection.reset();
             } else {
-                connection.near_closes(now)
+                connection.near_closes(now);
             }
             return;
         }

@@ -196,9 +196,9 @@ impl Front {
             shared.nodes[node].connection.near_closes(now);
         }
         if reset {
-            client.reset()
+            client.reset();
         } else {
-            client.far_closes(now)
+            client.far_closes(now);
         }
         self.phase = Phase::Over;
     }

@@ -5,6 +5,12 @@
 //! never cleanly ended; a node's connection is used again only after a clean end; a request keeps the view it began with.
 //!
 //! `SIMULATION_SEED=n` replays one seed, `SIMULATION_SEEDS=n` runs so many. A failure prints its seed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::needless_pass_by_value,
+    reason = "a simulation that cannot go on has failed"
+)]
 
 mod chance;
 mod client;

@@ -41,5 +41,5 @@ fn get<'a>(host: &'a str, path: &'a str) -> Query<'a> {
 
 fn found(table: &Table<Box<str>>, query: Query<'_>) -> Option<String> {
     let mut captures = Captures::new();
-    table.lookup(&query, &mut captures).map(|found| found.id.to_owned())
+    table.lookup(&query, &mut captures).map(|found| found.id().to_owned())
 }

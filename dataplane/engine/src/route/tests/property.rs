@@ -38,6 +38,9 @@ fn hosts() -> impl Strategy<Value = Vec<Box<str>>> {
     ]
 }
 
+/// A rule's hosts, patterns, methods, addresses, priority, and what makes its id.
+type Drawn = (Vec<Box<str>>, Vec<String>, Option<Vec<Method>>, Vec<&'static str>, i64, u16);
+
 fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
     let methods = prop_oneof![
         3 => Just(None),
@@ -49,10 +52,7 @@ fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
     ];
     let one = (hosts(), proptest::collection::vec(uri(), 1..4), methods, remotes, -1..2i64, any::<u16>());
     proptest::collection::vec(one, 0..count).prop_map(|list| {
-        let of = |(index, (hosts, uris, methods, remotes, priority, salt)): (
-            usize,
-            (_, Vec<String>, Option<Vec<_>>, Vec<&str>, _, u16),
-        )| Rule {
+        let of = |index, (hosts, uris, methods, remotes, priority, salt): Drawn| Rule {
             // Not in order, and of different lengths.
             id: format!("{}-{index}", salt % 20).into(),
             hosts,
@@ -62,7 +62,7 @@ fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
             priority,
             payload: format!("{salt} {index}").into(),
         };
-        list.into_iter().enumerate().map(of).collect()
+        (0..).zip(list).map(|(index, drawn): (u32, Drawn)| of(index, drawn)).collect()
     })
 }
 
@@ -114,7 +114,7 @@ fn table_finds(table: &Table<Box<str>>, query: &Query<'_>, captures: &mut Captur
     let found = table.lookup(query, captures)?;
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     Some((
-        found.id.to_owned(),
+        found.id().to_owned(),
         captures.iter(query.path).map(|(name, value)| (text(name), text(value))).collect(),
     ))
 }
@@ -211,5 +211,5 @@ proptest! {
 }
 
 fn table_finds_id(table: &Table<Box<str>>, query: &Query<'_>, captures: &mut Captures) -> Option<String> {
-    table.lookup(query, captures).map(|found| found.id.to_owned())
+    table.lookup(query, captures).map(|found| found.id().to_owned())
 }
