@@ -209,8 +209,8 @@ fn methods(case: &Case) -> Vec<Vec<u8>> {
         return outcome.seen.iter().map(|seen| seen.method.clone()).collect();
     }
     // A refusal of HEAD has no body either.
-    let first = case.steps.iter().find_map(sent).unwrap_or_default();
-    if first.starts_with(b"HEAD ") { vec![b"HEAD".to_vec()] } else { Vec::new() }
+    let bytes: Vec<u8> = case.steps.iter().filter_map(sent).flatten().copied().collect();
+    if bytes.starts_with(b"HEAD ") { vec![b"HEAD".to_vec()] } else { Vec::new() }
 }
 
 /// Puts the address under test in the place of what stands for it.
