@@ -1,8 +1,8 @@
 //! `hammer`: client and backend in one thread, so that on two cores one is left for the proxy between them alone.
 //!
-//! A closed loop saturates the proxy; CPU time per request then is the figure that carries over to other machines. Every
-//! answer is checked, and at the end the backend's count must equal the client's: an answer that the backend never
-//! gave, or a body that it never got, is a fault of the proxy whatever its status said.
+//! A closed loop saturates the proxy; CPU time per request then is the figure that carries over to other machines.
+//! Every answer is checked, and at the end the backend's count must equal the client's: an answer that the backend
+//! never gave, or a body that it never got, is a fault of the proxy whatever its status said.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
