@@ -1,9 +1,10 @@
 //! CPU time of a process tree, from `/proc/PID/task/*/schedstat`, and of the whole machine, from `/proc/stat`.
 //!
-//! schedstat counts nanoseconds where `stat` counts ticks of 10 ms. It includes the kernel's work on a task's behalf
-//! (system calls, the loopback's softirq, io_uring's worker threads, which are tasks of the process). It lags by up to
-//! a scheduler tick for a task that is running, so windows should be a second or more. Time of a task that ended
-//! within the window is not seen: how many vanished is reported, so that nobody trusts such a figure blindly.
+//! schedstat counts nanoseconds where `stat` counts ticks of 10 ms. It includes the kernel's work on a task's
+//! behalf (system calls, the loopback's softirq, io_uring's worker threads, which are tasks of the process). It
+//! lags by up to a scheduler tick for a task that is running, so windows should be a second or more. Time of a task
+//! that ended within the window is not seen: how many vanished is reported, so that nobody trusts such a figure
+//! blindly.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -1,7 +1,8 @@
-//! Readiness by edge-triggered epoll: one registration for a socket's whole life, so that waiting costs no further call.
+//! Readiness by edge-triggered epoll: one registration for a socket's whole life, so that waiting costs no further
+//! call.
 //!
-//! Edge-triggered means that whoever is told of readiness must go on until the kernel says `WouldBlock`, or gives less
-//! than was asked for on a stream that has not ended. Waits are exact to the kernel's nanosecond timers
+//! Edge-triggered means that whoever is told of readiness must go on until the kernel says `WouldBlock`, or gives
+//! less than was asked for on a stream that has not ended. Waits are exact to the kernel's nanosecond timers
 //! (`epoll_pwait2`): pacing at 1 ms steps would show up in every percentile.
 
 use std::io;

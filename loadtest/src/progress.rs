@@ -1,5 +1,5 @@
-//! A line on the terminal about work that takes a while, rewritten in place. Silent when standard error is no terminal
-//! or the user asked for silence; never on standard output, which belongs to results.
+//! A line on the terminal about work that takes a while, rewritten in place. Silent when standard error is no
+//! terminal or the user asked for silence; never on standard output, which belongs to results.
 
 use std::io::{IsTerminal, Write};
 

@@ -1,5 +1,5 @@
-//! `run`: the load generator. Each thread has its own poller, connections and share of the rate; nothing is shared on a
-//! request's path but two counters for the progress line.
+//! `run`: the load generator. Each thread has its own poller, connections and share of the rate; nothing is shared
+//! on a request's path but two counters for the progress line.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;

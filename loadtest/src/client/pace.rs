@@ -1,8 +1,9 @@
-//! When requests are due. An open loop has a timetable that does not care how the server does; a closed loop sends the
-//! next request on a connection when the last one is answered.
+//! When requests are due. An open loop has a timetable that does not care how the server does; a closed loop sends
+//! the next request on a connection when the last one is answered.
 //!
-//! The timetable is a formula (`start + n / rate`), so that no error adds up and a backlog takes no memory. Requests that
-//! could not be sent in time keep their intended time: that is what makes latencies free of coordinated omission.
+//! The timetable is a formula (`start + n / rate`), so that no error adds up and a backlog takes no memory.
+//! Requests that could not be sent in time keep their intended time: that is what makes latencies free of
+//! coordinated omission.
 
 use std::time::{Duration, Instant};
 

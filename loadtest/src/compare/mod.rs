@@ -1,8 +1,8 @@
 //! `compare`: Ringway, nginx and HAProxy under the same loads, as CPU time per request.
 //!
-//! One proxy worker on one core, `hammer` on another, peers in a new random order for every case of every round, a fresh
-//! process per round and a fresh pool of upstream connections per measurement. When any answer had a wrong status or
-//! size, no table is printed: a proxy that fails is quick.
+//! One proxy worker on one core, `hammer` on another, peers in a new random order for every case of every round, a
+//! fresh process per round and a fresh pool of upstream connections per measurement. When any answer had a wrong
+//! status or size, no table is printed: a proxy that fails is quick.
 
 mod case;
 pub(crate) mod peer;

@@ -1,7 +1,8 @@
 //! The proxies that are compared: how each is found, configured, started on one core, and stopped.
 //!
-//! Each gets a fresh process and directory per round. A peer that is not on the machine is reported and left out. Only
-//! processes started here are ever ended, and a process's descendants only if they are still the ones that were seen.
+//! Each gets a fresh process and directory per round. A peer that is not on the machine is reported and left out.
+//! Only processes started here are ever ended, and a process's descendants only if they are still the ones that
+//! were seen.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

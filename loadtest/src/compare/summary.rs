@@ -14,6 +14,7 @@ pub(crate) struct Measurement {
     pub(crate) proxy_cores: f64,
     pub(crate) proxy_waiting_cores: f64,
     pub(crate) foreign_cores: f64,
+    pub(crate) tasks_vanished: u64,
     pub(crate) p99_ns: f64,
     /// Everything that `hammer` reported.
     pub(crate) raw: Value,
@@ -42,6 +43,8 @@ pub(crate) struct Row {
     pub(crate) proxy_waiting_cores: Spread,
     pub(crate) foreign_cores: Spread,
     pub(crate) p99_ns: Spread,
+    /// Tasks of the peer that ended while it was measured, in all rounds: their time is missing.
+    pub(crate) tasks_vanished: u64,
 }
 
 impl Measurement {
@@ -56,6 +59,7 @@ impl Measurement {
             proxy_cores: raw.get("proxy_cores")?.as_f64()?,
             proxy_waiting_cores: raw.get("proxy_waiting_cores")?.as_f64()?,
             foreign_cores: raw.get("foreign_cores")?.as_f64()?,
+            tasks_vanished: raw.get("proxy_tasks_vanished")?.as_u64()?,
             p99_ns: raw.get("latency_ns")?.get("p99")?.as_f64()?,
             raw,
         })
@@ -89,6 +93,7 @@ impl Row {
             "proxy_waiting_cores": self.proxy_waiting_cores.json(),
             "foreign_cores": self.foreign_cores.json(),
             "p99_ns": self.p99_ns.json(),
+            "tasks_vanished": self.tasks_vanished,
         })
     }
 }
@@ -125,6 +130,7 @@ fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &
         proxy_waiting_cores: spread(|one| one.proxy_waiting_cores)?,
         foreign_cores: spread(|one| one.foreign_cores)?,
         p99_ns: spread(|one| one.p99_ns)?,
+        tasks_vanished: ours.iter().map(|one| one.tasks_vanished).sum(),
     })
 }
 
@@ -142,6 +148,7 @@ mod tests {
             proxy_cores: 1.0,
             proxy_waiting_cores: 0.0,
             foreign_cores: 0.0,
+            tasks_vanished: 0,
             p99_ns: 1.0,
             raw: Value::Null,
         }

@@ -69,6 +69,12 @@ fn notes(rows: &[Row]) -> String {
             rows.len()
         ));
     }
+    for row in rows.iter().filter(|row| row.tasks_vanished > 0) {
+        text.push_str(&format!(
+            "NOTE: {} tasks of {} ended during {}; what they used there is not in its CPU time.\n",
+            row.tasks_vanished, row.peer, row.case
+        ));
+    }
     let idle: Vec<String> = rows
         .iter()
         .filter(|row| row.proxy_cores.median + row.proxy_waiting_cores.median < WANTED_CORES_EXPECTED)
@@ -103,6 +109,7 @@ mod tests {
             proxy_waiting_cores: spread(0.2),
             foreign_cores: spread(0.2),
             p99_ns: spread(1_000_000.0),
+            tasks_vanished: 2,
         };
         let text = render(&CASES[..1], &[row], "nginx");
         for expected in
@@ -110,6 +117,7 @@ mod tests {
         {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
+        assert!(text.contains("2 tasks of ours ended during keepalive-64"), "{text}");
         assert!(text.contains("other programs were busy"), "{text}");
         assert!(text.contains("not saturated (under 0.9 cores): keepalive-64/ours"), "{text}");
     }

@@ -1,7 +1,7 @@
 //! One connection of the origin: reads requests one after another, discards or collects their bodies, answers.
 //!
-//! Input behind a request that is still being answered waits in `carry`, and nothing more is read meanwhile, so that a
-//! client that pipelines without reading cannot make memory grow.
+//! Input behind a request that is still being answered waits in `carry`, and nothing more is read meanwhile, so
+//! that a client that pipelines without reading cannot make memory grow.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;

@@ -1,8 +1,8 @@
 //! `origin`: a backend that is never the bottleneck, and whose answers a test can choose by the path.
 //!
-//! `/bytes/N` answers N bytes, `/echo` what was sent, `/status/NNN` that status, `/delay/MS` after so long; anything else
-//! the default body. Every answer names the origin in `X-Origin`. The first line on standard output says where it
-//! listens, so that a caller can let the kernel choose the port.
+//! `/bytes/N` answers N bytes, `/echo` what was sent, `/status/NNN` that status, `/delay/MS` after so long;
+//! anything else the default body. Every answer names the origin in `X-Origin`. The first line on standard output
+//! says where it listens, so that a caller can let the kernel choose the port.
 
 mod connection;
 mod reply;

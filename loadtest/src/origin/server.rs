@@ -1,5 +1,5 @@
-//! All connections of one origin thread. Driven from outside, so that `hammer` can run it beside a client in one loop;
-//! its tokens have the top bit set, the client's do not.
+//! All connections of one origin thread. Driven from outside, so that `hammer` can run it beside a client in one
+//! loop; its tokens have the top bit set, the client's do not.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
