@@ -10,9 +10,9 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
-use ringway_engine::route::Captures;
 
 use crate::answer::{self, Answer};
+use crate::buf::Room;
 use crate::core::{Core, Ends};
 use crate::io::{Socket, TICK};
 use crate::proxy;
@@ -28,21 +28,11 @@ pub(crate) struct Downstream {
     pub(crate) at: usize,
     pub(crate) head: RequestHead,
     pub(crate) exchange: Exchange,
-    pub(crate) scratch: Scratch,
-    /// For heads and answers; its allocation is kept.
-    pub(crate) out: Vec<u8>,
+    /// The target for the node, when it is not the received one.
+    pub(crate) rewritten: Vec<u8>,
     pub(crate) requests: u64,
     /// When it ends with its next answer, whatever the client wants.
     pub(crate) ends_at_ms: u64,
-}
-
-/// Memory that routing works in, kept from request to request.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(crate) path: Vec<u8>,
-    pub(crate) captures: Captures,
-    /// The target for the node, when it is not the received one.
-    pub(crate) rewritten: Vec<u8>,
 }
 
 /// What becomes of a client's connection.
@@ -80,12 +70,11 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
     let mut connection = Box::new(Downstream {
         socket,
         ends,
-        buffer: core.buffers.take_small(),
+        buffer: core.buffers.take(Room::Head),
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
         exchange: Exchange::default(),
-        scratch: Scratch::default(),
-        out: Vec::new(),
+        rewritten: Vec::new(),
         requests: 0,
         ends_at_ms,
         core,
@@ -185,7 +174,7 @@ impl Downstream {
             self.at = HEADROOM_BYTES;
         }
         if self.buffer.capacity() <= self.buffer.len() + TAILROOM_BYTES {
-            self.buffer.reserve(self.buffer.len());
+            self.buffer = self.core.buffers.grow(std::mem::take(&mut self.buffer));
         }
     }
 
@@ -227,7 +216,7 @@ impl Downstream {
         while dropped < core.limits.linger_bytes_max {
             let Some(left) = core.deadlines.left(until_ms) else { return };
             if !self.socket.reader.is_armed() {
-                self.socket.reader.arm(core.buffers.take_small());
+                self.socket.reader.arm(core.buffers.take(Room::Head));
             }
             let read = self.socket.reader.finish(left).await;
             dropped += read.buffer.len();
@@ -235,7 +224,8 @@ impl Downstream {
             match read.result {
                 Ok(1..) => {}
                 Err(error) if expired && error.kind() == io::ErrorKind::TimedOut => {
-                    monoio::time::sleep(TICK).await;
+                    // Boxed: it is large and rare, and every connection's task has room for what it may wait for.
+                    Box::pin(monoio::time::sleep(TICK)).await;
                 }
                 _ => return,
             }
