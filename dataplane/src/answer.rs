@@ -30,7 +30,13 @@ pub(crate) async fn send(connection: &mut Downstream, answer: &Answer<'_>, keep:
     write(connection, answer, keep, &mut out);
     core.count(|counters| counters.response(answer.status));
     let end = out.len();
-    let written = connection.socket.writer.write_all(out, 0..end, core.limits.response_send).await;
+    let writer = &mut connection.socket.writer;
+    let wait = core.limits.response_send;
+    let written = if keep {
+        writer.write_all(out, 0..end, wait).await
+    } else {
+        writer.write_last(out, 0..end, wait).await
+    };
     core.buffers.give(written.buffer);
     match written.result {
         Ok(()) if keep => Fate::Keep,

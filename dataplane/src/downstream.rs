@@ -42,6 +42,8 @@ pub(crate) enum Fate {
     Keep,
     /// It ends; what the client still sends is read for a while, so that it gets the answer and no reset.
     Linger,
+    /// It ends as the client asked: nothing more should come from it.
+    Done,
     /// It ends at once.
     Close,
     /// From here on it belongs to the protocol that both sides have switched to.
@@ -197,7 +199,9 @@ impl Downstream {
                 // Fails only when the peer is gone already.
                 let _ = self.socket.reset();
             }
-            Fate::Linger => self.linger().await,
+            // A close with unread bytes is a reset, which could take the answer with it.
+            Fate::Done if self.buffer.len() <= self.at && self.socket.is_read_up() => {}
+            Fate::Done | Fate::Linger => self.linger().await,
         }
         self.core.buffers.give(std::mem::take(&mut self.buffer));
     }
@@ -206,10 +210,9 @@ impl Downstream {
     async fn linger(&mut self) {
         let core = Rc::clone(&self.core);
         let until_ms = core.deadlines.until_ms(core.limits.linger);
-        // Linux answers bytes that come after both ends are shut down with a reset. A read that was given up has shut down
-        // one; then our end waits for the close, and the client has the answer's length to go by.
+        // As in `write_last`; the client has the answer's length to go by.
         let expired = self.socket.reader.has_expired();
-        if !expired && self.socket.writer.end().await.is_err() {
+        if !expired && self.socket.writer.end().is_err() {
             return;
         }
         let mut dropped = 0;

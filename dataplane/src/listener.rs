@@ -146,8 +146,8 @@ fn shed(core: &Rc<Core>, stream: TcpStream) {
     let core = Rc::clone(core);
     monoio::spawn(async move {
         let mut socket = Socket::downstream(stream, &core.deadlines);
-        let written = socket.writer.write_all(SHED.to_vec(), 0..SHED.len(), core.limits.linger).await;
-        if written.result.is_ok() && socket.writer.end().await.is_ok() {
+        let written = socket.writer.write_last(SHED.to_vec(), 0..SHED.len(), core.limits.linger).await;
+        if written.result.is_ok() {
             // What the client has sent must be read, or the close becomes a reset that takes the answer with it.
             let read = socket.reader.read(core.buffers.take(Room::Head), core.limits.linger).await;
             core.buffers.give(read.buffer);

@@ -205,6 +205,7 @@ fn conclude(
     match answered {
         Ok(()) if response.is_tunnel() => Ok(Fate::Tunnel),
         Ok(()) if !response.closes_downstream() => Ok(Fate::Keep),
+        Ok(()) if !connection.head.keep_alive && connection.exchange.request.is_complete() => Ok(Fate::Done),
         // Also behind a whole request more may come, and would turn the close into a reset that takes the answer with it.
         Ok(()) => Ok(Fate::Linger),
         Err(ResponseEnd::Client) => {
@@ -455,12 +456,17 @@ impl Answering<'_> {
         mut out: Vec<u8>,
     ) -> Option<Vec<u8>> {
         let wait = self.core.limits.response_send;
+        let last = side.is_done() && side.closes_downstream();
         let body = step.send.clone();
         if body.is_empty() || out.len() > body.start || step.keep < filled_end {
             out.extend_from_slice(buffer.get(body).unwrap_or_default());
             out.extend_from_slice(side.epilogue());
             let end = out.len();
-            let written = writer.write_all(out, 0..end, wait).await;
+            let written = if last {
+                writer.write_last(out, 0..end, wait).await
+            } else {
+                writer.write_all(out, 0..end, wait).await
+            };
             self.core.buffers.give(written.buffer);
             written.result.ok()?;
             return Some(buffer);
@@ -472,7 +478,11 @@ impl Answering<'_> {
         buffer.truncate(body.end);
         buffer.extend_from_slice(side.epilogue());
         let end = buffer.len();
-        let written = writer.write_all(buffer, start..end, wait).await;
+        let written = if last {
+            writer.write_last(buffer, start..end, wait).await
+        } else {
+            writer.write_all(buffer, start..end, wait).await
+        };
         written.result.ok()?;
         Some(written.buffer)
     }

@@ -114,7 +114,7 @@ async fn copy(
         match read.result {
             Ok(0) => {
                 buffers.give(read.buffer);
-                return if writer.end().await.is_ok() { End::Clean } else { End::Broken };
+                return if writer.end().is_ok() { End::Clean } else { End::Broken };
             }
             Ok(bytes) => carried = (carried + bytes as u64).min(LARGE_BYTES as u64),
             Err(error) => return broken(&error),
