@@ -37,7 +37,25 @@ impl Gateway {
 
     /// Starts one that finds what an earlier one left in `folder`.
     pub fn start_in(folder: tempfile::TempDir, flags: &[&str]) -> Gateway {
-        let mut child = command(folder.path()).args(flags).stdout(Stdio::piped()).spawn().unwrap();
+        Gateway::start_with(folder, flags, &[])
+    }
+
+    /// Starts one with variables of its own.
+    pub fn start_with(
+        folder: tempfile::TempDir,
+        flags: &[&str],
+        environment: &[(String, String)],
+    ) -> Gateway {
+        let mut command = command(folder.path());
+        command.args(flags).envs(environment.iter().map(|(name, value)| (name, value)));
+        let (child, addresses) = Gateway::spawn(&mut command, 1);
+        let [http, status] = addresses[..] else { panic!("{addresses:?}") };
+        Gateway { child, http, status, folder }
+    }
+
+    /// Starts a data plane that listens on so many addresses, and reads those and the one of its status.
+    pub fn spawn(command: &mut Command, http: usize) -> (Child, Vec<SocketAddr>) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address = |kind: &str| -> SocketAddr {
             let line = lines.next().expect("the data plane ended at its start").unwrap();
@@ -46,20 +64,16 @@ impl Gateway {
                 .parse()
                 .unwrap()
         };
-        let (http, status) = (address("http"), address("status"));
-        Gateway { child, http, status, folder }
+        let mut addresses: Vec<SocketAddr> = (0..http).map(|_| address("http")).collect();
+        addresses.push(address("status"));
+        // Its successors write there too.
+        std::thread::spawn(move || lines.for_each(drop));
+        (child, addresses)
     }
 
     /// A control plane's connection to it.
     pub fn feed(&self) -> Feed {
-        let mut stream = UnixStream::connect(self.folder.path().join("feed.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut feed = match read_message(&mut stream) {
-            ToControlplane::Hello(_, served) => Feed { stream, served },
-            other => panic!("{other:?}"),
-        };
-        feed.send(&ToDataplane::Hello(Peer::this("test".into())));
-        feed
+        feed_at(self.folder.path())
     }
 
     /// Configures it, and checks that every core runs that.
@@ -72,12 +86,7 @@ impl Gateway {
 
     /// The reply to an operator's command.
     pub fn ctl(&self, command: &str) -> String {
-        let mut stream = UnixStream::connect(self.folder.path().join("admin.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(format!("{command}\n").as_bytes()).unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
-        reply
+        ctl_at(self.folder.path(), command)
     }
 
     pub fn ctl_json(&self, command: &str) -> Value {
@@ -137,6 +146,28 @@ pub fn command(folder: &Path) -> Command {
         .env("RINGWAY_WORKERS", "2")
         .stdin(Stdio::null());
     command
+}
+
+/// A control plane's connection to the data plane of this folder.
+pub fn feed_at(folder: &Path) -> Feed {
+    let mut stream = UnixStream::connect(folder.join("feed.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut feed = match read_message(&mut stream) {
+        ToControlplane::Hello(_, served) => Feed { stream, served },
+        other => panic!("{other:?}"),
+    };
+    feed.send(&ToDataplane::Hello(Peer::this("test".into())));
+    feed
+}
+
+/// The reply of the data plane of this folder to an operator's command.
+pub fn ctl_at(folder: &Path, command: &str) -> String {
+    let mut stream = UnixStream::connect(folder.join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(format!("{command}\n").as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
 }
 
 /// A control plane as far as the data plane can tell.
