@@ -160,9 +160,7 @@ fn listen(
     for (flag, mut sockets) in by_flag.into_iter().enumerate() {
         let first = sockets.first().and_then(|socket| socket.local_addr().ok());
         match (first, flags.listen.get(flag)) {
-            (Some(address), _) => {
-                sockets.extend(listener::bind_more(address, cores.saturating_sub(sockets.len()))?)
-            }
+            (Some(address), _) => complete(&mut sockets, address, cores)?,
             (None, Some(address)) => sockets = listener::bind(*address, cores)?,
             (None, None) => {}
         }
@@ -175,6 +173,25 @@ fn listen(
         }
     }
     Ok((Arc::new(Local { status, feed, admin }), by_core, listening))
+}
+
+/// A socket for each core where fewer were given.
+fn complete(sockets: &mut Vec<TcpListener>, address: SocketAddr, cores: usize) -> Result<(), String> {
+    let missing = cores.saturating_sub(sockets.len());
+    for socket in &*sockets {
+        // Ours say so already; a supervisor's may not.
+        let _ = socket2::SockRef::from(socket).set_reuse_port(true);
+    }
+    match listener::bind_more(address, missing) {
+        Ok(more) => sockets.extend(more),
+        Err(error) => {
+            tracing::warn!("{error}: cores share a socket; give the supervisor's unit ReusePort=yes");
+            let shared: std::io::Result<Vec<_>> =
+                sockets.iter().cycle().take(missing).map(TcpListener::try_clone).collect();
+            sockets.extend(shared.map_err(|error| format!("cannot share a socket: {error}"))?);
+        }
+    }
+    Ok(())
 }
 
 /// Gives a core its sockets, and keeps them once more for a successor.
@@ -238,6 +255,8 @@ fn announce(listening: &[SocketAddr], status: SocketAddr) {
         let _ = writeln!(out, "listening http {address}");
     }
     let _ = writeln!(out, "listening status {status}");
+    // Whoever started the first of a line of processes learns here which one it is now.
+    let _ = writeln!(out, "serving {}", std::process::id());
     let _ = out.flush();
 }
 
