@@ -49,7 +49,7 @@ pub(crate) enum Message {
     /// Successor: it is a data plane.
     Hello { protocol: u32, build: String },
     /// Predecessor: so many sockets follow.
-    Offer { sockets: usize, tie: Tie },
+    Offer { sockets: usize, tie: Tie, kept: bool },
     /// Predecessor: what the descriptors beside this message are, in order.
     Sockets(Vec<Kind>),
     /// Successor: every core runs, and serves this version.
@@ -219,6 +219,8 @@ pub(crate) trait Estate {
     fn stop(&self) -> Option<String>;
     /// The signal that this process gets at its parent's death, and who that is.
     fn tie(&self) -> Tie;
+    /// Whether a supervisor keeps the sockets.
+    fn kept(&self) -> bool;
 }
 
 /// A process that serves from now on.
@@ -291,7 +293,7 @@ fn converse(
     };
     match hear()? {
         Message::Hello { protocol: PROTOCOL, build } => {
-            tracing::info!(build, "upgrade: the successor has started")
+            tracing::info!(build, "upgrade: the successor has started");
         }
         Message::Hello { protocol, build } => {
             return Err(format!(
@@ -302,7 +304,7 @@ fn converse(
     }
     let sockets = estate.sockets().map_err(|error| format!("cannot be given the sockets: {error}"))?;
     let list = sockets.list();
-    say(&Message::Offer { sockets: list.len(), tie: estate.tie() }, &[])?;
+    say(&Message::Offer { sockets: list.len(), tie: estate.tie(), kept: estate.kept() }, &[])?;
     for some in list.chunks(DESCRIPTORS_MAX) {
         let (kinds, descriptors): (Vec<Kind>, Vec<BorrowedFd<'_>>) = some.iter().copied().unzip();
         say(&Message::Sockets(kinds), &descriptors)?;
@@ -395,6 +397,8 @@ fn end(pid: i32) -> String {
 pub(crate) struct Heir {
     link: Link,
     tie: Tie,
+    /// A supervisor keeps the sockets: they are not this process's alone when it ends.
+    pub(crate) kept: bool,
 }
 
 /// How long a predecessor may take for each of its steps. It has a limit of its own for the whole.
@@ -411,13 +415,13 @@ impl Heir {
         let socket = sys::take_inherited(1).pop().ok_or_else(|| {
             format!("{VARIABLE} is set, but there is no socket to take over from: unset it to start afresh")
         })?;
-        let mut heir = Heir { link: Link(socket), tie: Tie { signal: None, parent: 0 } };
+        let mut heir = Heir { link: Link(socket), tie: Tie { signal: None, parent: 0 }, kept: false };
         let build = env!("CARGO_PKG_VERSION").to_owned();
         heir.say(&Message::Hello { protocol: PROTOCOL, build })?;
-        let (Message::Offer { sockets: count, tie }, _) = heir.hear()? else {
+        let (Message::Offer { sockets: count, tie, kept }, _) = heir.hear()? else {
             return Err("the predecessor offers nothing".to_owned());
         };
-        heir.tie = tie;
+        (heir.tie, heir.kept) = (tie, kept);
         let (mut sockets, mut taken) = (Sockets::default(), 0);
         while taken < count.min(SOCKETS_MAX) {
             let (Message::Sockets(kinds), descriptors) = heir.hear()? else {

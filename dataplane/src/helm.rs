@@ -365,6 +365,10 @@ impl Estate for Own {
         self.given_up.load(Relaxed).then(|| "is not needed any more: this process was told to end".to_owned())
     }
 
+    fn kept(&self) -> bool {
+        self.state.life.leaves_sockets()
+    }
+
     fn tie(&self) -> Tie {
         self.tie
     }

@@ -62,7 +62,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     let (local, by_core, listening) = listen(flags, sockets, cpus.len())?;
     let status = local.status.local_addr().map_err(|error| error.to_string())?;
     let state = Arc::new(state(flags, &cpus, heir.is_some()));
-    if flags.keep_sockets || (given && heir.is_none()) {
+    if flags.keep_sockets || heir.map_or(given, |heir| heir.kept) {
         state.life.keep_sockets();
     }
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;

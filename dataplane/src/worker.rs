@@ -145,7 +145,13 @@ impl Drop for Death {
         if let Some(core) = self.0.cores.get(self.1) {
             core.dead.store(true, Relaxed);
             core.listening.store(false, Relaxed);
-            core.sockets().clear();
+            // The tasks of a dead loop are never dropped, and so their descriptors stay open: the sockets themselves must end, or
+            // they would swallow their share of all connections. Unless they are a successor's.
+            let mut sockets = core.sockets();
+            for listening in sockets.iter().filter(|_| !self.0.life.has_successor()) {
+                sys::shutdown(std::os::fd::AsRawFd::as_raw_fd(&listening.socket), sys::Side::Both);
+            }
+            sockets.clear();
         }
     }
 }

@@ -344,7 +344,7 @@ fn a_core_that_stands_still_or_dies_is_told_and_the_other_one_serves() {
     assert!(page.contains("core 0 has died"), "{page}");
     // Its socket is closed with it, so that every new connection comes to the other one.
     wait_until("its socket to close", || (gateway.ctl_json("show cores")[0]["sockets"] == 0).then_some(()));
-    // The kernel lets go of a dead thread's ring, and of the socket with it, a moment later.
+    // What stood in the queue of its socket is lost, no more.
     let served = || -> Option<()> {
         for _ in 0..50 {
             let (head, _) = get(&mut TcpStream::connect(gateway.http).ok()?, "/").ok()?;
