@@ -148,6 +148,101 @@ fn ten_upgrades_under_load_lose_no_request_and_no_version() {
     assert!(status(&gateway, "/readyz").contains("200 OK"));
 }
 
+/// A node that answers with the host that it was asked for.
+fn echoing_node() -> SocketAddr {
+    node(|stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let mut reader = BufReader::new(stream);
+        while let Some((head, _)) = read_message_text(&mut reader) {
+            let host = head.lines().find_map(|line| line.strip_prefix("Host: ")).unwrap_or_default();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{host}", host.len());
+            if writer.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Offers one revision after the other, to whoever serves, until it is told to stop; what was acknowledged last stands in `acked`.
+fn push(folder: &Path, origin: SocketAddr, acked: &AtomicU64, stop: &AtomicBool) {
+    let mut revision = acked.load(Relaxed) + 1;
+    while !stop.load(Relaxed) {
+        let Some(mut feed) = stand::try_feed_at(folder) else { continue };
+        let served = feed.served.map_or(0, |version| version.revision);
+        assert!(served >= acked.load(Relaxed), "{served} is served, {acked:?} was acknowledged");
+        while !stop.load(Relaxed) {
+            let upstream = json!({
+                "nodes": {origin.to_string(): 1}, "pass_host": "rewrite", "upstream_host": format!("v{revision}"),
+            });
+            let objects = [("routes", "all", json!({"uri": "/*", "upstream": upstream}))];
+            match feed.try_offer(snapshot(revision, &objects)) {
+                Some(ToControlplane::Ack(ack)) => {
+                    assert_eq!(ack.version.revision, revision);
+                    acked.store(revision, Relaxed);
+                    revision += 1;
+                }
+                Some(other) => panic!("{other:?}"),
+                None => break,
+            }
+        }
+    }
+}
+
+/// Asks on one connection as long as it is kept, with pauses, and checks that no answer is older than what was acknowledged
+/// before its request was sent.
+fn follow(address: SocketAddr, pause: Duration, acked: &AtomicU64, stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        let mut stream = connect(address);
+        loop {
+            let known = acked.load(Relaxed);
+            let (head, body) = match get(&mut stream, "/") {
+                Ok(answer) => answer,
+                // An idle connection may end just when it is used (RFC 9112 section 9.5).
+                Err(_) if !pause.is_zero() => break,
+                Err(error) => panic!("{error}"),
+            };
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            let seen: u64 = String::from_utf8_lossy(&body).trim_start_matches('v').parse().unwrap();
+            assert!(seen >= known, "{seen} was seen, {known} was everywhere");
+            if head.contains("onnection: close") || stop.load(Relaxed) {
+                break;
+            }
+            std::thread::sleep(pause); // What an idle client does; nothing waits for it.
+        }
+    }
+}
+
+#[test]
+fn no_client_sees_an_older_version_than_was_acknowledged_over_upgrades_under_constant_change() {
+    let origin = echoing_node();
+    let gateway = Gateway::start();
+    let _line = Line(&gateway);
+    let address = gateway.http;
+    let (acked, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let pusher = scope.spawn(|| push(gateway.folder.path(), origin, &acked, &stop));
+        wait_until("the first version", || (acked.load(Relaxed) > 0).then_some(()));
+        let clients: Vec<_> = [0_u64, 0, 90, 700, 1500]
+            .map(|pause_ms| {
+                let (acked, stop) = (&acked, &stop);
+                scope.spawn(move || follow(address, Duration::from_millis(pause_ms), acked, stop))
+            })
+            .into_iter()
+            .collect();
+        for _ in 0..3 {
+            let before = pid(&gateway);
+            let reply = gateway.ctl("upgrade");
+            assert!(reply.starts_with("upgraded: "), "{reply}");
+            wait_until("the end of the predecessor", || (!runs(before)).then_some(()));
+            let known = acked.load(Relaxed);
+            wait_until("new versions", || (acked.load(Relaxed) > known + 3).then_some(()));
+        }
+        stop.store(true, Relaxed);
+        pusher.join().unwrap();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+}
+
 fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();

@@ -58,10 +58,10 @@ impl Gateway {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address = |kind: &str| -> SocketAddr {
-            let line = lines.next().expect("the data plane ended at its start").unwrap();
-            line.strip_prefix(&format!("listening {kind} "))
-                .unwrap_or_else(|| panic!("{line}"))
-                .parse()
+            let start = format!("listening {kind} ");
+            let mut line = || lines.next().expect("the data plane ended at its start").unwrap();
+            std::iter::repeat_with(&mut line)
+                .find_map(|line| line.strip_prefix(&start)?.parse().ok())
                 .unwrap()
         };
         let mut addresses: Vec<SocketAddr> = (0..http).map(|_| address("http")).collect();
@@ -150,14 +150,19 @@ pub fn command(folder: &Path) -> Command {
 
 /// A control plane's connection to the data plane of this folder.
 pub fn feed_at(folder: &Path) -> Feed {
-    let mut stream = UnixStream::connect(folder.join("feed.sock")).unwrap();
+    wait_until("a greeting", || try_feed_at(folder))
+}
+
+/// As [`feed_at`]; `None` when the connection ends before a greeting, because another process takes over.
+pub fn try_feed_at(folder: &Path) -> Option<Feed> {
+    let mut stream = UnixStream::connect(folder.join("feed.sock")).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut feed = match read_message(&mut stream) {
+    let mut feed = match try_read_message(&mut stream).ok()? {
         ToControlplane::Hello(_, served) => Feed { stream, served },
         other => panic!("{other:?}"),
     };
     feed.send(&ToDataplane::Hello(Peer::this("test".into())));
-    feed
+    Some(feed)
 }
 
 /// The reply of the data plane of this folder to an operator's command.
@@ -191,6 +196,13 @@ impl Feed {
         read_message(&mut self.stream)
     }
 
+    /// Offers a configuration; `None` when the connection ends instead of an answer.
+    pub fn try_offer(&mut self, snapshot: Snapshot) -> Option<ToControlplane> {
+        let bytes = frame::encode(FrameKind::ToDataplane, &ToDataplane::Full(snapshot)).unwrap();
+        self.stream.write_all(&bytes).ok()?;
+        try_read_message(&mut self.stream).ok()
+    }
+
     /// Whether the data plane ends the connection.
     pub fn is_closed(&mut self) -> bool {
         matches!(
@@ -201,12 +213,16 @@ impl Feed {
 }
 
 fn read_message(stream: &mut UnixStream) -> ToControlplane {
+    try_read_message(stream).unwrap()
+}
+
+fn try_read_message(stream: &mut UnixStream) -> std::io::Result<ToControlplane> {
     let mut header = [0; HEADER_BYTES];
-    stream.read_exact(&mut header).unwrap();
+    stream.read_exact(&mut header)?;
     let header = Header::decode(&header).unwrap();
     let mut payload = vec![0; header.payload_bytes];
-    stream.read_exact(&mut payload).unwrap();
-    header.open(FrameKind::ToControlplane, &payload).unwrap()
+    stream.read_exact(&mut payload)?;
+    Ok(header.open(FrameKind::ToControlplane, &payload).unwrap())
 }
 
 /// A configuration of lineage 1 and timeline 1.
