@@ -212,6 +212,15 @@ fn follow(address: SocketAddr, pause: Duration, acked: &AtomicU64, stop: &Atomic
     }
 }
 
+/// Tells the threads of a test to stop, also when it fails.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn no_client_sees_an_older_version_than_was_acknowledged_over_upgrades_under_constant_change() {
     let origin = echoing_node();
@@ -220,6 +229,7 @@ fn no_client_sees_an_older_version_than_was_acknowledged_over_upgrades_under_con
     let address = gateway.http;
     let (acked, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let stopping = Stopping(&stop);
         let pusher = scope.spawn(|| push(gateway.folder.path(), origin, &acked, &stop));
         wait_until("the first version", || (acked.load(Relaxed) > 0).then_some(()));
         let clients: Vec<_> = [0_u64, 0, 90, 700, 1500]
@@ -237,7 +247,7 @@ fn no_client_sees_an_older_version_than_was_acknowledged_over_upgrades_under_con
             let known = acked.load(Relaxed);
             wait_until("new versions", || (acked.load(Relaxed) > known + 3).then_some(()));
         }
-        stop.store(true, Relaxed);
+        drop(stopping);
         pusher.join().unwrap();
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
