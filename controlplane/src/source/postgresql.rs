@@ -26,11 +26,14 @@ use crate::board::{Board, Refusal, SourceState};
 use crate::complaint::Complaint;
 use crate::store::Store;
 
+mod binding;
+mod conninfo;
 mod load;
 mod migrate;
 mod refusals;
 mod session;
 pub mod target;
+mod tls;
 mod trouble;
 
 /// After a hint, how long to wait for more of the same burst.
