@@ -69,9 +69,15 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_the_signature() {
-        for (family, last, bytes) in
-            [(RSA, 11, 32), (RSA, 5, 32), (RSA, 12, 48), (RSA, 13, 64), (ECDSA, 2, 32), (ECDSA, 3, 48), (ECDSA, 4, 64)]
-        {
+        for (family, last, bytes) in [
+            (RSA, 11, 32),
+            (RSA, 5, 32),
+            (RSA, 12, 48),
+            (RSA, 13, 64),
+            (ECDSA, 2, 32),
+            (ECDSA, 3, 48),
+            (ECDSA, 4, 64),
+        ] {
             assert_eq!(tls_server_end_point(&skeleton(family, last)).map(|hash| hash.len()), Some(bytes));
         }
         assert_eq!(tls_server_end_point(&skeleton(RSA, 10)), None, "RSA-PSS names its hash elsewhere");

@@ -85,7 +85,8 @@ pub(super) enum Fault {
 impl Conninfo {
     /// Takes one apart. Where a setting stands twice, the last one counts.
     pub(super) fn parse(text: &str) -> Result<Conninfo, Fault> {
-        let after_scheme = ["postgresql://", "postgres://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let after_scheme =
+            ["postgresql://", "postgres://"].iter().find_map(|scheme| text.strip_prefix(scheme));
         let settings = match after_scheme {
             Some(rest) => url(rest)?,
             None => pairs(text)?,
@@ -172,7 +173,8 @@ fn host_and_port(text: &str) -> Result<(&str, &str), Fault> {
     let Some(rest) = text.strip_prefix('[') else {
         return Ok(text.split_once(':').unwrap_or((text, "")));
     };
-    let (address, after) = rest.split_once(']').ok_or(Fault::Form("an IPv6 address in it has no closing ']'"))?;
+    let (address, after) =
+        rest.split_once(']').ok_or(Fault::Form("an IPv6 address in it has no closing ']'"))?;
     match after.strip_prefix(':') {
         Some(port) => Ok((address, port)),
         None if after.is_empty() => Ok((address, "")),
@@ -182,7 +184,8 @@ fn host_and_port(text: &str) -> Result<(&str, &str), Fault> {
 
 /// Undoes `%xx`.
 fn decoded(text: &str) -> Result<String, Fault> {
-    const BAD: Fault = Fault::Form("it has a % that two hexadecimal digits do not follow (write %25 for a %)");
+    const BAD: Fault =
+        Fault::Form("it has a % that two hexadecimal digits do not follow (write %25 for a %)");
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

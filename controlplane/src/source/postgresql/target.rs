@@ -214,8 +214,9 @@ fn split(whole: &Config, own: &Own) -> Result<Vec<OneHost>, TargetError> {
             Mode::Prefer => SslMode::Prefer,
             Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
         });
-        let connect_max =
-            whole.get_connect_timeout().map_or(CONNECT_UNSET, |limit| (*limit).clamp(CONNECT_MIN, CONNECT_MAX));
+        let connect_max = whole
+            .get_connect_timeout()
+            .map_or(CONNECT_UNSET, |limit| (*limit).clamp(CONNECT_MIN, CONNECT_MAX));
         // A name may have several addresses, of which the first is dead.
         config.connect_timeout(connect_max * 3 / 5);
         OneHost { name, config, tls, connect_max }
@@ -281,7 +282,9 @@ impl From<Fault> for TargetError {
 
 /// The parser's message names options and never values.
 fn explain(error: &tokio_postgres::Error) -> TargetError {
-    TargetError::Parse(std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string))
+    TargetError::Parse(
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string),
+    )
 }
 
 #[cfg(test)]
@@ -322,8 +325,11 @@ mod tests {
             let url = format!("postgresql://h/db?target_session_attrs={attributes}");
             assert_eq!(parse(&url).map(|target| target.wanted), Ok(wanted));
         }
-        assert!(parse("postgresql://h/db?target_session_attrs=writer").unwrap_err().contains("has to be any"));
-        let target = parse("postgresql://h/db?connect_timeout=1&tcp_user_timeout=7000&keepalives_count=9").unwrap();
+        assert!(
+            parse("postgresql://h/db?target_session_attrs=writer").unwrap_err().contains("has to be any")
+        );
+        let target =
+            parse("postgresql://h/db?connect_timeout=1&tcp_user_timeout=7000&keepalives_count=9").unwrap();
         assert_eq!(target.hosts[0].connect_max, CONNECT_MIN);
         assert_eq!(target.hosts[0].config.get_tcp_user_timeout(), Some(&Duration::from_secs(7)));
         assert_eq!(target.hosts[0].config.get_keepalives_retries(), Some(9));
@@ -333,7 +339,10 @@ mod tests {
     #[test]
     fn each_host_has_its_own_encryption() {
         let target = parse("postgresql:///db?host=/a,b&sslmode=require").unwrap();
-        assert_eq!(target.hosts.iter().map(|host| host.tls.mode).collect::<Vec<_>>(), [Mode::Disable, Mode::Require]);
+        assert_eq!(
+            target.hosts.iter().map(|host| host.tls.mode).collect::<Vec<_>>(),
+            [Mode::Disable, Mode::Require]
+        );
         assert!(parse("postgresql://h/db?sslmode=verify-full").unwrap_err().contains("need sslrootcert"));
         let target = parse("host=a,b hostaddr=10.0.0.1,10.0.0.2 dbname=db").unwrap();
         assert_eq!(target.detail, "a:5432,b:5432/db");

@@ -22,7 +22,9 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
@@ -128,7 +130,9 @@ impl Tls {
             ));
         }
         let client = match (info.take("sslcert"), info.take("sslkey")) {
-            (Some(certificate), Some(key)) => Some(ClientFiles { certificate: certificate.into(), key: key.into() }),
+            (Some(certificate), Some(key)) => {
+                Some(ClientFiles { certificate: certificate.into(), key: key.into() })
+            }
             (None, None) => None,
             _ => return Err(TlsError::Settings("sslcert and sslkey go together")),
         };
@@ -147,7 +151,11 @@ impl Tls {
         }
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier {
-            chain: if self.mode >= Mode::VerifyCa { self.roots.as_ref().map(Chain::read).transpose()? } else { None },
+            chain: if self.mode >= Mode::VerifyCa {
+                self.roots.as_ref().map(Chain::read).transpose()?
+            } else {
+                None
+            },
             name: self.mode == Mode::VerifyFull,
             provider: Arc::clone(&provider),
         };
@@ -181,7 +189,9 @@ pub(super) fn advice(error: &rustls::Error) -> Option<&'static str> {
     use CertificateError as Bad;
     Some(match error {
         rustls::Error::InvalidCertificate(bad) => match bad {
-            Bad::UnknownIssuer => "no certificate of sslrootcert has signed the server's; give the file of the right CA",
+            Bad::UnknownIssuer => {
+                "no certificate of sslrootcert has signed the server's; give the file of the right CA"
+            }
             Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
                 "the server's certificate names other hosts; connect by a name in its subjectAltName, or use sslmode=verify-ca"
             }
@@ -273,7 +283,13 @@ impl ServerCertVerifier for Verifier {
             let certificate = ParsedCertificate::try_from(end_entity)?;
             if !chain.given.contains(end_entity) {
                 let algorithms = self.provider.signature_verification_algorithms.all;
-                verify_server_cert_signed_by_trust_anchor(&certificate, &chain.roots, intermediates, now, algorithms)?;
+                verify_server_cert_signed_by_trust_anchor(
+                    &certificate,
+                    &chain.roots,
+                    intermediates,
+                    now,
+                    algorithms,
+                )?;
             }
             if self.name {
                 verify_server_name(&certificate, server_name)?;
@@ -288,7 +304,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -297,7 +318,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -346,8 +372,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for ToHos
             let config = self.config.ok_or_else(|| io::Error::other("sslmode is disable"))?;
             // The absolute form of a name is no part of certificates.
             let name = self.host.strip_suffix('.').unwrap_or(&self.host).to_owned();
-            let name = ServerName::try_from(name)
-                .map_err(|_| io::Error::other("the host's name cannot be a certificate's; give another, or its address"))?;
+            let name = ServerName::try_from(name).map_err(|_| {
+                io::Error::other("the host's name cannot be a certificate's; give another, or its address")
+            })?;
             tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map(Stream)
         })
     }
@@ -364,7 +391,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
@@ -418,7 +449,8 @@ mod tests {
             let error = tls(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");
         }
-        let error = tls("host=h sslmode=verify-ca sslrootcert=/nonexistent").unwrap().connector().unwrap_err();
+        let error =
+            tls("host=h sslmode=verify-ca sslrootcert=/nonexistent").unwrap().connector().unwrap_err();
         assert!(error.to_string().contains("sslrootcert /nonexistent: No such file"), "{error}");
     }
 }

@@ -78,7 +78,9 @@ fn from_server(told: &DbError) -> Trouble {
         }
         SqlState::UNDEFINED_DATABASE => "; create it, or correct the database URL",
         SqlState::INSUFFICIENT_PRIVILEGE => "; grant it to the role of the database URL",
-        SqlState::TOO_MANY_CONNECTIONS => "; raise max_connections or the role's limit, or end other sessions",
+        SqlState::TOO_MANY_CONNECTIONS => {
+            "; raise max_connections or the role's limit, or end other sessions"
+        }
         SqlState::CANNOT_CONNECT_NOW => "; nothing to do, unless it lasts: then see the server's log",
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => "; start it again, if nobody does",
         SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => {
@@ -86,7 +88,8 @@ fn from_server(told: &DbError) -> Trouble {
         }
         SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY => "; give the server more of it",
         SqlState::READ_ONLY_SQL_TRANSACTION => {
-            let text = format!("{message}; is default_transaction_read_only on for server, database or role?");
+            let text =
+                format!("{message}; is default_transaction_read_only on for server, database or role?");
             return Trouble { text, cause: Cause::ReadOnly };
         }
         _ => "",
@@ -118,13 +121,16 @@ fn from_client(error: &tokio_postgres::Error) -> Trouble {
     let text = one_line(&text);
     match (advice, text.as_str()) {
         (Some(advice), _) => Trouble::out_of_reach(format!("{text}; {advice}")),
-        (None, "server does not support TLS") => {
-            Trouble::refused("the server offers no TLS; set ssl = on there, or sslmode=disable in the database URL")
-        }
+        (None, "server does not support TLS") => Trouble::refused(
+            "the server offers no TLS; set ssl = on there, or sslmode=disable in the database URL",
+        ),
         (None, "password missing") => {
             Trouble::refused("the server asks for a password, and the database URL has none")
         }
-        (None, _) if first.starts_with("failed to lookup address") || text.contains("lookup address") => {
+        (None, _) if text.contains("channel binding") => Trouble::refused(format!(
+            "{text}; channel_binding=require in the database URL needs TLS and a server that asks for SCRAM"
+        )),
+        (None, _) if text.contains("lookup address") => {
             Trouble::out_of_reach(format!("{text}; check the host's name in the database URL"))
         }
         (None, _) if first.contains("unexpected message") || first.contains("parsing response") => {
@@ -136,7 +142,9 @@ fn from_client(error: &tokio_postgres::Error) -> Trouble {
 
 fn of_io(error: &io::Error) -> Option<&'static str> {
     Some(match error.kind() {
-        io::ErrorKind::ConnectionRefused => "does PostgreSQL run there, and listen on this address (listen_addresses)?",
+        io::ErrorKind::ConnectionRefused => {
+            "does PostgreSQL run there, and listen on this address (listen_addresses)?"
+        }
         io::ErrorKind::NotFound => "does PostgreSQL run, and is this one of its unix_socket_directories?",
         io::ErrorKind::TimedOut => "is the host up, and no firewall between?",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "check the network",
