@@ -194,8 +194,10 @@ fn a_primary_that_only_reads_is_read() {
         Program::start(directory.path(), "n1", &["--database-url", &cluster.url(), "--poll-ms", "100"]);
     program.wait_status("the refusal", |status| status["refused"]["revision"] == 1);
     program.wait_log(
-        "cannot stamp the timeline of this primary: cannot execute UPDATE in a read-only transaction",
+        "cannot stamp the timeline of this primary: cannot execute UPDATE in a read-only transaction; \
+         is default_transaction_read_only on",
     );
+    program.wait_log("cannot write table ringway.node: cannot execute SELECT in a read-only transaction");
     program.wait_log("cannot write table ringway.refusal: cannot execute DELETE in a read-only transaction");
     assert_eq!(program.status()["source"]["state"], "connected");
 }

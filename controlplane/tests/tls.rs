@@ -207,7 +207,11 @@ fn a_client_certificate_is_shown_and_asked_for_by_name() {
     let authority = Authority::new();
     authority.root("ca", &[]).root("other", &[]);
     authority.signed("ca", "server", "subjectAltName=DNS:db.example.com");
-    authority.signed("ca", "app", "extendedKeyUsage=clientAuth").signed("other", "stranger", "extendedKeyUsage=clientAuth");
+    authority.signed("ca", "app", "extendedKeyUsage=clientAuth").signed(
+        "other",
+        "stranger",
+        "extendedKeyUsage=clientAuth",
+    );
     let (cluster, port) = authority.cluster("server");
     cluster.admit("hostssl all app 127.0.0.1/32 cert\nhost all app 127.0.0.1/32 reject");
     let directory = program::directory();
