@@ -23,6 +23,7 @@ use self::nodes::Nodes;
 use self::refusals::Refusals;
 use self::session::{QUERY_MAX, Session, limited, open};
 use self::target::{Target, Wanted};
+use self::trouble::CLOSED;
 pub use self::trouble::{Cause, Trouble};
 use super::{Loaded, Times};
 use crate::backoff::{Backoff, jitter};
@@ -51,6 +52,9 @@ const STANDBY_POLL_MS_MAX: u64 = 1_000;
 const SEARCH_ON_STANDBY: Duration = Duration::from_secs(1);
 /// How often they are asked for a primary of a higher timeline while a primary is read.
 const SEARCH_ON_PRIMARY_MS: u64 = 10_000;
+/// A connection on which nothing was heard for so long is asked whether it stands. With the limit of a statement on top, a network
+/// that swallows everything is noticed within ten seconds, whatever `poll_ms` is.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
 const RETRY_MS_FIRST: u64 = 50;
 /// The cap while the server is out of reach: it may be back any moment.
 const RETRY_MS_MAX: u64 = 1_500;
@@ -73,6 +77,8 @@ pub struct Postgresql {
     look: Option<Instant>,
     /// When it is looked at without a hint.
     poll_at: Instant,
+    /// When the server answered last.
+    heard_at: Instant,
     /// The connection is a new one: what stands behind an equal head is not known to be equal.
     unproven: bool,
     store: Store,
@@ -105,6 +111,7 @@ enum Wake {
     /// What is told to others has changed; what has to be written when is asked anew.
     News,
     Write,
+    Probe,
     Fleet(FleetQuestion),
     Search,
     Found(Box<Result<Session, Trouble>>),
@@ -126,6 +133,7 @@ impl Postgresql {
             session: None,
             look: None,
             poll_at: now,
+            heard_at: now,
             unproven: true,
             store: Store::default(),
             base: None,
@@ -168,6 +176,7 @@ impl Postgresql {
             // Where the board is gone nothing can change any more, and waiting for it would spin.
             _ = self.report.changed(), if self.report.has_changed().is_ok() => Wake::News,
             () = sleep_until(write_at.unwrap_or(self.poll_at)), if write_at.is_some() => Wake::Write,
+            () = sleep_until(self.heard_at + PROBE_AFTER) => Wake::Probe,
             question = asked(&mut self.fleet) => Wake::Fleet(question),
             () = sleep_until(self.search_after), if searches => Wake::Search,
             found = finished(&mut self.search) => Wake::Found(Box::new(found)),
@@ -207,10 +216,17 @@ impl Postgresql {
             }
             Wake::Poll => self.look = Some(noticed),
             Wake::Closed => {
-                return Err(Trouble::out_of_reach("the connection to PostgreSQL was closed"));
+                return Err(Trouble::out_of_reach(CLOSED));
             }
             Wake::News => {}
             Wake::Write => self.write(noticed).await?,
+            Wake::Probe => {
+                if let Some(session) = &self.session {
+                    // No statement: the server answers without looking at anything.
+                    limited("probing the connection", QUERY_MAX, session.client.batch_execute("")).await?;
+                    self.heard_at = Instant::now();
+                }
+            }
             Wake::Fleet(question) => self.tell_fleet(question).await?,
             Wake::Search => {
                 let here = self.session.as_ref().map(|session| session.host.clone());
@@ -342,9 +358,10 @@ impl Postgresql {
             }
             return Ok(None);
         }
+        self.heard_at = Instant::now();
         let poll_ms = if head.standby { self.poll_ms.min(STANDBY_POLL_MS_MAX) } else { self.poll_ms };
         // A fleet that started at one moment is not to ask at one moment for ever.
-        self.poll_at = Instant::now() + Duration::from_millis(poll_ms - jitter(poll_ms / 8));
+        self.poll_at = self.heard_at + Duration::from_millis(poll_ms - jitter(poll_ms / 8));
         if let Some(note) = self.behind(&head) {
             self.settled(true, Some(note));
             return Ok(None);
@@ -373,6 +390,7 @@ impl Postgresql {
         self.store = store;
         self.base = Some(Base { head, same_session: true });
         self.unproven = false;
+        self.heard_at = Instant::now();
         self.settled(head.standby, None);
         let ended = Instant::now();
         self.load_after = ended + (ended - started).min(PAUSE_MAX);

@@ -77,6 +77,7 @@ fn info(admin: &Admin) -> Value {
         "requests_total": sum(|c| c.requests.get()),
         "draining": state.draining.load(Relaxed),
         "last_refusal": feed.last_refusal.as_ref().map(|refusal| json!({
+            "by": refusal.by,
             "version": refusal.version.to_string(),
             "text": refusal.text,
             "faults": refusal.faults,

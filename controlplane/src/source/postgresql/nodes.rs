@@ -103,7 +103,7 @@ impl Nodes {
             written: None,
             change_at: now,
             beat_at: now,
-            expire_at: now + EXPIRE_EVERY,
+            expire_at: now,
             fleet: 1,
             complained: false,
             doubled: false,
@@ -140,6 +140,9 @@ impl Nodes {
                 if !std::mem::replace(&mut self.complained, true) {
                     tracing::warn!("cannot write table ringway.node: {trouble}");
                 }
+                // Each attempt is a line in the server's log.
+                self.beat_at = now + Duration::from_millis(BEAT_MS_MAX);
+                self.change_at = self.beat_at;
                 return Ok(());
             }
         }

@@ -190,6 +190,11 @@ async fn connect(host: OneHost) -> Result<Session, Trouble> {
 
 /// Connects and logs in. Where TLS is only preferred, and is what went wrong, once more without, as libpq does it.
 async fn greeted(host: &OneHost) -> Result<(Client, Connection<Socket, Stream<Socket>>), Trouble> {
+    let told = |error: tokio_postgres::Error| {
+        let is_server = error.as_db_error().is_some();
+        let trouble = Trouble::from(error);
+        if is_server { trouble } else { trouble.with_advice("is it PostgreSQL that listens there?") }
+    };
     // The files are read each time: a renewed certificate needs no restart.
     let connector = host.tls.connector().map_err(|error| Trouble::refused(error.to_string()))?;
     let attempt = async |config: &Config, connector: &Connector| config.connect(connector.clone()).await;
@@ -198,9 +203,9 @@ async fn greeted(host: &OneHost) -> Result<(Client, Connection<Socket, Stream<So
             let mut plain = host.config.clone();
             plain.ssl_mode(SslMode::Disable);
             // If that fails too, the first failure says more.
-            attempt(&plain, &connector).await.map_err(|_| error.into())
+            attempt(&plain, &connector).await.map_err(|_| told(error))
         }
-        connected => Ok(connected?),
+        connected => connected.map_err(told),
     }
 }
 
@@ -241,7 +246,7 @@ mod tests {
     #[test]
     fn the_primary_of_the_highest_timeline_wins_then_the_most_advanced_standby_then_the_urls_order() {
         let is_better = |new: &Facts, at: usize, old: &Facts, old_at: usize| {
-            super::is_better(Wanted::Primary, new, at, old, old_at)
+            is_better(Wanted::Primary, new, at, old, old_at)
         };
         let old = facts(false, 1, 0);
         let promoted = facts(false, 2, 0);

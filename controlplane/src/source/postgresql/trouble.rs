@@ -9,6 +9,9 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use super::tls;
 
+/// What is told where a connection ended without a word.
+pub(super) const CLOSED: &str = "the connection to PostgreSQL was closed";
+
 /// One failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -47,6 +50,13 @@ impl Trouble {
         Trouble::out_of_reach(format!(
             "no answer from PostgreSQL for {limit_s} s while {doing}; is the host up, and the network between?"
         ))
+    }
+
+    /// Where nothing says yet what to do: this.
+    #[must_use]
+    pub fn with_advice(self, advice: &str) -> Trouble {
+        let text = if self.text.contains(';') { self.text } else { format!("{}; {advice}", self.text) };
+        Trouble { text, cause: self.cause }
     }
 
     /// The same, with what was being done in front.
@@ -106,8 +116,10 @@ fn from_server(told: &DbError) -> Trouble {
 
 /// What went wrong on the way to it. `error connecting to server`, and below it why: the last cause says most.
 fn from_client(error: &tokio_postgres::Error) -> Trouble {
-    let first = error.to_string();
-    let mut text = first.clone();
+    if error.is_closed() {
+        return Trouble::out_of_reach(CLOSED);
+    }
+    let mut text = error.to_string();
     let mut advice = None;
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {
@@ -115,6 +127,9 @@ fn from_client(error: &tokio_postgres::Error) -> Trouble {
         if let Some(io) = next.downcast_ref::<io::Error>() {
             let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             advice = tls.map_or_else(|| of_io(io), tls::advice).or(advice);
+            if tls.is_none() && is_end(io) {
+                return Trouble::out_of_reach(CLOSED);
+            }
         }
         cause = next.source();
     }
@@ -133,11 +148,17 @@ fn from_client(error: &tokio_postgres::Error) -> Trouble {
         (None, _) if text.contains("lookup address") => {
             Trouble::out_of_reach(format!("{text}; check the host's name in the database URL"))
         }
-        (None, _) if first.contains("unexpected message") || first.contains("parsing response") => {
-            Trouble::out_of_reach(format!("{text}; is it PostgreSQL that listens there?"))
-        }
         (None, _) => Trouble::out_of_reach(text),
     }
+}
+
+/// An end has several faces, depending on who wrote last; one text, so that it is not told as something new each time.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof
+    )
 }
 
 fn of_io(error: &io::Error) -> Option<&'static str> {
