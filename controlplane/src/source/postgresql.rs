@@ -61,6 +61,27 @@ const RETRY_MS_MAX: u64 = 1_500;
 /// The cap while the server says no.
 const REFUSED_MS_MAX: u64 = 5_000;
 
+/// A connection beside the source's own, for a program that has something to write now and then.
+#[derive(Debug)]
+pub struct Connected(Session);
+
+impl Connected {
+    /// Connects to the best server of a target, with its TLS and its limits.
+    pub async fn to(target: &Target) -> Result<Connected, Trouble> {
+        open(target.clone(), None).await.map(Connected)
+    }
+
+    /// Whether it takes writes: not a standby, not a primary that only reads.
+    pub fn is_writable(&self) -> bool {
+        self.0.facts.writable
+    }
+
+    /// To send statements with, while this lives.
+    pub fn client(&mut self) -> &mut tokio_postgres::Client {
+        &mut self.0.client
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Postgresql {
