@@ -3,9 +3,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test crate includes this file and uses a part of it")]
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Wire {
     }
 }
 
-fn accept(listener: &TcpListener, state: &Arc<State>, socket: &PathBuf) {
+fn accept(listener: &TcpListener, state: &Arc<State>, socket: &Path) {
     listener.set_nonblocking(true).expect("nonblocking");
     while !state.ended.load(SeqCst) {
         let Ok((stream, _)) = listener.accept() else {
@@ -72,15 +72,19 @@ fn accept(listener: &TcpListener, state: &Arc<State>, socket: &PathBuf) {
         };
         state.connections.fetch_add(1, SeqCst);
         stream.set_nonblocking(false).expect("blocking");
-        let (state, socket) = (Arc::clone(state), socket.clone());
+        let (state, socket) = (Arc::clone(state), socket.to_owned());
         std::thread::spawn(move || {
             hold(&state);
             // A server that is gone is a closed connection.
             let Ok(server) = UnixStream::connect(socket) else { return };
-            let back = (server.try_clone().expect("clone"), stream.try_clone().expect("clone"));
+            let (from, to) = (server.try_clone().expect("clone"), stream.try_clone().expect("clone"));
             let shared = Arc::clone(&state);
-            std::thread::spawn(move || relay(back.0, back.1, &shared));
-            relay_tcp(stream, server, &state);
+            std::thread::spawn(move || {
+                pass(&from, &to, &shared);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+            pass(&stream, &server, &state);
+            let _ = server.shutdown(std::net::Shutdown::Both);
         });
     }
 }
@@ -91,20 +95,9 @@ fn hold(state: &State) {
     }
 }
 
-fn relay(from: UnixStream, to: TcpStream, state: &State) {
-    pass(&from, &to, state);
-    let _ = to.shutdown(std::net::Shutdown::Both);
-}
-
-fn relay_tcp(from: TcpStream, to: UnixStream, state: &State) {
-    pass(&from, &to, state);
-    let _ = to.shutdown(std::net::Shutdown::Both);
-}
-
 fn pass(mut from: impl Read, mut to: impl Write, state: &State) {
     let mut buffer = [0; 16 << 10];
-    loop {
-        let Ok(bytes @ 1..) = from.read(&mut buffer) else { break };
+    while let Ok(bytes @ 1..) = from.read(&mut buffer) {
         hold(state);
         if to.write_all(&buffer[..bytes]).is_err() {
             break;

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     fn rest(text: &str) -> String {
-        Conninfo::parse(text).map(|info| info.rest()).unwrap_or_else(|fault| format!("{fault:?}"))
+        Conninfo::parse(text).map_or_else(|fault| format!("{fault:?}"), |info| info.rest())
     }
 
     #[test]
