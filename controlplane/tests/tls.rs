@@ -189,6 +189,16 @@ fn a_server_is_trusted_by_its_ca_and_its_name_as_the_mode_says() {
         &url(port, "db.example.com", "sslmode=disable"),
         "pg_hba.conf rejects connection",
     );
+
+    // A server that takes no encrypted connection of ours is no reason to fail where TLS is only preferred.
+    cluster.admit("hostssl all app 127.0.0.1/32 reject\nhostnossl all app 127.0.0.1/32 scram-sha-256");
+    connects(here, "nossl", &url(port, "127.0.0.1", ""));
+    is_refused(
+        here,
+        "needs-ssl",
+        &url(port, "127.0.0.1", "sslmode=require"),
+        "pg_hba.conf rejects connection",
+    );
 }
 
 #[test]

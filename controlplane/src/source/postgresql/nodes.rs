@@ -248,6 +248,8 @@ fn float(ms: u64) -> f64 {
 }
 
 fn cut(text: &str) -> String {
+    // PostgreSQL's text cannot hold the character 0.
+    let text = text.replace('\0', " ");
     let end = (0..=REFUSAL_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
-    text.get(..end.unwrap_or(0)).unwrap_or(text).to_owned()
+    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }

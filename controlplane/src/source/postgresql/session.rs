@@ -22,8 +22,8 @@ use super::trouble::Trouble;
 pub(super) const QUERY_MAX: Duration = Duration::from_secs(5);
 /// How long a primary in hand waits for the other hosts, which may know of a newer one.
 const RIVALS_MAX: Duration = Duration::from_millis(250);
-/// `xid8` and `pg_current_xact_id` are of 13.
-const SERVER_VERSION_MIN: i32 = 130_000;
+/// The migrations' SQL functions have bodies that 14 was the first to parse.
+const SERVER_VERSION_MIN: i32 = 140_000;
 
 /// The server's own limits for this session; the client's are a little longer, so that the server's message is heard. The TCP
 /// settings make the server free the connection of a node that a cut network has taken away: its own default is two hours.
@@ -222,7 +222,7 @@ async fn facts(client: &Client) -> Result<Facts, Trouble> {
     let version: i32 = row.try_get(1)?;
     if version < SERVER_VERSION_MIN {
         let major = version / 10_000;
-        return Err(Trouble::refused(format!("PostgreSQL {major} is too old: 13 or later is needed")));
+        return Err(Trouble::refused(format!("PostgreSQL {major} is too old: 14 or later is needed")));
     }
     let lineage: i64 = row.try_get(2)?;
     let timeline: i32 = row.try_get(3)?;
