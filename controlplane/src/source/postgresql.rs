@@ -21,6 +21,7 @@ use self::load::{Base, Head};
 pub use self::nodes::Identity;
 use self::nodes::Nodes;
 use self::refusals::Refusals;
+pub use self::session::Connected;
 use self::session::{QUERY_MAX, Session, limited, open};
 use self::target::{Target, Wanted};
 use self::trouble::CLOSED;
@@ -49,9 +50,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A standby is looked at this often at least: it sends no notifications.
 const STANDBY_POLL_MS_MAX: u64 = 1_000;
 /// How often the other hosts are asked for a primary while a standby is read.
-const SEARCH_ON_STANDBY: Duration = Duration::from_secs(1);
+const SEARCH_ON_STANDBY_MS: u64 = 1_000;
 /// How often they are asked for a primary of a higher timeline while a primary is read.
 const SEARCH_ON_PRIMARY_MS: u64 = 10_000;
+/// The same in the largest fleet.
+const SEARCH_ON_PRIMARY_MS_MAX: u64 = 120_000;
+/// All nodes together ask each of the other hosts about so often.
+const FLEET_SEARCHES_PER_S: u64 = 20;
 /// A connection on which nothing was heard for so long is asked whether it stands. With the limit of a statement on top, a network
 /// that swallows everything is noticed within ten seconds, whatever `poll_ms` is.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
@@ -60,27 +65,6 @@ const RETRY_MS_FIRST: u64 = 50;
 const RETRY_MS_MAX: u64 = 1_500;
 /// The cap while the server says no.
 const REFUSED_MS_MAX: u64 = 5_000;
-
-/// A connection beside the source's own, for a program that has something to write now and then.
-#[derive(Debug)]
-pub struct Connected(Session);
-
-impl Connected {
-    /// Connects to the best server of a target, with its TLS and its limits.
-    pub async fn to(target: &Target) -> Result<Connected, Trouble> {
-        open(target.clone(), None).await.map(Connected)
-    }
-
-    /// Whether it takes writes: not a standby, not a primary that only reads.
-    pub fn is_writable(&self) -> bool {
-        self.0.facts.writable
-    }
-
-    /// To send statements with, while this lives.
-    pub fn client(&mut self) -> &mut tokio_postgres::Client {
-        &mut self.0.client
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -294,8 +278,13 @@ impl Postgresql {
         self.search = None;
         let here = self.session.as_ref().map(|session| session.facts);
         let standby = here.is_some_and(|facts| facts.standby);
-        let wait_ms = SEARCH_ON_PRIMARY_MS / 2 + jitter(SEARCH_ON_PRIMARY_MS / 2);
-        self.search_after = now + if standby { SEARCH_ON_STANDBY } else { Duration::from_millis(wait_ms) };
+        let wait_ms = if standby {
+            SEARCH_ON_STANDBY_MS
+        } else {
+            let share_ms = self.nodes.fleet().saturating_mul(1_000) / FLEET_SEARCHES_PER_S;
+            share_ms.clamp(SEARCH_ON_PRIMARY_MS, SEARCH_ON_PRIMARY_MS_MAX)
+        };
+        self.search_after = now + Duration::from_millis(wait_ms / 2 + jitter(wait_ms / 2));
         let Ok(session) = found else { return Ok(()) };
         let better = match self.target.wanted {
             // On a standby the timeline here is 0, so that any primary is above it.

@@ -115,6 +115,11 @@ impl Nodes {
         self.written = None;
     }
 
+    /// Rows of the table when it was written last.
+    pub(super) fn fleet(&self) -> u64 {
+        self.fleet
+    }
+
     /// When [`Nodes::write`] is due for this state.
     pub(super) fn due(&self, report: &Report) -> Instant {
         if self.written.as_ref() == Some(report) { self.beat_at } else { self.change_at.min(self.beat_at) }

@@ -84,6 +84,27 @@ impl Session {
     }
 }
 
+/// A connection beside the source's own, for a program that has something to write now and then.
+#[derive(Debug)]
+pub struct Connected(Session);
+
+impl Connected {
+    /// Connects to the best server of a target, with its TLS and its limits.
+    pub async fn to(target: &Target) -> Result<Connected, Trouble> {
+        open(target.clone(), None).await.map(Connected)
+    }
+
+    /// Whether it takes writes: not a standby, not a primary that only reads.
+    pub fn is_writable(&self) -> bool {
+        self.0.facts.writable
+    }
+
+    /// To send statements with, while this lives.
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.0.client
+    }
+}
+
 /// Runs a statement with a limit.
 pub(super) async fn limited<T>(
     doing: &str,
