@@ -17,53 +17,93 @@ use ringway_engine::view::View;
 use ringway_snapshot::message::{Ack, Nack, Reason, ToControlplane};
 use ringway_snapshot::validate::validate;
 use ringway_snapshot::version::Admission;
-use ringway_snapshot::{Fault, Snapshot, Version};
+use ringway_snapshot::{Delta, Fault, Snapshot, Validator, Version};
 
 pub(crate) use self::connection::Event;
-use self::connection::{Offer, Reply};
+use self::connection::{Content, Offer, Reply};
 pub(crate) use self::socket::{bind_private, is_trusted, listen};
-use crate::disk::Disk;
+use crate::disk::Keeper;
 use crate::publish::{Publisher, SlowCores};
 use crate::state::{RefusalNews, State};
 
 /// How often old views are looked for while nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// Writing the disk may take one part in so many of the time.
-const DISK_DUTY: u32 = 10;
 
 /// The feed thread's own state.
 #[derive(Debug)]
 pub(crate) struct FeedLoop {
     state: Arc<State>,
     publisher: Publisher,
-    disk: Disk,
-    /// Served, and not on disk yet.
-    unsaved: Option<Snapshot>,
-    save_after: Instant,
+    keeper: Keeper,
+    served: Option<Served>,
     /// Published, but some core has not swapped yet: acknowledged when the last one has.
     late: Option<(Ack, Reply)>,
 }
 
+/// The configuration that is served, as the next delta needs it.
+#[derive(Debug)]
+struct Served {
+    snapshot: Snapshot,
+    /// Made when there is time, at the latest for the first delta.
+    validator: Option<Validator>,
+    view: Arc<View>,
+}
+
+/// A configuration that may take the place of the served one.
+struct Accepted {
+    snapshot: Snapshot,
+    validator: Option<Validator>,
+    view: View,
+}
+
 impl FeedLoop {
-    pub(crate) fn new(state: Arc<State>, publisher: Publisher, disk: Disk) -> FeedLoop {
-        FeedLoop { state, publisher, disk, unsaved: None, save_after: Instant::now(), late: None }
+    pub(crate) fn new(state: Arc<State>, publisher: Publisher, keeper: Keeper) -> FeedLoop {
+        FeedLoop { state, publisher, keeper, served: None, late: None }
     }
 
-    /// Serves the last good snapshot on disk, if there is one.
+    /// Serves the last good snapshot on disk, if there is one: the newest that is whole and that this release accepts.
     pub(crate) fn boot(&mut self) {
-        let Some(snapshot) = self.disk.load() else { return };
-        let version = snapshot.version;
-        let compiled = check(&snapshot);
-        match compiled {
-            Ok(view) => {
-                let routes = view.counts.routes;
-                if let Err(slow) = self.serve(view) {
-                    tracing::warn!("{slow}");
+        let mut complaints = Vec::new();
+        for (name, read) in self.keeper.disk().generations() {
+            let (snapshot, age) = match read {
+                Ok(found) => found,
+                Err(reason) => {
+                    tracing::error!("skipping {name}: {reason}");
+                    complaints.push(format!("{name} was skipped: {reason}"));
+                    continue;
                 }
-                self.state.feed().booted_from_disk = true;
-                tracing::info!(%version, routes, "serving the last good snapshot from disk");
+            };
+            match check(&snapshot) {
+                Ok(view) => {
+                    self.serve_from_disk(snapshot, view, age, complaints.is_empty());
+                    break;
+                }
+                Err(faults) => {
+                    log_faults(&format!("{name} is refused"), snapshot.version, &faults);
+                    complaints.push(format!("{name} was refused: {}", summary(&faults)));
+                }
             }
-            Err(faults) => log_faults("the snapshot on disk is refused", version, &faults),
+        }
+        if !complaints.is_empty() {
+            self.state.feed().disk_error = Some(complaints.join("; "));
+        }
+    }
+
+    fn serve_from_disk(&mut self, snapshot: Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
+        let (version, routes) = (snapshot.version, view.counts.routes);
+        let accepted = Accepted { snapshot: snapshot.clone(), validator: None, view };
+        if let Err(slow) = self.serve(accepted).1 {
+            tracing::warn!("{slow}");
+        }
+        tracing::info!(%version, routes, "serving the last good snapshot from disk");
+        let mut feed = self.state.feed();
+        feed.booted_from_disk = true;
+        feed.age_at_boot = age;
+        feed.saved = Some(version);
+        drop(feed);
+        if !is_newest {
+            // What is bad gives way to what is served.
+            self.keeper.keep(&snapshot);
         }
     }
 
@@ -74,15 +114,12 @@ impl FeedLoop {
                 Ok(Event::Offer(offer)) => self.offer(*offer),
                 Ok(Event::SourceRefused { version, faults }) => self.source_refused(version, faults),
                 Ok(Event::Stop(done)) => {
-                    self.save();
+                    self.keeper.finish();
                     drop(done);
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.prepare(),
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if Instant::now() >= self.save_after {
-                self.save();
             }
             self.settle();
             let alive = self.publisher.sweep();
@@ -90,39 +127,87 @@ impl FeedLoop {
         }
     }
 
+    /// Does in advance what the first delta needs.
+    fn prepare(&mut self) {
+        if let Some(served) = &mut self.served {
+            served.validator.get_or_insert_with(|| Validator::trusting(&served.snapshot.entries));
+        }
+    }
+
     fn offer(&mut self, offer: Offer) {
         self.late = None;
-        let Offer { snapshot, started, received, decoded, reply } = offer;
-        let version = snapshot.version;
-        let answer = match self.admit(&snapshot) {
-            Err(reason) => Err(reason),
-            Ok(Admission::Same) => {
-                Ok(self.ack(version, [started, received, decoded, decoded, decoded, decoded]))
+        let Offer { content, started, received, decoded, reply } = offer;
+        let version = content.version();
+        let is_delta = matches!(content, Content::Delta(_));
+        let accepted = match self.accept(content) {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => {
+                let ack = self.ack(version, [started, received, decoded, decoded, decoded, decoded]);
+                return self.accepted(ack, &reply);
             }
-            Ok(Admission::Newer) => match check(&snapshot) {
-                Err(faults) => Err(Reason::Faults(faults)),
-                Ok(view) => {
-                    let compiled = Instant::now();
-                    let swapped = self.serve(view);
-                    self.unsaved = Some(snapshot);
-                    match swapped {
-                        Ok((first, last)) => {
-                            Ok(self.ack(version, [started, received, decoded, compiled, first, last]))
-                        }
-                        Err(slow) => {
-                            tracing::error!("{slow}");
-                            let now = Instant::now();
-                            let ack = self.ack(version, [started, received, decoded, compiled, now, now]);
-                            self.late = Some((ack, reply));
-                            return;
-                        }
-                    }
-                }
-            },
+            Err(reason) => return self.refused(Nack { version, reason }, &reply),
         };
-        match answer {
-            Ok(ack) => self.accepted(ack, &reply),
-            Err(reason) => self.refused(Nack { version, reason }, &reply),
+        let compiled = Instant::now();
+        let (old, swapped) = self.serve(accepted);
+        self.state.feed().count(is_delta);
+        match swapped {
+            Ok((first, last)) => {
+                let ack = self.ack(version, [started, received, decoded, compiled, first, last]);
+                let last_core_us = ack.last_core_us;
+                tracing::info!(%version, last_core_us, delta = is_delta, "every core serves a new version");
+                self.accepted(ack, &reply);
+            }
+            Err(slow) => {
+                tracing::error!("{slow}");
+                let now = Instant::now();
+                self.late =
+                    Some((self.ack(version, [started, received, decoded, compiled, now, now]), reply));
+            }
+        }
+        if let Some(served) = &self.served {
+            self.keeper.keep(&served.snapshot);
+        }
+        // Only now: freeing a large one takes longer than applying a small change.
+        drop(old);
+    }
+
+    /// Admits, validates and compiles; `None`: it is served already.
+    fn accept(&mut self, content: Content) -> Result<Option<Accepted>, Reason> {
+        if let Content::Full(snapshot) = &content {
+            snapshot.check_integrity().map_err(|reason| Reason::Damaged(reason.to_owned()))?;
+        }
+        if self.admit(&content.version())? == Admission::Same {
+            return Ok(None);
+        }
+        match content {
+            Content::Full(snapshot) => {
+                let view = check(&snapshot).map_err(Reason::Faults)?;
+                Ok(Some(Accepted { snapshot, validator: None, view }))
+            }
+            Content::Delta(delta) => self.follow(&delta).map(Some),
+        }
+    }
+
+    /// Makes of what is served and a delta what comes next. Costs what changed.
+    fn follow(&mut self, delta: &Delta) -> Result<Accepted, Reason> {
+        let Some(served) = &mut self.served else { return Err(Reason::Base(None)) };
+        let older = &served.snapshot;
+        let newer = delta.apply(older).map_err(|error| {
+            tracing::info!(version = %delta.version, "a delta is not used, the full configuration is asked for: {error}");
+            Reason::Base(Some(older.version))
+        })?;
+        let mut validator = served.validator.take().unwrap_or_else(|| Validator::trusting(&older.entries));
+        validator.change(&older.entries.changes(&newer.entries), &newer.entries);
+        let faults = validator.faults();
+        let compiled =
+            if faults.is_empty() { served.view.update(older, &newer, &validator) } else { Err(faults) };
+        match compiled {
+            Ok(view) => Ok(Accepted { snapshot: newer, validator: Some(validator), view }),
+            Err(faults) => {
+                validator.change(&newer.entries.changes(&older.entries), &older.entries);
+                served.validator = Some(validator);
+                Err(Reason::Faults(faults))
+            }
         }
     }
 
@@ -134,30 +219,24 @@ impl FeedLoop {
         }
     }
 
-    fn admit(&self, snapshot: &Snapshot) -> Result<Admission, Reason> {
-        snapshot.check_integrity().map_err(|reason| Reason::Damaged(reason.to_owned()))?;
-        let offered = snapshot.version;
-        let feed = self.state.feed();
-        match feed.view.as_ref().map(|view| view.version) {
-            None => Ok(Admission::Newer),
-            Some(served) if served.lineage != offered.lineage && feed.adopted == Some(offered.lineage) => {
-                Ok(Admission::Newer)
-            }
-            Some(served) => served.admit(&offered).map_err(Reason::Version),
-        }
+    fn admit(&self, offered: &Version) -> Result<Admission, Reason> {
+        let served = self.served.as_ref().map(|served| served.snapshot.version);
+        admit(served, self.state.feed().adopted, offered)
     }
 
-    /// Publishes and remembers a view.
-    fn serve(&mut self, view: View) -> Result<(Instant, Instant), SlowCores> {
+    /// Publishes and remembers a view; gives back the one before.
+    fn serve(&mut self, accepted: Accepted) -> (Option<Served>, Result<(Instant, Instant), SlowCores>) {
+        let Accepted { snapshot, validator, view } = accepted;
         let view = Arc::new(view);
         let spread = self.publisher.publish(&view);
         let mut feed = self.state.feed();
-        feed.view = Some(view);
+        feed.view = Some(Arc::clone(&view));
         feed.applied_at = Some(Instant::now());
         feed.booted_from_disk = false;
         feed.adopted = None;
         feed.views_alive = self.publisher.alive();
-        spread.map(|spread| (spread.first, spread.last))
+        let old = self.served.replace(Served { snapshot, validator, view });
+        (old, spread.map(|spread| (spread.first, spread.last)))
     }
 
     fn ack(
@@ -180,9 +259,6 @@ impl FeedLoop {
     }
 
     fn accepted(&mut self, ack: Ack, reply: &Reply) {
-        if self.unsaved.is_some() {
-            tracing::info!(version = %ack.version, last_core_us = ack.last_core_us, "every core serves a new version");
-        }
         let mut feed = self.state.feed();
         feed.stages = Some(ack);
         // What was refused stays told until something newer is accepted.
@@ -193,6 +269,8 @@ impl FeedLoop {
 
     fn refused(&self, nack: Nack, reply: &Reply) {
         let (text, faults) = match &nack.reason {
+            // Nothing is wrong with the configuration: it comes again, whole.
+            Reason::Base(_) => return reply.send(&ToControlplane::Nack(nack)),
             Reason::Version(refusal) => (refusal.to_string(), Vec::new()),
             Reason::Damaged(reason) => (reason.clone(), Vec::new()),
             Reason::Faults(faults) => (summary(faults), faults.clone()),
@@ -201,37 +279,26 @@ impl FeedLoop {
         for fault in &faults {
             tracing::error!(version = %nack.version, "{fault}");
         }
-        self.state.feed().last_refusal = Some(RefusalNews { version: nack.version, text, faults });
+        let (version, by_source) = (nack.version, false);
+        self.state.feed().last_refusal = Some(RefusalNews { version, text, faults, by_source });
         reply.send(&ToControlplane::Nack(nack));
     }
 
     fn source_refused(&self, version: Version, faults: Vec<Fault>) {
         log_faults("the control plane refused a revision; the old one keeps serving", version, &faults);
-        self.state.feed().last_refusal = Some(RefusalNews { version, text: summary(&faults), faults });
+        let (text, by_source) = (summary(&faults), true);
+        self.state.feed().last_refusal = Some(RefusalNews { version, text, faults, by_source });
     }
+}
 
-    /// Writes what is served to disk. A large snapshot under constant change is written now and then, not each time.
-    fn save(&mut self) {
-        let Some(snapshot) = self.unsaved.take() else { return };
-        let started = Instant::now();
-        let outcome = self.disk.store(&snapshot);
-        self.save_after = Instant::now() + started.elapsed() * DISK_DUTY;
-        let mut feed = self.state.feed();
-        match outcome {
-            Ok(()) => feed.disk_error = None,
-            Err(error) => {
-                let text = format!(
-                    "the last good snapshot cannot be written: {error}; free space or repair the folder"
-                );
-                if feed.disk_error.as_ref() != Some(&text) {
-                    tracing::error!("{text}");
-                }
-                feed.disk_error = Some(text);
-                drop(feed);
-                self.unsaved = Some(snapshot); // Tried again after the pause.
-                self.save_after = self.save_after.max(Instant::now() + Duration::from_secs(1));
-            }
+/// Whether a version may take the place of the served one; `adopted` is the lineage that the operator lets in.
+fn admit(served: Option<Version>, adopted: Option<u64>, offered: &Version) -> Result<Admission, Reason> {
+    match served {
+        None => Ok(Admission::Newer),
+        Some(served) if served.lineage != offered.lineage && adopted == Some(offered.lineage) => {
+            Ok(Admission::Newer)
         }
+        Some(served) => served.admit(offered).map_err(Reason::Version),
     }
 }
 

@@ -15,7 +15,7 @@ use crossbeam::utils::CachePadded;
 use crate::admin::Admin;
 use crate::config::{Flags, IoDriver, Limits};
 use crate::core::Options;
-use crate::disk::Disk;
+use crate::disk::{Disk, Keeper};
 use crate::feed::{self, Event, FeedLoop};
 use crate::publish;
 use crate::state::{Core, Feed, State};
@@ -63,6 +63,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
             .collect(),
         draining: AtomicBool::new(false),
         feed: Mutex::new(Feed::default()),
+        stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
     });
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
     let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
@@ -72,7 +73,9 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
     }
     let (events, inbox) = crossbeam::channel::bounded(EVENTS_WAITING_MAX);
-    let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, disk);
+    let keeper = Keeper::start(disk, Arc::clone(&state))
+        .map_err(|error| format!("cannot start the thread that writes snapshots: {error}"))?;
+    let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, keeper);
     feed_loop.boot();
     thread("feed", move || feed_loop.run(&inbox))?;
     let (feed_state, feed_events) = (Arc::clone(&state), events.clone());
