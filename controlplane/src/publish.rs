@@ -272,7 +272,8 @@ impl Publisher {
                 link.served = Some(ack.version);
                 link.refused = None;
                 (link.wants_all, link.overtaken) = (false, None);
-                if let Some(sent) = link.in_flight.take_if(|sent| sent.configuration.version() == ack.version) {
+                if let Some(sent) = link.in_flight.take_if(|sent| sent.configuration.version() == ack.version)
+                {
                     log_applied(&sent, &ack);
                     self.acknowledged = Some(sent.configuration.snapshot.clone());
                 }
@@ -342,7 +343,8 @@ fn encode_offer(
     base: Option<&Snapshot>,
     target: Snapshot,
 ) -> Result<(Vec<u8>, Option<usize>), FrameError> {
-    let delta = base.map(|base| Delta::between(base, &target)).filter(|delta| delta.len() <= target.entries.len());
+    let delta =
+        base.map(|base| Delta::between(base, &target)).filter(|delta| delta.len() <= target.entries.len());
     let changes = delta.as_ref().map(Delta::len);
     let message = delta.map_or_else(|| ToDataplane::Full(target), ToDataplane::Delta);
     Ok((encode_as(schema, FrameKind::ToDataplane, &message)?, changes))

@@ -58,15 +58,26 @@ fn object(kind: u8, id: u8, form: u8) -> Entry {
 
 /// All that a view says, as text.
 fn told(view: &View) -> (Vec<String>, Vec<String>, String) {
-    let mut routes: Vec<String> = view.routes.iter().map(|listed| {
-        let cluster = view.cluster(listed.payload);
-        let timeouts = cluster.map(|cluster| listed.payload.timeouts(cluster));
-        let target = (listed.payload.may_upgrade, &listed.payload.service_id, &listed.payload.route);
-        format!("{} {:?} {:?} {} {target:?} {cluster:?} {timeouts:?}", listed.id, listed.host, listed.uri, listed.priority)
-    }).collect();
+    let mut routes: Vec<String> = view
+        .routes
+        .iter()
+        .map(|listed| {
+            let cluster = view.cluster(listed.payload);
+            let timeouts = cluster.map(|cluster| listed.payload.timeouts(cluster));
+            let target = (listed.payload.may_upgrade, &listed.payload.service_id, &listed.payload.route);
+            format!(
+                "{} {:?} {:?} {} {target:?} {cluster:?} {timeouts:?}",
+                listed.id, listed.host, listed.uri, listed.priority
+            )
+        })
+        .collect();
     routes.sort();
     let clusters = view.clusters().map(|cluster| format!("{cluster:?}")).collect();
-    (routes, clusters, format!("{:?} {:?} {} {}", view.version, view.counts, view.cluster_count(), view.routes.len()))
+    (
+        routes,
+        clusters,
+        format!("{:?} {:?} {} {}", view.version, view.counts, view.cluster_count(), view.routes.len()),
+    )
 }
 
 fn decisions(view: &View) -> Vec<Option<String>> {
@@ -76,7 +87,9 @@ fn decisions(view: &View) -> Vec<Option<String>> {
             let remote = IpAddr::from([127, 0, 0, 1]);
             let query = Query { method: b"GET", host: host.as_bytes(), path: path.as_bytes(), remote };
             let found = view.routes.find(&query, &mut Captures::new());
-            decisions.push(found.map(|target| format!("{} {:?}", target.route_id, view.cluster(target).map(|c| &c.key))));
+            decisions.push(
+                found.map(|target| format!("{} {:?}", target.route_id, view.cluster(target).map(|c| &c.key))),
+            );
         }
     }
     decisions

@@ -42,12 +42,8 @@ pub enum DeltaError {
 impl Delta {
     /// What leads from `base` to `target`. Costs what differs, not what there is.
     pub fn between(base: &Snapshot, target: &Snapshot) -> Delta {
-        let mut delta = Delta {
-            base: base.version,
-            version: target.version,
-            changed: Vec::new(),
-            removed: Vec::new(),
-        };
+        let mut delta =
+            Delta { base: base.version, version: target.version, changed: Vec::new(), removed: Vec::new() };
         for change in base.entries.changes(&target.entries) {
             match (change.old, change.new) {
                 // Written again with the same content.

@@ -385,7 +385,8 @@ mod tests {
 
     #[test]
     fn it_travels_as_a_plain_list_and_the_last_of_equal_keys_stays() {
-        let set: Sorted<Pair> = [(3, 1), (1, 1), (3, 2)].map(|(k, v)| Arc::new(Pair(k, v))).into_iter().collect();
+        let set: Sorted<Pair> =
+            [(3, 1), (1, 1), (3, 2)].map(|(k, v)| Arc::new(Pair(k, v))).into_iter().collect();
         assert_eq!(pairs(&set), [(1, 1), (3, 2)]);
         let bytes = postcard::to_stdvec(&set).unwrap();
         assert_eq!(bytes, postcard::to_stdvec(&vec![Pair(1, 1), Pair(3, 2)]).unwrap());

@@ -230,7 +230,10 @@ impl Faults<'_> {
             self.add(format!("{at}/nodes/{index}/weight"), format!("is over the limit of {NODE_WEIGHT_MAX}"));
         }
         if node.priority != 0 {
-            self.add(format!("{at}/nodes/{index}/priority"), "priorities of nodes are not supported by this release");
+            self.add(
+                format!("{at}/nodes/{index}/priority"),
+                "priorities of nodes are not supported by this release",
+            );
         }
     }
 
@@ -317,7 +320,9 @@ fn check_uri(uri: &str) -> Result<(), String> {
     }
     // Which of the two it would be is a guess, and the router's would be another than its author's.
     if uri.split('/').any(|segment| segment.starts_with(':') && segment.ends_with('*')) {
-        return Err("a segment is a parameter (\"/users/:id\") or ends in '*' (\"/users/*\"), not both".to_owned());
+        return Err(
+            "a segment is a parameter (\"/users/:id\") or ends in '*' (\"/users/*\"), not both".to_owned()
+        );
     }
     if let Some(escape) = escape(uri) {
         return Err(format!(
@@ -462,7 +467,8 @@ mod tests {
 
     #[test]
     fn what_the_router_would_never_match_or_would_read_otherwise_is_refused_by_name() {
-        for (uri, told) in [("/a/:id*", "not both"), ("/a%20b", "\"%20\" never"), ("/%2F*", "\"%2F\" never")] {
+        for (uri, told) in [("/a/:id*", "not both"), ("/a%20b", "\"%20\" never"), ("/%2F*", "\"%2F\" never")]
+        {
             let text = route_fault(json!({"uri": uri}));
             assert!(text.contains("at /uri: ") && text.contains(told), "{uri}: {text}");
         }

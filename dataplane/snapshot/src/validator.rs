@@ -138,7 +138,9 @@ mod tests {
             (1, 0) => ("services", json!({"upstream_id": reference})),
             (1, _) => ("services", json!({"hosts": if form == 7 { json!([]) } else { json!(["h"]) }})),
             (_, 0) => ("routes", json!({"uri": "/", "service_id": reference})),
-            (_, _) => ("routes", json!({"uri": if form == 7 { "bad" } else { "/" }, "upstream_id": reference})),
+            (_, _) => {
+                ("routes", json!({"uri": if form == 7 { "bad" } else { "/" }, "upstream_id": reference}))
+            }
         };
         parse_object(kind, &id.to_string(), &spec).unwrap()
     }
@@ -175,11 +177,17 @@ mod tests {
 
     #[test]
     fn an_upstream_that_goes_while_it_is_referred_to_is_told_at_those_who_refer() {
-        let all = [("upstreams", "u", json!({"nodes": {}})), ("routes", "r", json!({"uri": "/", "upstream_id": "u"}))];
+        let all = [
+            ("upstreams", "u", json!({"nodes": {}})),
+            ("routes", "r", json!({"uri": "/", "upstream_id": "u"})),
+        ];
         let before: Entries =
             all.iter().map(|(kind, id, spec)| Arc::new(parse_object(kind, id, spec).unwrap())).collect();
         let mut validator = Validator::trusting(&before);
-        assert_eq!(validator.users_of(Kind::Upstream, "u").collect::<Vec<_>>(), [&(Kind::Route, Id::from("r"))]);
+        assert_eq!(
+            validator.users_of(Kind::Upstream, "u").collect::<Vec<_>>(),
+            [&(Kind::Route, Id::from("r"))]
+        );
         let mut after = before.clone();
         after.remove(&(Kind::Upstream, "u"));
         validator.change(&before.changes(&after), &after);

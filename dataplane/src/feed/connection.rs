@@ -72,7 +72,7 @@ struct Line {
 }
 
 impl Reply {
-    fn new(stream: UnixStream) -> Reply {
+    pub(super) fn new(stream: UnixStream) -> Reply {
         Reply(Arc::new(Line { stream: Mutex::new(stream), schema: AtomicU16::new(SCHEMA_MIN) }))
     }
 
@@ -80,9 +80,7 @@ impl Reply {
     pub(crate) fn send(&self, message: &ToControlplane) {
         let sent = frame::encode_as(self.schema(), FrameKind::ToControlplane, message)
             .map_err(io::Error::other)
-            .and_then(|bytes| {
-                self.0.stream.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes)
-            });
+            .and_then(|bytes| self.0.stream.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes));
         if let Err(error) = sent {
             tracing::debug!("a control plane is gone before its answer: {error}");
         }
@@ -160,7 +158,8 @@ pub(crate) fn serve(stream: UnixStream, state: &State, events: &Sender<Event>) -
         };
         // It is answered with what is then served.
         told = Some(content.version());
-        let event = Event::Offer(Box::new(Offer { content, started, received, decoded, reply: reply.clone() }));
+        let event =
+            Event::Offer(Box::new(Offer { content, started, received, decoded, reply: reply.clone() }));
         if payload.capacity() > KEPT_BYTES_MAX {
             payload = Vec::new();
         }
@@ -202,4 +201,14 @@ fn read_payload(stream: &mut UnixStream, bytes: usize, payload: &mut Vec<u8>) ->
         }
     }
     Ok(())
+}
+
+/// One answer as a control plane hears it.
+#[cfg(test)]
+pub(super) fn read_answer(stream: &mut UnixStream) -> ToControlplane {
+    stream.set_read_timeout(Some(SILENCE_MAX)).unwrap();
+    let (header, _) = read_header(stream).unwrap();
+    let mut payload = Vec::new();
+    read_payload(stream, header.payload_bytes, &mut payload).unwrap();
+    header.open(FrameKind::ToControlplane, &payload).unwrap()
 }

@@ -71,7 +71,11 @@ impl<T> Host<T> {
     }
 
     /// The host without some rules and with others, both in the order of ids; `None`: nothing is left.
-    pub(super) fn changed(old: Option<&Host<T>>, gone: &[Leaving<'_>], come: &[Coming<'_, T>]) -> Option<Host<T>> {
+    pub(super) fn changed(
+        old: Option<&Host<T>>,
+        gone: &[Leaving<'_>],
+        come: &[Coming<'_, T>],
+    ) -> Option<Host<T>> {
         let Some(Host::Many(shards)) = old else {
             let builder = merge(old.map_or(&[], Host::tables), gone, come, |_| true);
             return (!builder.is_empty()).then(|| Host::build(builder));
@@ -109,7 +113,11 @@ impl<T> Host<T> {
     }
 
     /// The candidate that takes the request, with its parameters.
-    pub(super) fn find(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<(&HostTable<T>, &Candidate<T>)> {
+    pub(super) fn find(
+        &self,
+        asked: Asked<'_>,
+        captures: &mut Captures,
+    ) -> Option<(&HostTable<T>, &Candidate<T>)> {
         match self {
             Host::One(table) => table.find(asked, captures).map(|candidate| (&**table, candidate)),
             Host::Many(shards) => shards.find(asked, captures),
@@ -155,7 +163,6 @@ impl<T> Host<T> {
         };
         own + self.tables().iter().map(|table| table.memory_bytes()).sum::<usize>()
     }
-
 }
 
 impl<T> Shards<T> {
@@ -254,11 +261,20 @@ mod tests {
     fn parts(n: usize) -> Parts<usize> {
         let uris = vec![format!("/svc{n}/:id").into(), format!("/health{n}").into()];
         let (hosts, methods, remotes) = (Vec::new(), MethodSet::ALL, Vec::new());
-        Parts::from(Rule { id: format!("{n:04}").into(), hosts, uris, methods, remotes, priority: 0, payload: n })
+        Parts::from(Rule {
+            id: format!("{n:04}").into(),
+            hosts,
+            uris,
+            methods,
+            remotes,
+            priority: 0,
+            payload: n,
+        })
     }
 
     fn build(rules: &[Parts<usize>]) -> Option<Host<usize>> {
-        let come: Vec<Coming<'_, usize>> = rules.iter().map(|rule| Coming { rule, first_host: true }).collect();
+        let come: Vec<Coming<'_, usize>> =
+            rules.iter().map(|rule| Coming { rule, first_host: true }).collect();
         Host::changed(None, &[], &come)
     }
 

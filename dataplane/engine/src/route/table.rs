@@ -148,9 +148,10 @@ impl<T> Table<T> {
     pub fn iter(&self) -> impl Iterator<Item = Listed<'_, T>> {
         self.hosts().flat_map(|(pattern, host)| {
             let text = pattern.text().map(String::into_boxed_str);
-            let all = host.tables().iter().flat_map(|table| {
-                table.candidates().iter().map(move |candidate| (table, candidate))
-            });
+            let all = host
+                .tables()
+                .iter()
+                .flat_map(|table| table.candidates().iter().map(move |candidate| (table, candidate)));
             all.map(move |(table, candidate)| Listed {
                 id: &candidate.rule.id,
                 host: text.clone(),

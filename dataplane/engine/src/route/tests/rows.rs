@@ -314,5 +314,10 @@ fn an_update_replaces_removes_and_adds_and_leaves_the_old_table_alone() {
 fn new_removals(table: &Table<Box<str>>) -> Vec<Removal> {
     let uri = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
     let all = table.iter();
-    all.map(|one| Removal { id: one.id.into(), hosts: one.host.into_iter().collect(), uris: vec![uri(one.uri)] }).collect()
+    all.map(|one| Removal {
+        id: one.id.into(),
+        hosts: one.host.into_iter().collect(),
+        uris: vec![uri(one.uri)],
+    })
+    .collect()
 }
