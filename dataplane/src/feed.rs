@@ -77,7 +77,7 @@ impl FeedLoop {
             };
             match check(&snapshot) {
                 Ok(view) => {
-                    self.serve_from_disk(snapshot, view, age, complaints.is_empty());
+                    self.serve_from_disk(&snapshot, view, age, complaints.is_empty());
                     break;
                 }
                 Err(faults) => {
@@ -91,7 +91,7 @@ impl FeedLoop {
         }
     }
 
-    fn serve_from_disk(&mut self, snapshot: Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
+    fn serve_from_disk(&mut self, snapshot: &Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
         let (version, routes) = (snapshot.version, view.counts.routes);
         let accepted = Accepted { snapshot: snapshot.clone(), validator: None, view };
         if let Err(slow) = self.serve(accepted).1 {
@@ -105,7 +105,7 @@ impl FeedLoop {
         drop(feed);
         if !is_newest {
             // What is bad gives way to what is served.
-            self.keeper.keep(&snapshot);
+            self.keeper.keep(snapshot);
         }
     }
 
