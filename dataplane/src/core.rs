@@ -108,8 +108,8 @@ impl Core {
     pub(crate) fn swap(&self, view: Arc<View>) {
         let mut balancers = self.balancers.borrow_mut();
         // State of clusters that are gone is dropped when it could have become much, not at each change.
-        if balancers.len() > 2 * view.clusters.len() + BALANCERS_SPARE_MAX {
-            balancers.retain(|key, _| view.clusters.contains_key(key));
+        if balancers.len() > 2 * view.cluster_count() + BALANCERS_SPARE_MAX {
+            balancers.retain(|key, _| view.has_cluster(key));
         }
         *self.view.borrow_mut() = Some(Rc::new(Pinned(view)));
     }
