@@ -32,6 +32,7 @@ mod refusals;
 mod session;
 pub mod target;
 mod trouble;
+pub mod visitor;
 
 /// After a hint, how long to wait for more of the same burst.
 const COALESCE: Duration = Duration::from_millis(3);
