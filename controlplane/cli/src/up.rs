@@ -100,9 +100,10 @@ struct AdminListen(Option<SocketAddr>);
 fn address_or_off(text: &str) -> Result<AdminListen, String> {
     match text {
         "off" => Ok(AdminListen(None)),
-        text => text.parse().map(|addr| AdminListen(Some(addr))).map_err(|_| {
-            "an address such as 127.0.0.1:9180, or off".to_owned()
-        }),
+        text => text
+            .parse()
+            .map(|addr| AdminListen(Some(addr)))
+            .map_err(|_| "an address such as 127.0.0.1:9180, or off".to_owned()),
     }
 }
 

@@ -177,6 +177,9 @@ pub(super) fn said(fault: &Fault) -> String {
             nested(rest, &fault.reason)
         );
     }
+    if segments.first().is_some_and(|field| field == "vars") {
+        return format!("failed to validate the 'vars' expression: {}", fault.reason);
+    }
     format!("invalid configuration: {}", nested(&segments, &fault.reason))
 }
 

@@ -66,7 +66,7 @@ fn validated(asked: &Asked, name: &str) -> Outcome {
         return Err(Answer::error(StatusCode::NOT_FOUND, format!("Unsupported resource type: {name}")));
     };
     let object: Value = asked.json()?;
-    schema::check(kind, &object).map_err(|why| Answer::bad(format!("invalid configuration: {why}")))?;
+    schema::check(kind, &object).map_err(Answer::bad)?;
     let id = object.get("id").and_then(super::item::id_text).unwrap_or_else(|| "new".to_owned());
     let fault = |fault| Answer::faults(StatusCode::BAD_REQUEST, &[fault]);
     let entry = parse_object(kind.name(), &id, &object).map_err(fault)?;

@@ -11,11 +11,11 @@ use axum::http::header::ACCEPT;
 use axum::http::{HeaderName, StatusCode};
 use ringway_snapshot::Kind;
 use serde_json::{Map, Value, json};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, IsolationLevel};
 
 use super::Shared;
 use super::answer::{Answer, Outcome};
-use super::item::{Fields, Item, Place, fields, id_text};
+use super::item::{COLUMNS, Fields, Item, Place, fields, id_text};
 use super::object::{self, Naming};
 use super::request::Asked;
 use super::shelf::Shelf;
@@ -50,31 +50,54 @@ pub(super) async fn get(shared: &Shared, asked: &Asked) -> Outcome {
             "only application/json is told by this release",
         ));
     }
-    let state = match &shared.shelf {
+    let (state, items) = match &shared.shelf {
         Shelf::Postgresql(_) => {
             let mut lease = shared.shelf.reader().await?;
-            let state = state(lease.client()).await?;
+            let whole = whole(lease.client()).await?;
             lease.give_back();
-            state
+            whole
         }
         Shelf::File(_, board) => {
             let digest = board.version().map_or_else(String::new, |version| version.digest.to_string());
             let revision = board.version().map_or(0, |version| version.revision);
-            State { digest, versions: Kind::ALL.map(|kind| (kind, revision)).into(), modified_s: 0 }
+            let versions = Kind::ALL.map(|kind| (kind, revision)).into();
+            let items = shared.shelf.whole_file().await?.unwrap_or_default();
+            (State { digest, versions, modified_s: 0 }, items)
         }
     };
     let mut document = Map::new();
-    if asked.method == "GET" {
-        for kind in Kind::ALL {
-            document.insert(version_key(kind), json!(state.versions.get(&kind).copied().unwrap_or(0)));
-            let (_, items) = shared.shelf.all(kind, None).await?;
-            if !items.is_empty() {
-                document.insert(kind.name().to_owned(), items.iter().map(Item::value).collect());
+    for kind in Kind::ALL {
+        document.insert(version_key(kind), json!(state.versions.get(&kind).copied().unwrap_or(0)));
+    }
+    let printed = tokio::task::spawn_blocking(move || {
+        for item in items {
+            let list = document.entry(item.kind.name()).or_insert_with(|| json!([]));
+            if let Value::Array(list) = list {
+                list.push(item.value());
             }
         }
-    }
-    let answer = Answer::json(StatusCode::OK, &Value::Object(document));
+        Value::Object(document).to_string()
+    });
+    let text = printed.await.map_err(|error| Answer::unavailable(format!("printing failed: {error}")))?;
+    let answer = Answer::text(StatusCode::OK, text);
     Ok(answer.with(DIGEST, &state.digest).with(LAST_MODIFIED, &state.modified_s.to_string()))
+}
+
+/// All of it as one moment had it.
+async fn whole(client: &mut Client) -> Result<(State, Vec<Item>), Answer> {
+    let level = IsolationLevel::RepeatableRead;
+    let transaction = client.build_transaction().isolation_level(level).read_only(true).start().await?;
+    let row = transaction.query_one(STATE, &[]).await?;
+    let revision: Option<i64> = row.try_get(2)?;
+    let since = transaction.query(SINCE, &[&revision.unwrap_or(0)]).await?;
+    let query = format!("select {COLUMNS} from ringway.resource r order by r.kind, r.id collate \"C\"");
+    let rows = transaction.query(&query, &[]).await?;
+    transaction.commit().await?;
+    let state = told(&row, &since)?;
+    let read = tokio::task::spawn_blocking(move || {
+        rows.iter().filter_map(|row| Item::from_row(row).transpose()).collect::<Result<Vec<_>, _>>()
+    });
+    Ok((state, read.await.map_err(|error| Answer::unavailable(format!("reading failed: {error}")))??))
 }
 
 /// Answers PUT.
@@ -246,13 +269,6 @@ async fn state_in(work: &Work<'_>) -> Result<State, Answer> {
     let row = work.transaction().query_one(STATE, &[]).await?;
     let revision: Option<i64> = row.try_get(2)?;
     let since = work.transaction().query(SINCE, &[&revision.unwrap_or(0)]).await?;
-    told(&row, &since)
-}
-
-async fn state(client: &Client) -> Result<State, Answer> {
-    let row = client.query_one(STATE, &[]).await?;
-    let revision: Option<i64> = row.try_get(2)?;
-    let since = client.query(SINCE, &[&revision.unwrap_or(0)]).await?;
     told(&row, &since)
 }
 

@@ -57,7 +57,7 @@ pub(super) fn read(
         fields.insert("id".to_owned(), id.clone());
     }
     let whole = Value::Object(fields);
-    schema::check(kind, &whole).map_err(|why| Answer::bad(format!("invalid configuration: {why}")))?;
+    schema::check(kind, &whole).map_err(Answer::bad)?;
     let Value::Object(mut fields) = whole else { return Err(Answer::bad("missing configurations")) };
     if kind == Kind::Route && fields.contains_key("remote_addr") && fields.contains_key("remote_addrs") {
         return Err(Answer::bad("only one of remote_addr or remote_addrs is allowed"));

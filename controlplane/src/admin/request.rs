@@ -101,9 +101,13 @@ impl Query {
 }
 
 impl Asked {
-    /// The body as JSON.
+    /// The body as JSON. As with APISIX, texts may hold line ends and tabs as they are: many examples do.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Answer> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        let read = serde_json::from_slice(&self.body).or_else(|error| match escaped(&self.body) {
+            Some(body) => serde_json::from_slice(&body),
+            None => Err(error),
+        });
+        read.map_err(|error| {
             let reason =
                 if self.body.is_empty() { "empty request body".to_owned() } else { error.to_string() };
             Answer::bad(format!("invalid request body: {reason}"))
@@ -192,6 +196,23 @@ pub(super) async fn body(parts: &Parts, body: Body, bytes_max: usize) -> Result<
     }
 }
 
+/// The same JSON with the control characters inside of its texts escaped; `None` where there are none.
+fn escaped(body: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut inside, mut backslash, mut found) =
+        (Vec::with_capacity(body.len()), false, false, false);
+    for &byte in body {
+        let control = inside && byte < 0x20;
+        found |= control;
+        match byte {
+            _ if control => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+        inside ^= byte == b'"' && !backslash;
+        backslash = inside && byte == b'\\' && !backslash;
+    }
+    found.then_some(out)
+}
+
 /// Percent-decoding (RFC 3986 section 2.1).
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -225,6 +246,14 @@ mod tests {
         assert_eq!(query.number("page").unwrap(), Some(2));
         assert!(query.number("name").is_err());
         assert!(Query::parse(&"/?a=%zz".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn control_characters_inside_of_texts_are_escaped_and_nothing_else_is() {
+        let body = b"{\"a\":\t\"x\\\\\", \"b\": \"y\nz\\\"\n\"}";
+        let read: serde_json::Value = serde_json::from_slice(&escaped(body).unwrap()).unwrap();
+        assert_eq!(read, serde_json::json!({"a": "x\\", "b": "y\nz\"\n"}));
+        assert_eq!(escaped(b"{\n\"a\": 1}"), None);
     }
 
     #[test]

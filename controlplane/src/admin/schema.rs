@@ -74,10 +74,11 @@ pub(super) fn all() -> Value {
     json!({"main": kinds.collect::<serde_json::Map<_, _>>(), "plugins": {}, "stream_plugins": {}})
 }
 
-/// Checks an object. The message is APISIX's, without its first words.
+/// Checks an object. The message is APISIX's.
 pub(super) fn check(kind: Kind, object: &Value) -> Result<(), String> {
     let Some(schema) = of(kind) else { return Ok(()) };
-    check::check(schema, object)?;
+    let told = |why: String| format!("invalid configuration: {why}");
+    check::check(schema, object).map_err(told)?;
     for upstream in
         [Some(object).filter(|_| kind == Kind::Upstream), object.get("upstream")].into_iter().flatten()
     {
@@ -101,7 +102,8 @@ fn hashing(upstream: &Value) -> Result<(), String> {
         "header" | "cookie" => "upstream_key_name",
         _ => return Ok(()),
     };
-    SCHEMAS.get(rule).map_or(Ok(()), |schema| check::check(schema, key))
+    let checked = SCHEMAS.get(rule).map_or(Ok(()), |schema| check::check(schema, key));
+    checked.map_err(|why| format!("invalid configuration: {why}"))
 }
 
 #[cfg(test)]
@@ -194,7 +196,11 @@ mod tests {
                 "property \"name\" validation failed: string too long, expected at most 256, got 257",
             ),
         ] {
-            assert_eq!(check(kind, &object), Err(want.to_owned()), "{object}");
+            let want = match want {
+                "missing key" => want.to_owned(),
+                want => format!("invalid configuration: {want}"),
+            };
+            assert_eq!(check(kind, &object), Err(want), "{object}");
         }
     }
 }

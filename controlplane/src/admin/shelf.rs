@@ -84,6 +84,18 @@ impl Shelf {
         Ok((total, items))
     }
 
+    /// All objects of the file, or `None` where the source is PostgreSQL.
+    pub(super) async fn whole_file(&self) -> Result<Option<Vec<Item>>, Answer> {
+        if matches!(self, Shelf::Postgresql(_)) {
+            return Ok(None);
+        }
+        let mut items = Vec::new();
+        for kind in Kind::ALL {
+            items.extend(self.of_file(kind).await?);
+        }
+        Ok(Some(items))
+    }
+
     /// A connection to write with.
     pub(super) async fn writer(&self) -> Result<Lease<'_>, Answer> {
         match self {

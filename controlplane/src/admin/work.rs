@@ -186,15 +186,16 @@ impl<'a> Work<'a> {
             }
             add(place, after, &mut entries, &mut faults);
         }
-        if !faults.is_empty() {
-            return Err(Answer::faults(StatusCode::BAD_REQUEST, &faults));
-        }
         let gone: BTreeSet<Place> =
             changes.iter().filter(|(_, after)| after.is_none()).map(|(place, _)| place.clone()).collect();
         if let Some(((kind, id), _, to, _)) = self.referrers(&gone, changes).await?.first() {
             return Err(in_use(&to.0, *kind, id));
         }
         self.add_references(wanted, changes, &mut entries, &mut faults).await?;
+        // What cannot be read is told before what follows from its absence.
+        if !faults.is_empty() {
+            return Err(Answer::faults(StatusCode::BAD_REQUEST, &faults));
+        }
         self.add_neighbours(changes, &mut entries, &mut faults).await?;
         let entries: Vec<Entry> = entries.into_values().collect();
         let checked = tokio::task::spawn_blocking(move || validate(&entries)).await;

@@ -45,7 +45,11 @@ fn lines(facts: &Facts<'_>) -> Vec<String> {
     if let Some(addr) = facts.admin.map(reachable) {
         let key_file = facts.dir.join("admin.key");
         let key = std::fs::read_to_string(&key_file).unwrap_or_default();
-        lines.push(format!("admin:    http://{addr}/apisix/admin, X-API-KEY {} ({})", key.trim(), key_file.display()));
+        lines.push(format!(
+            "admin:    http://{addr}/apisix/admin, X-API-KEY {} ({})",
+            key.trim(),
+            key_file.display()
+        ));
     }
     if let Some(demo) = facts.demo {
         lines.push(format!("backends: {}", demo.described()));
