@@ -8,7 +8,7 @@
 //! configuration invalid. Invariants: no key and no database URL in any log or answer; a client that goes away in the middle leaves
 //! nothing half written.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -120,7 +120,7 @@ impl Admin {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         // For whoever started it on port 0, as the data plane tells its own.
-        println!("listening admin {address}");
+        let _ = writeln!(io::stdout(), "listening admin {address}");
         tracing::info!(%address, "the Admin API listens");
         let shelf = match source {
             SourceConfig::Postgresql(target) => Shelf::Postgresql(Pool::new((**target).clone())),

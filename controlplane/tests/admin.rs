@@ -1,4 +1,6 @@
 //! The Admin API over a real PostgreSQL: APISIX's shapes and refusals, and that nothing wrong is ever written.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod api;
 mod cluster;

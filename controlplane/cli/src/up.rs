@@ -253,6 +253,7 @@ impl Gateway<'_> {
         let admin = self.sockets().admin();
         let served = self.wait(CONFIGURATION_WAIT, |_| Ok(serves(&admin, revision.unwrap_or(0))))?;
         self.supervisor.settle();
+        self.keep_admin_address();
         banner::print(&banner::Facts {
             listening: self.supervisor.listening(Role::Dataplane),
             admin: self.admin_address(),
@@ -413,6 +414,17 @@ impl Gateway<'_> {
         let told = self.supervisor.listening(Role::Controlplane);
         let told = told.iter().find(|(kind, _)| kind == "admin").and_then(|(_, addr)| addr.parse().ok());
         told.or(self.args.admin_listen.0.filter(|addr| addr.port() != 0))
+    }
+
+    /// A restart must come back on the port that the kernel chose the first time.
+    fn keep_admin_address(&mut self) {
+        let Some(addr) = self.admin_address() else { return };
+        self.supervisor.next_start(Role::Controlplane, |spec| {
+            let flag = spec.arguments.iter().position(|argument| argument == "--admin-listen");
+            if let Some(value) = flag.and_then(|at| spec.arguments.get_mut(at + 1)) {
+                *value = addr.to_string().into();
+            }
+        });
     }
 
     fn fills_by_sql(&self) -> bool {

@@ -5,7 +5,7 @@
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use ringway_snapshot::Fault;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const RETRY_AFTER_S: u16 = 2;
 pub(super) struct Answer {
     status: StatusCode,
     body: Option<String>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A handler's result: errors are answers too.
@@ -34,17 +34,17 @@ impl Answer {
     /// JSON that is text already.
     pub(super) fn text(status: StatusCode, mut json: String) -> Answer {
         json.push('\n');
-        Answer { status, body: Some(json), headers: HeaderMap::new() }
+        Answer { status, body: Some(json), headers: Vec::new() }
     }
 
     /// A word that is no JSON.
     pub(super) fn plain(word: &str) -> Answer {
-        Answer { status: StatusCode::OK, body: Some(word.to_owned()), headers: HeaderMap::new() }
+        Answer { status: StatusCode::OK, body: Some(word.to_owned()), headers: Vec::new() }
     }
 
     /// No body.
     pub(super) fn empty(status: StatusCode) -> Answer {
-        Answer { status, body: None, headers: HeaderMap::new() }
+        Answer { status, body: None, headers: Vec::new() }
     }
 
     /// An error.
@@ -72,8 +72,7 @@ impl Answer {
 
     /// What is wrong with a configuration: the first fault in the words that APISIX's clients expect, and all of them as data.
     pub(super) fn faults(status: StatusCode, faults: &[Fault]) -> Answer {
-        let text =
-            faults.first().map_or_else(|| "the configuration is not valid".to_owned(), |fault| said(fault));
+        let text = faults.first().map_or_else(|| "the configuration is not valid".to_owned(), said);
         let mut document = json!({"error_msg": text});
         if faults.len() > 1 {
             document["errors"] = json!(faults);
@@ -84,7 +83,7 @@ impl Answer {
     /// With one more header field.
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Answer {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.headers.push((name, value));
         }
         self
     }
@@ -119,7 +118,7 @@ impl Answer {
     pub(super) fn into_response(self) -> Response<Body> {
         let mut response = Response::new(self.body.map_or_else(Body::empty, Body::from));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        response.headers_mut().extend(self.headers);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response

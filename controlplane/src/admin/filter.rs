@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    fn fits(query: &str, spec: Value) -> bool {
+    fn fits(query: &str, spec: &Value) -> bool {
         let filter = Filter::parse(&Query::parse(&format!("/?{query}").parse().unwrap()).unwrap()).unwrap();
         filter.fits(&Item::of_file(Kind::Route, "1".into(), spec.as_object().unwrap().clone(), 1))
     }
@@ -108,7 +108,7 @@ mod tests {
             ("filter=service_id%3D2%26upstream_id%3D3", false),
             ("name=cart&uri=cart&label=env:dev", true),
         ] {
-            assert_eq!(fits(query, route.clone()), want, "{query}");
+            assert_eq!(fits(query, &route), want, "{query}");
         }
     }
 

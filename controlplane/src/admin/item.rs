@@ -208,13 +208,13 @@ pub(super) fn supported(kind: Kind) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn object(value: Value) -> Fields {
+    fn object(value: &Value) -> Fields {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn an_object_is_shown_with_its_id_and_defaults() {
-        let spec = object(json!({"uri": "/a", "status": 0, "upstream": {"nodes": {}}}));
+        let spec = object(&json!({"uri": "/a", "status": 0, "upstream": {"nodes": {}}}));
         let item = Item::of_file(Kind::Route, "1".into(), spec, 7);
         assert_eq!(
             item.shown(),
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn references_are_found_at_the_top_and_in_plugins() {
-        let spec = object(json!({"service_id": 1, "upstream_id": "u", "plugins": {
+        let spec = object(&json!({"service_id": 1, "upstream_id": "u", "plugins": {
             "traffic-split": {"rules": [{"weighted_upstreams": [{"upstream_id": 3, "weight": 1}]}]},
             "grpc-transcode": {"proto_id": "p"}}}));
         let found: Vec<Place> = references(Kind::Route, &spec).into_keys().collect();
@@ -239,7 +239,7 @@ mod tests {
                 (Kind::Proto, "p".to_owned())
             ]
         );
-        assert!(references(Kind::Upstream, &object(json!({"nodes": {}}))).is_empty());
+        assert!(references(Kind::Upstream, &object(&json!({"nodes": {}}))).is_empty());
     }
 
     #[test]

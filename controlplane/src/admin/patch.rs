@@ -75,16 +75,17 @@ mod tests {
 
     use super::*;
 
-    fn object(value: Value) -> Map<String, Value> {
+    fn object(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn objects_merge_lists_are_replaced_null_removes() {
-        let mut origin =
-            object(json!({"desc": "a", "methods": ["GET"], "upstream": {"nodes": {"a:1": 1}, "retries": 2}}));
+        let mut origin = object(
+            &json!({"desc": "a", "methods": ["GET"], "upstream": {"nodes": {"a:1": 1}, "retries": 2}}),
+        );
         let extend = json!({"desc": null, "methods": ["PUT"], "upstream": {"nodes": {"b:1": 2}, "retries": null}, "new": {"x": null}});
-        merge(&mut origin, object(extend));
+        merge(&mut origin, object(&extend));
         assert_eq!(
             Value::Object(origin),
             json!({"methods": ["PUT"], "upstream": {"nodes": {"a:1": 1, "b:1": 2}}, "new": {}})
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn a_sub_path_sets_one_place() {
         let mut origin =
-            object(json!({"upstream": {"nodes": {"a:1": 1}}, "uris": ["/a", "/b"], "desc": "x"}));
+            object(&json!({"upstream": {"nodes": {"a:1": 1}}, "uris": ["/a", "/b"], "desc": "x"}));
         let path = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
         set(&mut origin, &path("upstream/nodes"), json!({"b:1": 1})).unwrap();
         set(&mut origin, &path("uris/2"), json!("/c")).unwrap();
@@ -105,7 +106,7 @@ mod tests {
             Value::Object(origin),
             json!({"upstream": {"nodes": {"b:1": 1}}, "uris": ["/a", "/c"], "labels": {"env": "dev"}})
         );
-        let mut origin = object(json!({"desc": "x"}));
+        let mut origin = object(&json!({"desc": "x"}));
         assert!(set(&mut origin, &path("desc/deep"), json!(1)).is_err());
     }
 }

@@ -50,14 +50,11 @@ impl Pool {
 
     /// A connection to read with.
     pub(super) async fn reader(&self) -> Result<Lease<'_>, Answer> {
-        let turn = match timeout(TURN_MAX, Arc::clone(&self.turns).acquire_owned()).await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => {
-                return Err(Answer::unavailable(format!(
-                    "all {CONNECTIONS_MAX} connections to PostgreSQL were in use for {} s; nothing was written",
-                    TURN_MAX.as_secs()
-                )));
-            }
+        let Ok(Ok(turn)) = timeout(TURN_MAX, Arc::clone(&self.turns).acquire_owned()).await else {
+            return Err(Answer::unavailable(format!(
+                "all {CONNECTIONS_MAX} connections to PostgreSQL were in use for {} s; nothing was written",
+                TURN_MAX.as_secs()
+            )));
         };
         while let Some((mut visitor, since)) = self.take() {
             let fresh = since.elapsed() < CHECK_AFTER

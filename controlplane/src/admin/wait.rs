@@ -80,13 +80,10 @@ async fn local(board: &Board, committed: Committed, deadline: Instant) -> Value 
 /// The other live nodes, where the database has a table of them.
 async fn others(shared: &Shared, committed: Committed, deadline: Instant) -> Vec<Value> {
     loop {
-        let nodes = match nodes::others(shared).await {
-            Ok(nodes) => nodes,
-            Err(_) => {
-                return vec![
-                    json!({"node": "others", "applied": false, "reason": "the table of nodes cannot be read"}),
-                ];
-            }
+        let Ok(nodes) = nodes::others(shared).await else {
+            return vec![
+                json!({"node": "others", "applied": false, "reason": "the table of nodes cannot be read"}),
+            ];
         };
         let waiting = nodes.iter().any(|node| !node.serves(committed) && !node.refuses(committed));
         let late = Instant::now() + LOOK_EVERY > deadline;

@@ -94,7 +94,7 @@ impl<'a> Work<'a> {
 
     /// One object.
     pub(super) async fn item(&self, place: &Place) -> Result<Option<Item>, Answer> {
-        Ok(self.items(&[place.clone()]).await?.pop())
+        Ok(self.items(std::slice::from_ref(place)).await?.pop())
     }
 
     /// Those that are there.

@@ -38,10 +38,7 @@ pub(super) fn parse(name: &str, text: &str) -> Store {
 /// The objects as they were written, whether they are valid or not.
 pub(super) fn objects(text: &str) -> Result<Vec<super::Written>, String> {
     let mut found = Vec::new();
-    let lists = match read(text)? {
-        Value::Object(lists) => lists,
-        _ => return Ok(found),
-    };
+    let Value::Object(lists) = read(text)? else { return Ok(found) };
     for (key, list) in lists {
         let (Some(kind), Value::Array(objects)) = (Kind::from_name(&key), list) else { continue };
         for (index, object) in objects.into_iter().enumerate() {
