@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use monoio::net::{TcpListener as CoreListener, TcpStream};
 
+use crate::buf::Room;
 use crate::core::{Core, Ends};
 use crate::downstream;
 use crate::guard;
@@ -92,7 +93,7 @@ fn admit(core: &Rc<Core>, stream: TcpStream, ends: Ends) {
     core.count(|counters| counters.accepted.up());
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let whole = guard::catch(downstream::serve(Rc::clone(&core), stream, ends)).await;
+        let whole = guard::catch(Box::pin(downstream::serve(Rc::clone(&core), stream, ends))).await;
         if !whole {
             core.count(|counters| counters.panics.up());
         }
@@ -145,10 +146,10 @@ fn shed(core: &Rc<Core>, stream: TcpStream) {
     let core = Rc::clone(core);
     monoio::spawn(async move {
         let mut socket = Socket::downstream(stream, &core.deadlines);
-        let written = socket.writer.write_all(SHED.to_vec(), 0..SHED.len(), core.limits.linger).await;
-        if written.result.is_ok() && socket.writer.end().await.is_ok() {
+        let written = socket.writer.write_last(SHED.to_vec(), 0..SHED.len(), core.limits.linger).await;
+        if written.result.is_ok() {
             // What the client has sent must be read, or the close becomes a reset that takes the answer with it.
-            let read = socket.reader.read(core.buffers.take_small(), core.limits.linger).await;
+            let read = socket.reader.read(core.buffers.take(Room::Head), core.limits.linger).await;
             core.buffers.give(read.buffer);
         }
         core.shedding.set(core.shedding.get() - 1);
