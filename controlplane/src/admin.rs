@@ -202,7 +202,8 @@ async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome 
     }
     let path = request::segments(parts.uri.path())?;
     let words: Vec<&str> = path.iter().map(String::as_str).collect();
-    let large = matches!(words.as_slice(), ["apisix", "admin", "configs", ..] | ["v1", "transaction"]);
+    let large =
+        matches!(words.as_slice(), ["apisix", "admin", "configs", ..] | ["v1", "transaction" | "plan"]);
     // Held until the answer is made.
     let _turn = match large && parts.method != Method::GET {
         true => {
@@ -239,10 +240,11 @@ async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome 
 async fn beyond(shared: &Shared, asked: &Asked, path: &[&str]) -> Outcome {
     match (asked.method.as_str(), path) {
         ("POST", ["transaction"]) => transaction::answer(shared, asked).await,
+        ("POST", ["plan"]) => transaction::plan(shared, asked).await,
         ("GET", ["changes"]) => history::changes(shared, asked).await,
         ("POST", ["rollback", revision]) => history::rollback(shared, asked, revision).await,
         ("GET", ["nodes"]) => nodes::answer(shared).await,
-        (method, ["transaction" | "changes" | "nodes"] | ["rollback", _]) => {
+        (method, ["transaction" | "plan" | "changes" | "nodes"] | ["rollback", _]) => {
             Err(Answer::method(format!("not supported `{method}` method for {}", path.join("/"))))
         }
         _ => Err(Answer::error(StatusCode::NOT_FOUND, "there is nothing at this path")),

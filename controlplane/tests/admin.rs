@@ -315,6 +315,39 @@ fn while_postgresql_is_down_it_says_so_and_then_goes_on() {
 }
 
 #[test]
+fn a_server_that_dies_in_the_middle_of_a_write_leaves_nothing_of_it() {
+    let mut stand = Stand::new();
+    let api = stand.api;
+    assert_eq!(api.ask("PUT", "/apisix/admin/upstreams/u", Some(&upstream())).status, 201);
+    // Another transaction holds the lock, so that the write stands in the middle.
+    let mut holder =
+        stand.cluster.spawn_sql("begin; select from ringway.head for update; select pg_sleep(600)");
+    let waiting = |query: &str| {
+        let deadline = std::time::Instant::now() + program::WAIT_MAX;
+        while stand.cluster.sql(query) == "0" {
+            assert!(std::time::Instant::now() < deadline, "{query}");
+        }
+    };
+    waiting(
+        "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and wait_event = 'PgSleep'",
+    );
+    let list = json!({"operations": [{"op": "put", "kind": "routes", "id": "1", "value": {"uri": "/a"}},
+                                     {"op": "put", "kind": "routes", "id": "2", "value": {"uri": "/b"}}]});
+    let writer = std::thread::spawn(move || api.ask("POST", "/v1/transaction", Some(&list)));
+    waiting(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%ringway.head for update%'",
+    );
+    stand.cluster.kill();
+    let reply = writer.join().unwrap();
+    assert!(reply.status == 503 && reply.error().contains("nothing was written"), "{reply:?}");
+    let _ = holder.kill();
+    let _ = holder.wait();
+    stand.cluster.start_server();
+    assert_eq!(stand.cluster.sql("select kind, id from ringway.resource"), "upstreams|u");
+    api.until("GET", UPSTREAMS, |reply| reply.status == 200);
+}
+
+#[test]
 fn while_somebody_else_broke_the_configuration_only_its_cure_is_taken() {
     let mut stand = Stand::new();
     stand

@@ -102,6 +102,37 @@ fn a_transaction_is_one_revision_or_nothing() {
 }
 
 #[test]
+fn a_plan_tells_what_would_change_and_which_routes_that_reaches() {
+    let stand = Stand::new();
+    let api = stand.api;
+    let list = json!([
+        {"op": "put", "kind": "upstreams", "id": "u", "value": upstream()},
+        {"op": "put", "kind": "services", "id": "s", "value": {"upstream_id": "u"}},
+        {"op": "put", "kind": "routes", "id": "by-service", "value": {"uri": "/a", "service_id": "s"}},
+        {"op": "put", "kind": "routes", "id": "direct", "value": {"uri": "/b", "upstream_id": "u"}},
+        {"op": "put", "kind": "routes", "id": "other", "value": {"uri": "/c"}},
+    ]);
+    assert_eq!(api.ask("POST", "/v1/transaction", Some(&operations(&list))).status, 200);
+    let before = stand.objects();
+    let list = json!([{"op": "patch", "kind": "upstreams", "id": "u", "value": {"retries": 1}},
+                      {"op": "put", "kind": "routes", "id": "new", "value": {"uri": "/d"}}]);
+    let plan = api.ask("POST", "/v1/plan", Some(&operations(&list)));
+    assert_eq!(
+        plan.body["routes"],
+        json!({"total": 3, "first": ["by-service", "direct", "new"]}),
+        "{plan:?}"
+    );
+    assert_eq!(
+        (&plan.body["changes"][0]["op"], &plan.body["changes"][1]["op"]),
+        (&json!("create"), &json!("update"))
+    );
+    assert_eq!(plan.body["changes"][1]["before"], upstream());
+    let list = json!([{"op": "delete", "kind": "upstreams", "id": "u"}]);
+    assert_eq!(api.ask("POST", "/v1/plan", Some(&operations(&list))).status, 400);
+    assert_eq!((stand.objects(), stand.head()), (before, 1));
+}
+
+#[test]
 fn history_tells_who_changed_what_and_a_rollback_makes_the_old_state_the_newest() {
     let stand = Stand::new();
     let api = stand.api;

@@ -57,15 +57,14 @@ impl Shelf {
         };
         let mut lease = pool.reader().await?;
         let count = "select count(*) from ringway.resource where kind = $1";
-        let mut query =
-            format!("select {COLUMNS} from ringway.resource r where r.kind = $1 order by r.id collate \"C\"");
-        if let Some(Slice { skip, take }) = slice {
-            query.push_str(&format!(
-                " limit {} offset {}",
-                take.min(i64::MAX as u64),
-                skip.min(i64::MAX as u64)
-            ));
-        }
+        // The page is cut first: what its columns cost is paid for its rows alone.
+        let page = slice.map_or_else(String::new, |Slice { skip, take }| {
+            format!(" limit {} offset {}", take.min(i64::MAX as u64), skip.min(i64::MAX as u64))
+        });
+        let query = format!(
+            "select {COLUMNS} from (select * from ringway.resource where kind = $1 order by id collate \"C\"{page}) r \
+             order by r.id collate \"C\""
+        );
         let rows = lease.client().query(&query, &[&kind.name()]).await?;
         let total = match slice {
             None => u64::try_from(rows.len()).unwrap_or(u64::MAX),

@@ -1,5 +1,7 @@
 //! `POST /v1/transaction`: many objects, one revision. All of it is served together or none of it is written.
 //!
+//! `POST /v1/plan` tells what would come of it.
+//!
 //! Operations are applied in their order to what stands there; each may demand a revision (`if_match`). The result is checked as a whole,
 //! so a route may come before the upstream that it refers to.
 
@@ -18,10 +20,12 @@ use super::patch;
 use super::request::{Asked, Condition};
 use super::resource::made_id;
 use super::wait;
-use super::work::Changes;
+use super::work::{Changes, Work};
 
 /// Operations of one transaction.
 const OPERATIONS_MAX: usize = 100_000;
+/// Routes that a plan names; all are counted.
+const ROUTES_TOLD_MAX: usize = 1_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,20 +57,76 @@ enum Op {
     Delete,
 }
 
-/// Answers.
+/// What the operations come to.
+struct Outlook {
+    before: BTreeMap<Place, Item>,
+    changes: Changes,
+    done: Vec<Value>,
+}
+
+/// Answers `POST /v1/transaction`.
 pub(super) async fn answer(shared: &Shared, asked: &Asked) -> Outcome {
+    let (operations, places) = read(asked)?;
+    let mut lease = shared.shelf.writer().await?;
+    let work = shared.begin(&mut lease, asked).await?;
+    let Outlook { changes, done, .. } = outlook(&work, asked, operations, places).await?;
+    let objects = changes.len();
+    let committed = work.finish(&changes).await?;
+    lease.give_back();
+    let document = json!({"revision": committed.revision, "objects": objects, "operations": done});
+    let answer = wait::with(shared, asked, StatusCode::OK, document, committed).await?;
+    Ok(answer.tagged(committed.revision))
+}
+
+/// Answers `POST /v1/plan`: the same checks, what would change, and which routes that reaches. Nothing is written.
+pub(super) async fn plan(shared: &Shared, asked: &Asked) -> Outcome {
+    let (operations, places) = read(asked)?;
+    let mut lease = shared.shelf.writer().await?;
+    let work = shared.begin(&mut lease, asked).await?;
+    let Outlook { before, changes, .. } = outlook(&work, asked, operations, places).await?;
+    work.check(&changes).await?;
+    let routes = work.reached_routes(&changes).await?;
+    let head = work.head;
+    work.roll_back().await?;
+    lease.give_back();
+    let listed: Vec<Value> = changes
+        .iter()
+        .map(|(place, after)| {
+            let before = before.get(place).map(|item| &item.spec);
+            let op = match (before, after) {
+                (_, None) => "delete",
+                (None, Some(_)) => "create",
+                (Some(before), Some(after)) if before == after => "none",
+                (Some(_), Some(_)) => "update",
+            };
+            json!({"op": op, "kind": place.0.name(), "id": place.1, "before": before, "after": after})
+        })
+        .collect();
+    let first: Vec<&String> = routes.iter().take(ROUTES_TOLD_MAX).collect();
+    let reach = json!({"total": routes.len(), "first": first});
+    Ok(Answer::json(StatusCode::OK, &json!({"revision": head, "changes": listed, "routes": reach}))
+        .tagged(head))
+}
+
+fn read(asked: &Asked) -> Result<(Vec<Operation>, Vec<Option<Place>>), Answer> {
     let Document { operations } = asked.json()?;
     if operations.len() > OPERATIONS_MAX {
         return Err(Answer::bad(format!("more than {OPERATIONS_MAX} operations")));
     }
-    let condition = asked.condition()?;
     let mut places = Vec::with_capacity(operations.len());
     for (index, operation) in operations.iter().enumerate() {
         places.push(place(operation).map_err(|why| at(index, &why))?);
     }
-    let mut lease = shared.shelf.writer().await?;
-    let work = shared.begin(&mut lease, asked).await?;
-    condition.check(Some(work.head))?;
+    Ok((operations, places))
+}
+
+async fn outlook(
+    work: &Work<'_>,
+    asked: &Asked,
+    operations: Vec<Operation>,
+    places: Vec<Option<Place>>,
+) -> Result<Outlook, Answer> {
+    asked.condition()?.check(Some(work.head))?;
     let named: Vec<Place> = places.iter().flatten().cloned().collect();
     let before: BTreeMap<Place, Item> =
         work.items(&named).await?.into_iter().map(|item| (item.place(), item)).collect();
@@ -80,12 +140,7 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked) -> Outcome {
         apply(operation, place, &before, &mut changes).map_err(|answer| in_operation(index, answer))?;
     }
     changes.retain(|place, after| after.is_some() || before.contains_key(place));
-    let objects = changes.len();
-    let committed = work.finish(&changes).await?;
-    lease.give_back();
-    let document = json!({"revision": committed.revision, "objects": objects, "operations": done});
-    let answer = wait::with(shared, asked, StatusCode::OK, document, committed).await?;
-    Ok(answer.tagged(committed.revision))
+    Ok(Outlook { before, changes, done })
 }
 
 fn kind_of(name: &str) -> Option<Kind> {

@@ -174,7 +174,26 @@ impl<'a> Work<'a> {
         Ok(Committed { revision: revision.unsigned_abs(), timeline: timeline.cast_unsigned() })
     }
 
-    async fn check(&self, changes: &Changes) -> Result<(), Answer> {
+    /// Ends without a change.
+    pub(super) async fn roll_back(self) -> Result<(), Answer> {
+        Ok(self.transaction.rollback().await?)
+    }
+
+    /// The routes that a change reaches: those changed, and those that refer to what is changed, directly or through others.
+    pub(super) async fn reached_routes(&self, changes: &Changes) -> Result<BTreeSet<String>, Answer> {
+        let mut reached: BTreeSet<Place> = changes.keys().cloned().collect();
+        let mut edge = reached.clone();
+        while !edge.is_empty() {
+            let found = self.referrers(&edge, &Changes::new()).await?;
+            edge =
+                found.into_iter().map(|(place, ..)| place).filter(|place| !reached.contains(place)).collect();
+            reached.extend(edge.iter().cloned());
+        }
+        Ok(reached.into_iter().filter(|(kind, _)| *kind == Kind::Route).map(|(_, id)| id).collect())
+    }
+
+    /// Checks the changes in their surroundings.
+    pub(super) async fn check(&self, changes: &Changes) -> Result<(), Answer> {
         self.check_base(changes)?;
         let mut faults = Vec::new();
         let mut entries = BTreeMap::new();
