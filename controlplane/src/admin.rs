@@ -23,6 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use ringway_snapshot::Kind;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use self::answer::{Answer, Outcome};
 use self::key::{Actor, Keys, Role};
@@ -55,7 +56,11 @@ mod work;
 /// Where APISIX's Admin API listens.
 pub const LISTEN: &str = "127.0.0.1:9180";
 /// Connections of clients at one time.
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 128;
+/// After this a connection takes no further request: one whose client does not read would hold its answer for ever.
+const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
+/// For the request that is then under way to end.
+const CONNECTION_END_MAX: Duration = Duration::from_secs(75);
 /// For a request's head to arrive.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
@@ -167,12 +172,20 @@ impl Admin {
 async fn connection(stream: TcpStream, router: Router) {
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let served = match timeout(CONNECTION_LIFE_MAX, connection.as_mut()).await {
+        Ok(served) => served,
+        Err(_) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(CONNECTION_END_MAX, connection).await.unwrap_or(Ok(()))
+        }
+    };
     if let Err(error) = served {
         tracing::debug!("Admin API: a connection ended: {error}");
     }

@@ -304,3 +304,52 @@ fn a_wait_ends_when_the_data_plane_serves_it_or_says_why_not() {
     );
     assert_eq!(api.ask("GET", "/v1/nodes", None).body["this"]["node"], "n1");
 }
+
+#[test]
+fn a_wait_looks_at_every_live_node() {
+    let stand = Stand::new();
+    let api = stand.api;
+    // The table of nodes as another node's control plane fills it.
+    stand.cluster.sql(
+        "create table if not exists ringway.node (node text, control text, instance text, build text, started_at timestamptz, \
+         dataplane text, timeline int, revision bigint, refusing boolean, refusal text, seen_at timestamptz default now(), \
+         stale_at timestamptz, primary key (node, control))",
+    );
+    let node = |name: &str, stale: &str| {
+        stand.cluster.sql(&format!(
+            "insert into ringway.node (node, control, instance, build, started_at, dataplane, timeline, revision, refusing, stale_at) \
+             values ('{name}', '/c', 'i', 'b', now(), 'connected', 1, 0, false, now() + interval '{stale}')"
+        ));
+    };
+    node("n2", "1 hour");
+    node("silent", "-1 hour");
+    let feed = Feed::listen(&stand.directory.path().join("feed.sock"));
+    let mut link = feed.accept(None);
+    link.until(|snapshot| snapshot.version.revision == 0);
+    let put = |desc: &str, wait: &str| {
+        api.ask(
+            "PUT",
+            &format!("/apisix/admin/upstreams/u?wait={wait}"),
+            Some(&json!({"nodes": {}, "desc": desc})),
+        )
+    };
+    let late = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| put("one", "2s"));
+        link.until(|snapshot| snapshot.version.revision == 1);
+        writer.join().unwrap()
+    });
+    let want = json!([{"node": "n1", "applied": true},
+                      {"node": "n2", "applied": false, "reason": "it still serves revision 0"}]);
+    assert_eq!((late.status, &late.body["applied"]["nodes"]), (202, &want), "{late:?}");
+    let applied = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| put("two", "30s"));
+        link.until(|snapshot| snapshot.version.revision == 2);
+        stand.cluster.sql("update ringway.node set revision = 2 where node = 'n2'");
+        writer.join().unwrap()
+    });
+    assert_eq!((applied.status, &applied.body["applied"]["everywhere"]), (200, &json!(true)), "{applied:?}");
+    let nodes = api.ask("GET", "/v1/nodes", None).body;
+    let silent =
+        nodes["list"].as_array().unwrap().iter().find(|node| node["node"] == "silent").unwrap().clone();
+    assert_eq!(silent["alive"], false, "{nodes}");
+}
