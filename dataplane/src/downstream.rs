@@ -14,7 +14,8 @@ use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILR
 use crate::answer::{self, Answer};
 use crate::buf::Room;
 use crate::core::{Core, Ends};
-use crate::io::{Socket, TICK};
+use crate::drain::IDLE_GRACE;
+use crate::io::{Read, Socket, TICK};
 use crate::proxy;
 
 /// A client's connection with what its present request needs.
@@ -137,7 +138,13 @@ impl Downstream {
             self.make_room();
             let buffer = std::mem::take(&mut self.buffer);
             let before = buffer.len();
-            let read = self.socket.reader.read(buffer, wait).await;
+            self.socket.reader.set_idle(began_ms.is_none());
+            let mut read = self.socket.reader.read(buffer, wait).await;
+            self.socket.reader.set_idle(false);
+            if began_ms.is_none() && self.core.is_closing() && self.socket.reader.has_expired() {
+                // Boxed: rare, and every connection's task has room for what it may wait for.
+                read = Box::pin(self.last_look(read)).await;
+            }
             self.buffer = read.buffer;
             match read.result {
                 Ok(0) => return Err(NoRequest::Quiet),
@@ -148,6 +155,19 @@ impl Downstream {
                 Err(_) => return Err(NoRequest::Quiet),
             }
         }
+    }
+
+    /// A request may have come just when the wait was ended: it is still served. After this the end is sent at once, so that
+    /// the time in which another one could come and be lost is that of one trip over the network (RFC 9112 section 9.5).
+    async fn last_look(&mut self, read: Read) -> Read {
+        if !matches!(&read.result, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+            return read;
+        }
+        let read = self.socket.reader.read(read.buffer, TICK).await;
+        if read.result.is_err() {
+            self.socket.shut();
+        }
+        read
     }
 
     /// Whether this connection has lived long enough, or carried enough.
@@ -164,6 +184,7 @@ impl Downstream {
                 let passed = Duration::from_millis(self.core.deadlines.now_ms().saturating_sub(began_ms));
                 limits.request_head.saturating_sub(passed)
             }
+            None if self.core.is_closing() => IDLE_GRACE,
             None if self.requests == 0 => limits.request_head,
             None => limits.keepalive_idle,
         }
@@ -200,7 +221,7 @@ impl Downstream {
                 let _ = self.socket.reset();
             }
             // A close with unread bytes is a reset, which could take the answer with it.
-            Fate::Done if self.buffer.len() <= self.at && self.socket.is_read_up() => {}
+            Fate::Done if self.buffer.len() <= self.at && self.socket.unread_bytes() == 0 => {}
             Fate::Done | Fate::Linger => self.linger().await,
         }
         self.core.buffers.give(std::mem::take(&mut self.buffer));

@@ -32,6 +32,8 @@ const SLOTS: u32 = 128;
 /// More ticks than this in one turn mean that the loop stood still. Two, because a sleep of one tick lasts a little longer.
 const TICKS_PER_TURN_MAX: u32 = 2;
 const NEVER: u32 = u32::MAX;
+/// See [`Deadlines::hasten_idle`].
+const SPREAD_PLACES: u32 = 97;
 
 /// The deadlines of one core: a hashed wheel of sockets, turned by [`Deadlines::turn`].
 #[derive(Debug)]
@@ -95,6 +97,22 @@ impl Deadlines {
         }
     }
 
+    /// Ends every read that is idle (see [`Reader::set_idle`]) earlier: after `first` to `last`, spread evenly.
+    pub(crate) fn hasten_idle(&self, first: Duration, last: Duration) {
+        let idle: Vec<Rc<Watch>> =
+            self.slots.borrow().iter().flatten().filter(|watch| watch.idle.get()).map(Rc::clone).collect();
+        for watch in idle {
+            // Numbers of descriptors are dense, so that they spread well.
+            let place = u32::try_from(watch.fd.get()).unwrap_or(0) % SPREAD_PLACES;
+            let wait = first + last.saturating_sub(first) * place / SPREAD_PLACES;
+            let due = self.due_in(wait);
+            if due < watch.read_due.get() && watch.read_due.get() != NEVER {
+                watch.read_due.set(due);
+                self.register(&watch);
+            }
+        }
+    }
+
     fn visit(&self, watch: &Rc<Watch>, tick: u32) {
         if watch.registered.get() != tick || watch.fd.get() < 0 {
             return; // It moved to an earlier slot, or its socket is gone.
@@ -141,6 +159,8 @@ struct Watch {
     fd: Cell<RawFd>,
     read_due: Cell<u32>,
     write_due: Cell<u32>,
+    /// Nothing has come of what is read next: the end of this read loses nothing.
+    idle: Cell<bool>,
     read_expired: Cell<bool>,
     write_expired: Cell<bool>,
     registered: Cell<u32>,
@@ -153,6 +173,7 @@ impl Watch {
             fd: Cell::new(fd),
             read_due: Cell::new(NEVER),
             write_due: Cell::new(NEVER),
+            idle: Cell::new(false),
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
             registered: Cell::new(NEVER),
@@ -197,14 +218,25 @@ impl Socket {
         }
     }
 
+    /// Sends our end at once and takes nothing more; the descriptor itself closes a little later.
+    pub(crate) fn shut(&self) {
+        sys::shutdown(self.watching.0.fd.get(), Side::Both);
+    }
+
     /// Ends this connection with a reset, so that the peer cannot take what it got for whole.
     pub(crate) fn reset(&self) -> io::Result<()> {
         sys::reset(self.watching.0.fd.get())
     }
 
-    /// Whether everything that has arrived was read.
-    pub(crate) fn is_read_up(&self) -> bool {
-        sys::unread_bytes(self.watching.0.fd.get()).is_ok_and(|bytes| bytes == 0)
+    /// How many bytes have arrived and were not read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        sys::unread_bytes(self.watching.0.fd.get()).unwrap_or(0)
+    }
+
+    /// Appends at most `bytes_max` of the bytes that have arrived. No read may be armed.
+    pub(crate) fn receive_now(&mut self, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
+        debug_assert!(!self.reader.is_armed(), "two reads at a time");
+        sys::receive_now(self.watching.0.fd.get(), buffer, bytes_max)
     }
 
     /// What its deadlines can be moved by while its halves are in use.
@@ -350,6 +382,11 @@ impl Reader {
             read.result = Err(io::ErrorKind::TimedOut.into());
         }
         read
+    }
+
+    /// Says that the next read waits for something new, which a process on its way out does not wait for.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.clock.watch.idle.set(idle);
     }
 
     /// Whether a read was given up, so that further reads give what is there and never wait.

@@ -32,6 +32,7 @@ mod banner;
 mod child;
 mod cluster;
 mod folder;
+mod process;
 mod seed;
 mod source;
 mod supervise;
