@@ -382,7 +382,7 @@ fn no_sequence_of_accepted_writes_makes_an_invalid_configuration() {
     for step in 0..250 {
         let (kind, id) = (["routes", "services", "upstreams"][dice.roll(3) as usize], dice.roll(4));
         let mut object = match kind {
-            "routes" => json!({"uri": ["/a", "/b/*", "bad"][(dice.roll(9) / 4) as usize]}),
+            "routes" => json!({"uri": if dice.roll(8) == 0 { "bad" } else { "/a" }}),
             "services" => json!({"desc": format!("{step}")}),
             _ => json!({"nodes": {"127.0.0.1:1": dice.roll(5)}}),
         };
