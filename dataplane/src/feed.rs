@@ -263,13 +263,15 @@ impl FeedLoop {
         for fault in &faults {
             tracing::error!(version = %nack.version, "{fault}");
         }
-        self.state.feed().last_refusal = Some(RefusalNews { version: nack.version, text, faults });
+        self.state.feed().last_refusal =
+            Some(RefusalNews { by: "data plane", version: nack.version, text, faults });
         reply.send(&ToControlplane::Nack(nack));
     }
 
     fn source_refused(&self, version: Version, faults: Vec<Fault>) {
         log_faults("the control plane refused a revision; the old one keeps serving", version, &faults);
-        self.state.feed().last_refusal = Some(RefusalNews { version, text: summary(&faults), faults });
+        let text = summary(&faults);
+        self.state.feed().last_refusal = Some(RefusalNews { by: "control plane", version, text, faults });
     }
 
     /// Writes what is served to disk. A large snapshot under constant change is written now and then, not each time.

@@ -19,7 +19,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable};
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
+    OwnedWriteHalf, Splitable,
+};
 use monoio::net::TcpStream;
 use ringway_engine::http1::TAILROOM_BYTES;
 
@@ -120,8 +123,12 @@ impl Deadlines {
         watch.registered.set(NEVER);
         if watch.read_due.get() <= tick {
             watch.read_due.set(NEVER);
-            watch.read_expired.set(true);
-            sys::shutdown(watch.fd.get(), watch.read_side);
+            if watch.cancels.get() {
+                watch.cancel.now();
+            } else {
+                watch.read_expired.set(true);
+                sys::shutdown(watch.fd.get(), watch.read_side);
+            }
         }
         if watch.write_due.get() <= tick {
             watch.write_due.set(NEVER);
@@ -161,6 +168,9 @@ struct Watch {
     write_due: Cell<u32>,
     /// Nothing has come of what is read next: the end of this read loses nothing.
     idle: Cell<bool>,
+    /// A read that is due is cancelled, and the socket stays as it is.
+    cancels: Cell<bool>,
+    cancel: Cancel,
     read_expired: Cell<bool>,
     write_expired: Cell<bool>,
     registered: Cell<u32>,
@@ -174,11 +184,35 @@ impl Watch {
             read_due: Cell::new(NEVER),
             write_due: Cell::new(NEVER),
             idle: Cell::new(false),
+            cancels: Cell::new(false),
+            cancel: Cancel::default(),
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
             registered: Cell::new(NEVER),
             read_side,
         }))
+    }
+}
+
+/// Cancels a socket's read, where it was begun with the handle.
+#[derive(Default)]
+struct Cancel(RefCell<Option<Canceller>>);
+
+impl std::fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cancel")
+    }
+}
+
+impl Cancel {
+    fn handle(&self) -> CancelHandle {
+        self.0.borrow_mut().get_or_insert_with(Canceller::new).handle()
+    }
+
+    fn now(&self) {
+        let canceller = self.0.borrow_mut().take();
+        let next = canceller.map(Canceller::cancel);
+        *self.0.borrow_mut() = next;
     }
 }
 
@@ -334,8 +368,20 @@ impl std::fmt::Debug for Reader {
 
 #[derive(Debug, Default)]
 struct Slot {
-    wanted: RefCell<Option<Vec<u8>>>,
+    wanted: RefCell<Option<Wanted>>,
     done: RefCell<Option<Read>>,
+}
+
+/// A read to begin.
+struct Wanted {
+    buffer: Vec<u8>,
+    cancel: Option<CancelHandle>,
+}
+
+impl std::fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wanted")
+    }
 }
 
 impl Reader {
@@ -347,9 +393,13 @@ impl Reader {
 
     /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
     pub(crate) fn arm(&mut self, buffer: Vec<u8>) {
+        self.begin(Wanted { buffer, cancel: None });
+    }
+
+    fn begin(&mut self, wanted: Wanted) {
         debug_assert!(!self.armed, "one read at a time");
-        debug_assert!(buffer.capacity() > buffer.len() + TAILROOM_BYTES, "a read needs room");
-        *self.slot.wanted.borrow_mut() = Some(buffer);
+        debug_assert!(wanted.buffer.capacity() > wanted.buffer.len() + TAILROOM_BYTES, "a read needs room");
+        *self.slot.wanted.borrow_mut() = Some(wanted);
         self.armed = true;
         self.poll(&mut Context::from_waker(Waker::noop()));
     }
@@ -400,6 +450,22 @@ impl Reader {
         self.finish(wait).await
     }
 
+    /// Reads once, if that takes no longer than `wait`; else the error is `Interrupted`, the buffer is as it was, and
+    /// the next read goes on.
+    pub(crate) async fn read_soon(&mut self, buffer: Vec<u8>, wait: Duration) -> Read {
+        self.begin(Wanted { buffer, cancel: Some(self.clock.watch.cancel.handle()) });
+        // Cancelled, not dropped: bytes that come at that moment are the read's.
+        self.clock.watch.cancels.set(true);
+        let mut read = self.finish(wait).await;
+        self.clock.watch.cancels.set(false);
+        if let Err(error) = &read.result
+            && error.raw_os_error() == Some(libc::ECANCELED)
+        {
+            read.result = Err(io::ErrorKind::Interrupted.into());
+        }
+        read
+    }
+
     /// Waits for the armed read without taking it.
     pub(crate) async fn ready(&mut self) {
         poll_fn(|context| {
@@ -431,13 +497,17 @@ impl Reader {
 /// Does one read after the other, each when a buffer stands in the slot. One boxed future for the life of a connection.
 async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
     loop {
-        let buffer = poll_fn(|_| match slot.wanted.borrow_mut().take() {
-            Some(buffer) => Poll::Ready(buffer),
+        let Wanted { buffer, cancel } = poll_fn(|_| match slot.wanted.borrow_mut().take() {
+            Some(wanted) => Poll::Ready(wanted),
             None => Poll::Pending, // Whoever arms the next read polls.
         })
         .await;
         let (start, end) = (buffer.len(), buffer.capacity().saturating_sub(TAILROOM_BYTES));
-        let (result, slice) = half.read(buffer.slice_mut(start..end)).await;
+        let slice = buffer.slice_mut(start..end);
+        let (result, slice) = match cancel {
+            Some(cancel) => half.cancelable_read(slice, cancel).await,
+            None => half.read(slice).await,
+        };
         *slot.done.borrow_mut() = Some(Read { result, buffer: slice.into_inner() });
     }
 }

@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use crate::buf::Room;
 use crate::core::{Core, Ends};
-use crate::downstream;
+use crate::downstream::{self, Idle};
 use crate::drain::HANDSHAKES_WAIT;
 use crate::guard;
 use crate::io::Socket;
@@ -253,9 +253,18 @@ fn admit(core: &Rc<Core>, stream: TcpStream, ends: Ends) {
     core.count(|counters| counters.accepted.up());
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let whole = guard::catch(Box::pin(downstream::serve(Rc::clone(&core), stream, ends))).await;
-        if !whole {
-            core.count(|counters| counters.panics.up());
+        let mut next = Some(Idle::new(&core, stream, ends));
+        while let Some(idle) = next {
+            // Boxed: only while it has something to do does a connection need the room for it.
+            let ended = guard::catch(Box::pin(downstream::serve(Rc::clone(&core), idle))).await;
+            next = match ended {
+                Some(Some(idle)) => idle.wait(&core).await,
+                Some(None) => None,
+                None => {
+                    core.count(|counters| counters.panics.up());
+                    None
+                }
+            };
         }
         drop(place);
     });

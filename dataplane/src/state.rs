@@ -134,6 +134,8 @@ pub(crate) struct Feed {
 /// A configuration that was refused after the served one.
 #[derive(Debug, Clone)]
 pub(crate) struct RefusalNews {
+    /// Who refused it: `control plane` or `data plane`.
+    pub(crate) by: &'static str,
     pub(crate) version: Version,
     pub(crate) text: String,
     pub(crate) faults: Vec<Fault>,

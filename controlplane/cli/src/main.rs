@@ -14,6 +14,7 @@ use crate::failure::Failure;
 mod ctl;
 mod demo;
 mod failure;
+mod fleet;
 mod hold;
 mod socket;
 mod status;

@@ -48,6 +48,11 @@ impl Sockets {
         self.control_socket.clone().unwrap_or_else(|| self.run_dir().join("control.sock"))
     }
 
+    /// Where the control plane tells of all nodes.
+    pub(crate) fn fleet(&self) -> PathBuf {
+        ringway_controlplane::control::fleet_socket(&self.control())
+    }
+
     fn run_dir(&self) -> PathBuf {
         match &self.dir {
             Some(dir) => dir.join("run"),

@@ -234,7 +234,7 @@ impl Shared {
         lease: &'a mut super::pool::Lease<'_>,
         asked: &Asked,
     ) -> Result<Work<'a>, Answer> {
-        let refused = self.board.refusal().borrow().clone();
+        let refused = self.board.report().borrow().refusal.clone();
         let published = self.board.version().map_or(0, |version| version.timeline);
         Work::begin(lease, &asked.actor, refused, published).await
     }

@@ -44,13 +44,13 @@ fn serves(version: &Version, committed: Committed) -> bool {
 }
 
 async fn local(board: &Board, committed: Committed, deadline: Instant) -> Value {
-    let (mut served, mut refusal) = (board.served(), board.refusal());
+    let (mut served, mut report) = (board.served(), board.report());
     let told = async {
         loop {
             if served.borrow_and_update().as_ref().is_some_and(|version| serves(version, committed)) {
                 return json!({"node": board.node(), "applied": true});
             }
-            let faults = refusal.borrow_and_update().as_ref().and_then(|refusal| {
+            let faults = report.borrow_and_update().refusal.as_ref().and_then(|refusal| {
                 serves(&refusal.version, committed)
                     .then(|| refusal.faults.first().map(ToString::to_string).unwrap_or_default())
             });
@@ -59,7 +59,7 @@ async fn local(board: &Board, committed: Committed, deadline: Instant) -> Value 
             }
             tokio::select! {
                 changed = served.changed() => if changed.is_err() { std::future::pending::<()>().await },
-                changed = refusal.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                changed = report.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
         }
     };

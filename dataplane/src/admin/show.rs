@@ -81,6 +81,7 @@ fn info(admin: &Admin) -> Value {
         "trouble": state.not_alive(),
         "executable": admin.executable.display().to_string(),
         "last_refusal": feed.last_refusal.as_ref().map(|refusal| json!({
+            "by": refusal.by,
             "version": refusal.version.to_string(),
             "text": refusal.text,
             "faults": refusal.faults,
