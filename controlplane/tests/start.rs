@@ -41,7 +41,7 @@ fn ten_at_once_on_an_empty_database_all_come_up() {
     assert_eq!(cluster.sql("select count(*) from ringway.head"), "1");
     let applied: usize =
         programs.iter().map(|program| program.log().matches("applied a migration").count()).sum();
-    assert_eq!(applied, 3, "each migration by one program");
+    assert_eq!(applied, 4, "each migration by one program");
     let connections =
         "select count(*) from pg_stat_activity where application_name like 'ringway-controlplane n%'";
     assert_eq!(cluster.sql(connections), "10", "one connection each");
