@@ -273,7 +273,7 @@ fn choose_cases(names: &[String]) -> Result<Vec<Case>> {
 }
 
 /// Processor, cores and kernel, in words.
-fn machine_text() -> String {
+pub(crate) fn machine_text() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =
         cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");

@@ -1,0 +1,38 @@
+//! The data plane dies, under a supervisor that starts it again at once.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::fault::load;
+use crate::fault::scenario::{Needs, Outcome, Scenario};
+use crate::fault::stage::Stage;
+
+const TIMES: u32 = 3;
+
+pub(crate) const KILL: Scenario = Scenario {
+    name: "dataplane-kill",
+    title: "data plane kill -9 three times, restarted at once",
+    about: "With one data plane a host has nobody who answers until the new process listens: connections that failed in that gap are excused and shown apart; everything else counts.",
+    needs: Needs::NOTHING,
+    streams: load::ALL,
+    short: true,
+    run: kill,
+};
+
+fn kill(stage: &mut Stage<'_>) -> Result<Outcome> {
+    for _ in 0..TIMES {
+        let from = Instant::now();
+        stage.fault("data plane killed");
+        stage.rig.kill_data();
+        stage.rig.start_data()?;
+        stage.excuse_since(from, "no data plane ran");
+        stage.note(format!("listened again after {} ms", from.elapsed().as_millis()));
+        stage.healed("data plane listens");
+        stage.hold(Duration::from_secs(3))?;
+        let info = stage.rig.admin("show info json").unwrap_or_default();
+        let booted = info.get("booted_from_disk").and_then(serde_json::Value::as_bool);
+        stage.expect(booted == Some(true), "it did not boot from its snapshot on disk");
+    }
+    Ok(Outcome::Done)
+}
