@@ -45,7 +45,7 @@ impl Programs {
     /// Finds PostgreSQL and makes the template below `folder`.
     pub(crate) fn prepare(folder: &Path) -> Result<Self> {
         let programs = Self { folder: find()?, user: unprivileged(), template: folder.join("template") };
-        programs.own(folder)?;
+        programs.make(folder)?;
         programs.run("initdb", |command| {
             command.args(["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "--username", USER]);
             command.arg("--pgdata").arg(&programs.template);
