@@ -36,6 +36,13 @@ impl Asker {
         Ok(Self { stream, held: Vec::new() })
     }
 
+    /// Whether the other side has ended the idle connection, which it may do at any time.
+    pub(crate) fn is_over(&self) -> bool {
+        let looked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        let restored = self.stream.set_nonblocking(false);
+        !matches!(looked, Err(error) if error.kind() == io::ErrorKind::WouldBlock) || restored.is_err()
+    }
+
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Told> {
         self.stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: fault.test\r\n\r\n").as_bytes())?;
         let head_end = loop {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, geteuid};
 
-use super::process::{Launch, Process};
+use super::process::{Launch, Process, SELF};
 use super::sql::{Session, USER};
 use crate::stop::Stop;
 
@@ -99,7 +99,7 @@ impl Programs {
         let mut command = match self.user {
             None => Command::new(path),
             Some((uid, gid)) => {
-                let mut command = Command::new(std::env::current_exe()?);
+                let mut command = Command::new(SELF);
                 command.args(["hold", "--parent", &std::process::id().to_string()]);
                 command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string(), "--"]).arg(path);
                 command

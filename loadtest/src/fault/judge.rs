@@ -151,7 +151,10 @@ fn delays(
         // One that was never served shows itself as lost, at the last look.
         let Some((served, _)) = served_at(seen, commit.place) else { continue };
         let delay = milliseconds(served.saturating_duration_since(commit.acked));
-        let phase = match marks.iter().rev().find(|mark| mark.at <= commit.acked).map(|mark| mark.kind) {
+        // A fault that comes between a commit and its serving is felt by it.
+        let overtaken =
+            |mark: &&Mark| mark.at <= commit.acked || (mark.kind == MarkKind::Fault && mark.at <= served);
+        let phase = match marks.iter().rev().find(overtaken).map(|mark| mark.kind) {
             None => 0,
             Some(MarkKind::Fault) => 1,
             Some(MarkKind::Healed) => 2,

@@ -5,7 +5,7 @@ use super::report::{HEADS, Judged, Report, Row, Series, figures};
 
 const STYLE: &str = include_str!("page.css");
 /// What the heads of the table mean, in their order.
-const HEAD_HELP: [&str; 13] = [
+const HEAD_HELP: [&str; 14] = [
     "what was done to the gateway",
     "sent by open-loop clients, coordinated omission free, and by the probe",
     "not answered well although a healthy backend could have answered and a living gateway took it",
@@ -15,6 +15,7 @@ const HEAD_HELP: [&str; 13] = [
     "transactions that PostgreSQL acknowledged",
     "from COMMIT to the last core: median / maximum, before the fault",
     "the same of changes that were committed during the fault",
+    "the same of changes that were committed after the end of the fault",
     "from the end of the fault until everything committed before was on every core",
     "changes that PostgreSQL has and a core does not serve in the end, or the other way round",
     "a core's version fell, an answer was older than acknowledged, or a transaction was seen in part",

@@ -90,7 +90,8 @@ fn run(address: SocketAddr, stop: &AtomicBool) -> Answers {
     while !stop.load(Ordering::Relaxed) {
         let round = Instant::now();
         for lane in &mut lanes {
-            if lane.asker.is_none() {
+            if lane.asker.as_ref().is_none_or(Asker::is_over) {
+                lane.asker = None;
                 connections += 1;
                 lane.connection = connections;
                 lane.last = None;

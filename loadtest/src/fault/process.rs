@@ -18,6 +18,8 @@ use crate::stop::Stop;
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const LOG_LINES_SHOWN: usize = 12;
+/// This executable, also when a build has replaced its file meanwhile.
+pub(crate) const SELF: &str = "/proc/self/exe";
 
 /// What to start.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Process {
             .append(true)
             .open(launch.log)
             .with_context(|| format!("cannot write {}", launch.log.display()))?;
-        let mut command = Command::new(std::env::current_exe().context("cannot find this executable")?);
+        let mut command = Command::new(SELF);
         command.args(["hold", "--parent", &std::process::id().to_string()]);
         if let Some((uid, gid)) = launch.user {
             command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);

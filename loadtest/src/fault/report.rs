@@ -143,7 +143,7 @@ impl Row {
 }
 
 /// The heads of the table.
-pub(crate) const HEADS: [&str; 13] = [
+pub(crate) const HEADS: [&str; 14] = [
     "fault",
     "requests",
     "failed",
@@ -153,6 +153,7 @@ pub(crate) const HEADS: [&str; 13] = [
     "changes",
     "before ms",
     "during ms",
+    "after ms",
     "caught up ms",
     "lost",
     "back",
@@ -160,7 +161,7 @@ pub(crate) const HEADS: [&str; 13] = [
 ];
 
 /// The figures between the name and the result.
-pub(crate) fn figures(verdict: &Verdict) -> [String; 11] {
+pub(crate) fn figures(verdict: &Verdict) -> [String; 12] {
     [
         verdict.requests.to_string(),
         verdict.failures().to_string(),
@@ -170,6 +171,7 @@ pub(crate) fn figures(verdict: &Verdict) -> [String; 11] {
         verdict.commits.to_string(),
         pair(&verdict.before),
         pair(&verdict.during),
+        pair(&verdict.after),
         verdict.caught_up_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}")),
         verdict.lost.to_string(),
         verdict.reversed.to_string(),
@@ -283,7 +285,7 @@ impl Report {
         let [requests, failed, excused, done, skipped] = self.totals();
         text.push_str(&format!(
             "\n{done} faults, {skipped} skipped; {requests} requests, {failed} failed, {excused} excused. \
-             before, during: median / maximum from COMMIT to the last core.\n"
+             before, during, after: median / maximum from COMMIT to the last core.\n"
         ));
         text
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, DATABASE, Programs};
 use super::cut::Cut;
-use super::process::{Launch, Process, end_orphans, reap_orphans};
+use super::process::{Launch, Process, SELF, end_orphans, reap_orphans};
 use super::scenario::{Needs, libfaketime};
 use super::sql::{Session, USER};
 use super::watch::place;
@@ -125,8 +125,9 @@ impl<'a> Rig<'a> {
         self.control.as_mut().context("no control plane runs")
     }
 
-    /// Starts the data plane, the second time on the ports of the first; returns when it listens.
-    pub(crate) fn start_data(&mut self) -> Result<()> {
+    /// Starts the data plane, the second time on the ports of the first; returns when it listens, with how often it had to
+    /// be started.
+    pub(crate) fn start_data(&mut self) -> Result<u32> {
         let path = |name: &str| self.path(name).display().to_string();
         let arguments = [
             ("--listen", self.http.to_string()),
@@ -137,11 +138,22 @@ impl<'a> Rig<'a> {
             ("--admin-socket", path("admin.sock")),
             ("--node", "fault".to_owned()),
         ];
-        let mut data = self.plane("ringway-dataplane", &arguments, Vec::new())?;
-        self.http = data.listening("listening http ", &self.workshop.stop)?;
-        self.status = data.listening("listening status ", &self.workshop.stop)?;
-        self.data = Some(data);
-        Ok(())
+        let deadline = Instant::now() + READY_WITHIN;
+        // As a supervisor does: what ends is started again.
+        for attempt in 1.. {
+            let mut data = self.plane("ringway-dataplane", &arguments, Vec::new())?;
+            match data.listening("listening http ", &self.workshop.stop) {
+                Ok(http) => {
+                    self.http = http;
+                    self.status = data.listening("listening status ", &self.workshop.stop)?;
+                    self.data = Some(data);
+                    return Ok(attempt);
+                }
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => self.workshop.stop.check()?,
+            }
+        }
+        bail!("the data plane does not start")
     }
 
     /// Starts the control plane; it need not find anything to connect to.
@@ -225,7 +237,7 @@ impl<'a> Rig<'a> {
 
     fn origin(&self, number: usize, address: SocketAddr) -> Result<Node> {
         let mut process = Process::start(Launch {
-            program: &std::env::current_exe()?,
+            program: Path::new(SELF),
             arguments: ["origin", "--listen", &address.to_string(), "--name", &format!("node-{number}")]
                 .map(str::to_owned)
                 .into(),
@@ -250,10 +262,8 @@ impl<'a> Rig<'a> {
 
     /// The configuration under load: everything to three nodes, and the route that tells of changes.
     fn seed(&self) -> Result<()> {
-        self.until("the schema", || {
-            let made = self.session().ok()?.value("SELECT to_regclass('ringway.head') IS NOT NULL").ok()?;
-            (made == "t").then_some(())
-        })?;
+        // The first version, of nothing, tells that all migrations are done: rows without triggers would have no revision.
+        self.until("the schema", || self.admin("show snapshot json")?.get("version").and_then(place))?;
         let nodes: serde_json::Map<String, Value> =
             self.nodes.iter().map(|node| (node.address.to_string(), json!(1))).collect();
         let teller = teller::start()?;

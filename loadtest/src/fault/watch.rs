@@ -4,7 +4,7 @@
 //! kill -9 may not have arrived, so that versions are only comparable within one. An asynchronous failover is not an
 //! exception: `(timeline, revision)` must rise there too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ impl Drop for Watch {
     }
 }
 
-fn run(admin_socket: &PathBuf, shared: &Mutex<Shared>) {
+fn run(admin_socket: &Path, shared: &Mutex<Shared>) {
     let (mut generation, mut last_pid) = (0, None);
     loop {
         // The answer is from before it was read: "served" is never told too early.
@@ -101,7 +101,7 @@ fn run(admin_socket: &PathBuf, shared: &Mutex<Shared>) {
     }
 }
 
-fn look(admin_socket: &PathBuf) -> Option<(u64, Vec<Option<Place>>)> {
+fn look(admin_socket: &Path) -> Option<(u64, Vec<Option<Place>>)> {
     let text = ask::socket(admin_socket, "show info json; show cores json").ok()?;
     let mut documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>().filter_map(Result::ok);
     let pid = documents.next()?.get("pid")?.as_u64()?;

@@ -25,9 +25,10 @@ fn kill(stage: &mut Stage<'_>) -> Result<Outcome> {
         let from = Instant::now();
         stage.fault("data plane killed");
         stage.rig.kill_data();
-        stage.rig.start_data()?;
+        let starts = stage.rig.start_data()?;
         stage.excuse_since(from, "no data plane ran");
         stage.note(format!("listened again after {} ms", from.elapsed().as_millis()));
+        stage.expect(starts == 1, format!("it started at the {starts}. attempt only"));
         stage.healed("data plane listens");
         stage.hold(Duration::from_secs(3))?;
         let info = stage.rig.admin("show info json").unwrap_or_default();
