@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use monoio::net::{TcpListener as CoreListener, TcpStream};
 
@@ -19,9 +19,6 @@ use crate::io::Socket;
 const BACKLOG: i32 = 16_384;
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
-/// For a port that a killed predecessor still holds; one that another program uses is reported after so long.
-const PORT_WAIT_MAX: Duration = Duration::from_secs(1);
-const PORT_PAUSE: Duration = Duration::from_millis(2);
 
 /// Binds `address` once for each core. The error says what to do.
 pub(crate) fn bind(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, String> {
@@ -39,24 +36,10 @@ pub(crate) fn bind(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>
         _ => format!("cannot listen on {address}: {error}; give another --listen"),
     };
     // Another process of the same user could share the port unnoticed: find out before SO_REUSEPORT is set.
-    let first = bind_patiently(address).map_err(explain)?;
+    let first = bind_one(address, false).map_err(explain)?;
     let address = first.local_addr().map_err(explain)?;
     drop(first);
     (0..cores).map(|_| bind_one(address, true).map_err(explain)).collect()
-}
-
-/// The kernel gives the sockets of a killed process back when its io_uring is torn down, which is a little after the process
-/// itself is gone: a supervisor that starts the next one at once would be told that the port is in use.
-fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
-    let deadline = Instant::now() + PORT_WAIT_MAX;
-    loop {
-        match bind_one(address, false) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::sleep(PORT_PAUSE);
-            }
-            bound => return bound,
-        }
-    }
 }
 
 fn bind_one(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
