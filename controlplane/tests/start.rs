@@ -36,6 +36,8 @@ fn ten_at_once_on_an_empty_database_all_come_up() {
         cluster.sql("select string_agg(number::text, ',' order by number) from ringway.migration"),
         "1,2"
     );
+    // Whoever sees one of the tables sees all of them, with their triggers and the head.
+    assert_eq!(cluster.sql("select count(distinct xmin::text) from ringway.migration"), "1");
     assert_eq!(cluster.sql("select count(*) from ringway.head"), "1");
     let applied: usize =
         programs.iter().map(|program| program.log().matches("applied a migration").count()).sum();

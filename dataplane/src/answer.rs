@@ -5,6 +5,7 @@
 
 use ringway_engine::http1::{NameValue, OwnResponse, encode_own_response, reason_phrase};
 
+use crate::buf::Room;
 use crate::downstream::{Downstream, Fate};
 
 /// The field that names the reason.
@@ -24,13 +25,19 @@ pub(crate) struct Answer<'a> {
 pub(crate) async fn send(connection: &mut Downstream, answer: &Answer<'_>, keep: bool) -> Fate {
     let core = std::rc::Rc::clone(&connection.core);
     let keep = keep && !core.is_draining();
-    let mut out = std::mem::take(&mut connection.out);
+    let mut out = core.buffers.take(Room::Head);
     out.clear();
     write(connection, answer, keep, &mut out);
     core.count(|counters| counters.response(answer.status));
     let end = out.len();
-    let written = connection.socket.writer.write_all(out, 0..end, core.limits.response_send).await;
-    connection.out = written.buffer;
+    let writer = &mut connection.socket.writer;
+    let wait = core.limits.response_send;
+    let written = if keep {
+        writer.write_all(out, 0..end, wait).await
+    } else {
+        writer.write_last(out, 0..end, wait).await
+    };
+    core.buffers.give(written.buffer);
     match written.result {
         Ok(()) if keep => Fate::Keep,
         Ok(()) => Fate::Linger,

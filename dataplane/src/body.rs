@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use ringway_engine::http1::{BodyError, BodyFraming, HEADROOM_BYTES};
 
+use crate::buf::Room;
 use crate::downstream::Downstream;
 
 /// What came of the body with the head, framed for the node.
@@ -37,7 +38,7 @@ impl BodyStart {
         let end = connection.buffer.len();
         let (part, next_at) = if request.framing() == BodyFraming::Chunked && start < end {
             // Framing writes in front of the payload, where the head still is: so it is done elsewhere.
-            let mut framed = connection.core.buffers.take_small();
+            let mut framed = connection.core.buffers.take(Room::for_bytes((end - start) as u64));
             framed.extend_from_slice(connection.buffer.get(start..end).unwrap_or_default());
             let filled = HEADROOM_BYTES..framed.len();
             let relayed = request.relay(&mut framed, filled)?;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use ringway_engine::route::Captures;
 use ringway_engine::upstream::{Cluster, RoundRobin};
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) options: Options,
     pub(crate) buffers: Buffers,
+    pub(crate) scratch: RefCell<Scratch>,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     view: RefCell<Option<Rc<Pinned>>>,
@@ -41,6 +43,13 @@ pub(crate) struct Core {
     pub(crate) clients: Clients,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
+}
+
+/// Memory that routing works in, one request after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) path: Vec<u8>,
+    pub(crate) captures: Captures,
 }
 
 /// What the operator chose for every answer.
@@ -71,6 +80,7 @@ impl Core {
             limits,
             options,
             buffers: Buffers::default(),
+            scratch: RefCell::default(),
             pool: Pool::new(Rc::clone(&deadlines)),
             deadlines,
             view: RefCell::new(None),

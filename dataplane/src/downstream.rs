@@ -10,9 +10,9 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
-use ringway_engine::route::Captures;
 
 use crate::answer::{self, Answer};
+use crate::buf::Room;
 use crate::core::{Core, Ends};
 use crate::io::{Socket, TICK};
 use crate::proxy;
@@ -28,21 +28,11 @@ pub(crate) struct Downstream {
     pub(crate) at: usize,
     pub(crate) head: RequestHead,
     pub(crate) exchange: Exchange,
-    pub(crate) scratch: Scratch,
-    /// For heads and answers; its allocation is kept.
-    pub(crate) out: Vec<u8>,
+    /// The target for the node, when it is not the received one.
+    pub(crate) rewritten: Vec<u8>,
     pub(crate) requests: u64,
     /// When it ends with its next answer, whatever the client wants.
     pub(crate) ends_at_ms: u64,
-}
-
-/// Memory that routing works in, kept from request to request.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(crate) path: Vec<u8>,
-    pub(crate) captures: Captures,
-    /// The target for the node, when it is not the received one.
-    pub(crate) rewritten: Vec<u8>,
 }
 
 /// What becomes of a client's connection.
@@ -52,6 +42,8 @@ pub(crate) enum Fate {
     Keep,
     /// It ends; what the client still sends is read for a while, so that it gets the answer and no reset.
     Linger,
+    /// It ends as the client asked: nothing more should come from it.
+    Done,
     /// It ends at once.
     Close,
     /// From here on it belongs to the protocol that both sides have switched to.
@@ -80,12 +72,11 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
     let mut connection = Box::new(Downstream {
         socket,
         ends,
-        buffer: core.buffers.take_small(),
+        buffer: core.buffers.take(Room::Head),
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
         exchange: Exchange::default(),
-        scratch: Scratch::default(),
-        out: Vec::new(),
+        rewritten: Vec::new(),
         requests: 0,
         ends_at_ms,
         core,
@@ -185,7 +176,7 @@ impl Downstream {
             self.at = HEADROOM_BYTES;
         }
         if self.buffer.capacity() <= self.buffer.len() + TAILROOM_BYTES {
-            self.buffer.reserve(self.buffer.len());
+            self.buffer = self.core.buffers.grow(std::mem::take(&mut self.buffer));
         }
     }
 
@@ -208,7 +199,9 @@ impl Downstream {
                 // Fails only when the peer is gone already.
                 let _ = self.socket.reset();
             }
-            Fate::Linger => self.linger().await,
+            // A close with unread bytes is a reset, which could take the answer with it.
+            Fate::Done if self.buffer.len() <= self.at && self.socket.is_read_up() => {}
+            Fate::Done | Fate::Linger => self.linger().await,
         }
         self.core.buffers.give(std::mem::take(&mut self.buffer));
     }
@@ -217,17 +210,16 @@ impl Downstream {
     async fn linger(&mut self) {
         let core = Rc::clone(&self.core);
         let until_ms = core.deadlines.until_ms(core.limits.linger);
-        // Linux answers bytes that come after both ends are shut down with a reset. A read that was given up has shut down
-        // one; then our end waits for the close, and the client has the answer's length to go by.
+        // As in `write_last`; the client has the answer's length to go by.
         let expired = self.socket.reader.has_expired();
-        if !expired && self.socket.writer.end().await.is_err() {
+        if !expired && self.socket.writer.end().is_err() {
             return;
         }
         let mut dropped = 0;
         while dropped < core.limits.linger_bytes_max {
             let Some(left) = core.deadlines.left(until_ms) else { return };
             if !self.socket.reader.is_armed() {
-                self.socket.reader.arm(core.buffers.take_small());
+                self.socket.reader.arm(core.buffers.take(Room::Head));
             }
             let read = self.socket.reader.finish(left).await;
             dropped += read.buffer.len();
@@ -235,7 +227,8 @@ impl Downstream {
             match read.result {
                 Ok(1..) => {}
                 Err(error) if expired && error.kind() == io::ErrorKind::TimedOut => {
-                    monoio::time::sleep(TICK).await;
+                    // Boxed: it is large and rare, and every connection's task has room for what it may wait for.
+                    Box::pin(monoio::time::sleep(TICK)).await;
                 }
                 _ => return,
             }

@@ -4,12 +4,12 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
-/// Runs a future; `false` when it panicked. What it owned is dropped, which closes its sockets.
-pub(crate) async fn catch(future: impl Future<Output = ()>) -> bool {
-    let mut future = pin!(future);
+/// Runs a future; `false` when it panicked. What it owned is dropped, which closes its sockets. Boxed by its caller, lest
+/// the task hold room for it twice.
+pub(crate) async fn catch<F: Future<Output = ()>>(mut future: Pin<Box<F>>) -> bool {
     poll_fn(|context| {
         // A connection shares only cells and counters with others, none of which is left half changed across a call that can panic.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {

@@ -190,12 +190,21 @@ impl Socket {
         let watching = Watch::start(stream.as_raw_fd(), read_side);
         let (read, write) = stream.into_split();
         let clock = Clock { deadlines: Rc::clone(deadlines), watch: Rc::clone(&watching.0) };
-        Socket { watching, reader: Reader::new(read, clock.clone()), writer: Writer { half: write, clock } }
+        Socket {
+            watching,
+            reader: Reader::new(read, clock.clone()),
+            writer: Writer { half: write, clock, ended: false },
+        }
     }
 
     /// Ends this connection with a reset, so that the peer cannot take what it got for whole.
     pub(crate) fn reset(&self) -> io::Result<()> {
         sys::reset(self.watching.0.fd.get())
+    }
+
+    /// Whether everything that has arrived was read.
+    pub(crate) fn is_read_up(&self) -> bool {
+        sys::unread_bytes(self.watching.0.fd.get()).is_ok_and(|bytes| bytes == 0)
     }
 
     /// What its deadlines can be moved by while its halves are in use.
@@ -401,6 +410,7 @@ async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
 pub(crate) struct Writer {
     half: OwnedWriteHalf<TcpStream>,
     clock: Clock,
+    ended: bool,
 }
 
 impl Writer {
@@ -433,9 +443,37 @@ impl Writer {
         Written { result: Ok(()), bytes: at - range.start, buffer }
     }
 
+    /// Writes a range of `buffer` whole and then the end of the stream, in one segment where they fit. Linux answers bytes that
+    /// come after both directions were shut down with a reset; so where a read was given up, the end is left to the close.
+    pub(crate) async fn write_last(
+        &mut self,
+        buffer: Vec<u8>,
+        range: std::ops::Range<usize>,
+        wait: Duration,
+    ) -> Written {
+        if self.clock.watch.read_expired.get() {
+            return self.write_all(buffer, range, wait).await;
+        }
+        let fd = self.clock.watch.fd.get();
+        // What the kernel does not take at once, or an error, is for the ordinary way.
+        let taken = sys::send_held(fd, buffer.get(range.clone()).unwrap_or_default()).unwrap_or(0);
+        let mut written = Written { result: Ok(()), bytes: 0, buffer };
+        if taken < range.len() {
+            written = self.write_all(written.buffer, range.start + taken..range.end, wait).await;
+        }
+        if written.result.is_ok() {
+            written.result = self.end();
+        }
+        Written { bytes: written.bytes + taken, ..written }
+    }
+
     /// Sends the end of the stream.
-    pub(crate) async fn end(&mut self) -> io::Result<()> {
-        self.half.shutdown().await
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if !self.ended {
+            sys::end_writing(self.clock.watch.fd.get())?;
+            self.ended = true;
+        }
+        Ok(())
     }
 }
 

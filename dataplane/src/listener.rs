@@ -6,10 +6,11 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monoio::net::{TcpListener as CoreListener, TcpStream};
 
+use crate::buf::Room;
 use crate::core::{Core, Ends};
 use crate::downstream;
 use crate::guard;
@@ -17,6 +18,9 @@ use crate::io::Socket;
 
 /// Connections that the kernel keeps for a core that is busy (capped by net.core.somaxconn).
 const BACKLOG: i32 = 16_384;
+/// How long a port may be in use by what is left of a process that was killed.
+const PREDECESSOR_WAIT: Duration = Duration::from_secs(3);
+const PREDECESSOR_EVERY: Duration = Duration::from_millis(10);
 /// After an accept that failed for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,10 +40,24 @@ pub(crate) fn bind(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>
         _ => format!("cannot listen on {address}: {error}; give another --listen"),
     };
     // Another process of the same user could share the port unnoticed: find out before SO_REUSEPORT is set.
-    let first = bind_one(address, false).map_err(explain)?;
+    let first = bind_when_free(address).map_err(explain)?;
     let address = first.local_addr().map_err(explain)?;
     drop(first);
     (0..cores).map(|_| bind_one(address, true).map_err(explain)).collect()
+}
+
+/// Binds an address that nobody else has. The kernel takes rings apart after their process has ended, so the sockets of one that
+/// was killed a moment ago may still be there.
+fn bind_when_free(address: SocketAddr) -> io::Result<TcpListener> {
+    let began = Instant::now();
+    loop {
+        match bind_one(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < PREDECESSOR_WAIT => {
+                std::thread::sleep(PREDECESSOR_EVERY);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn bind_one(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -92,7 +110,7 @@ fn admit(core: &Rc<Core>, stream: TcpStream, ends: Ends) {
     core.count(|counters| counters.accepted.up());
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let whole = guard::catch(downstream::serve(Rc::clone(&core), stream, ends)).await;
+        let whole = guard::catch(Box::pin(downstream::serve(Rc::clone(&core), stream, ends))).await;
         if !whole {
             core.count(|counters| counters.panics.up());
         }
@@ -145,10 +163,10 @@ fn shed(core: &Rc<Core>, stream: TcpStream) {
     let core = Rc::clone(core);
     monoio::spawn(async move {
         let mut socket = Socket::downstream(stream, &core.deadlines);
-        let written = socket.writer.write_all(SHED.to_vec(), 0..SHED.len(), core.limits.linger).await;
-        if written.result.is_ok() && socket.writer.end().await.is_ok() {
+        let written = socket.writer.write_last(SHED.to_vec(), 0..SHED.len(), core.limits.linger).await;
+        if written.result.is_ok() {
             // What the client has sent must be read, or the close becomes a reset that takes the answer with it.
-            let read = socket.reader.read(core.buffers.take_small(), core.limits.linger).await;
+            let read = socket.reader.read(core.buffers.take(Room::Head), core.limits.linger).await;
             core.buffers.give(read.buffer);
         }
         core.shedding.set(core.shedding.get() - 1);

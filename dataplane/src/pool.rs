@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ringway_snapshot::model::KeepalivePool;
 
-use crate::buf::Buffers;
+use crate::buf::{Buffers, Room};
 use crate::io::{Deadlines, Socket};
 
 /// One connection to a node.
@@ -24,8 +24,8 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     /// Requests that it has carried, with the present one.
     pub(crate) requests: u32,
-    /// Its last answer did not fit a small buffer: the next one gets a large one from the start.
-    pub(crate) roomy: bool,
+    /// What its last answer would have fitted into at once: the next one gets that from the start.
+    pub(crate) room: Room,
 }
 
 /// The kept connections.
@@ -64,7 +64,7 @@ impl Pool {
     /// A new connection.
     pub(crate) async fn connect(&self, address: SocketAddr, wait: Duration) -> io::Result<Upstream> {
         let socket = Socket::connect(address, wait, &self.deadlines).await?;
-        Ok(Upstream { socket, address, requests: 1, roomy: false })
+        Ok(Upstream { socket, address, requests: 1, room: Room::Small })
     }
 
     /// Keeps a connection for later, when there is room.
@@ -77,7 +77,7 @@ impl Pool {
         if idle.len() >= rule.size as usize {
             return;
         }
-        upstream.socket.reader.arm(if upstream.roomy { buffers.take_large() } else { buffers.take_small() });
+        upstream.socket.reader.arm(buffers.take(upstream.room));
         let until_ms = match rule.idle_timeout {
             seconds if seconds > 0.0 => self.deadlines.now_ms().saturating_add(milliseconds(seconds)),
             _ => u64::MAX,

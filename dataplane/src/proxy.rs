@@ -17,13 +17,15 @@ use smallvec::SmallVec;
 
 use crate::answer::{self, Answer};
 use crate::body::BodyStart;
-use crate::buf::SMALL_BYTES;
-use crate::core::Core;
+use crate::buf::Room;
+use crate::core::{Core, Scratch};
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
 use crate::pump::{self, Broken, Waits};
 use crate::tunnel;
 
+/// Room that is kept for an answer's head.
+const HEAD_BYTES_USUAL: u64 = 1_024;
 /// How this gateway calls itself in Via.
 const VIA: &[u8] = b"1.1 ringway";
 
@@ -70,20 +72,22 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
 fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Target>, PathError> {
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let head = &connection.head;
-    let normal = path::normalize(head.target.path_bytes(bytes), &mut connection.scratch.path)?;
+    let mut scratch = connection.core.scratch.borrow_mut();
+    let Scratch { path: decoded, captures } = &mut *scratch;
+    let normal = path::normalize(head.target.path_bytes(bytes), decoded)?;
     let query = Query {
         method: head.method_span.of(bytes),
         host: head.host.map_or(&[][..], |authority| authority.host.of(bytes)),
         path: normal.path,
         remote: connection.ends.client.ip().to_canonical(),
     };
-    let target = view.routes.find(&query, &mut connection.scratch.captures).map(Arc::as_ref);
-    connection.scratch.rewritten.clear();
+    let target = view.routes.find(&query, captures).map(Arc::as_ref);
+    connection.rewritten.clear();
     if normal.dots_resolved {
-        path::encode(normal.path, &mut connection.scratch.rewritten);
+        path::encode(normal.path, &mut connection.rewritten);
         if let Some(query) = head.target.query {
-            connection.scratch.rewritten.push(b'?');
-            connection.scratch.rewritten.extend_from_slice(query.of(bytes));
+            connection.rewritten.push(b'?');
+            connection.rewritten.extend_from_slice(query.of(bytes));
         }
     }
     Ok(target)
@@ -209,13 +213,13 @@ async fn attempt(
     let waits = Waits::new(target.timeouts, &core.limits);
     let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
     let reused = upstream.requests > 1;
-    let mut out = std::mem::take(&mut connection.out);
+    let mut out = core.buffers.take(Room::Head);
     out.clear();
     write_head(connection, cluster, endpoint, &mut out);
     out.extend_from_slice(body.bytes(&connection.buffer));
     let end = out.len();
     let written = upstream.socket.writer.write_all(out, 0..end, waits.send).await;
-    connection.out = written.buffer;
+    core.buffers.give(written.buffer);
     if let Err(error) = written.result {
         let fault = match error.kind() {
             io::ErrorKind::TimedOut => UpstreamFault::SendTimeout,
@@ -227,11 +231,12 @@ async fn attempt(
     match pump::carry(connection, &mut upstream, waits, body).await {
         Ok(Fate::Tunnel) => {
             let early = body.behind(&connection.buffer).to_vec();
-            Ok(tunnel::run(connection, &mut upstream, early).await)
+            Ok(Box::pin(tunnel::run(connection, &mut upstream, early)).await)
         }
         Ok(fate) => {
             if connection.exchange.upstream_reusable() {
-                upstream.roomy = connection.exchange.response.payload_bytes() > SMALL_BYTES as u64 / 2;
+                let answer_bytes = connection.exchange.response.payload_bytes();
+                upstream.room = Room::for_bytes(answer_bytes.saturating_add(HEAD_BYTES_USUAL));
                 core.pool.keep(upstream, &cluster.keepalive, &core.buffers);
             }
             Ok(fate)
@@ -272,7 +277,7 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
     };
     let facts = connection.exchange.response.facts();
     let edits = RequestEdits {
-        path_and_query: match connection.scratch.rewritten.as_slice() {
+        path_and_query: match connection.rewritten.as_slice() {
             [] => head.target.path_and_query_bytes(bytes),
             rewritten => rewritten,
         },

@@ -21,7 +21,7 @@ use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES}
 use ringway_engine::upstream::Timeouts;
 
 use crate::body::BodyStart;
-use crate::buf::{LARGE_BYTES, SMALL_BYTES};
+use crate::buf::{LARGE_BYTES, Room, SMALL_BYTES};
 use crate::config::Limits;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
@@ -118,7 +118,7 @@ pub(crate) async fn carry(
     let asked = Cell::new(connection.exchange.request.is_complete());
     let close = !connection.head.keep_alive || connection.is_spent();
     if !upstream.socket.reader.is_armed() {
-        upstream.socket.reader.arm(core.buffers.take_small());
+        upstream.socket.reader.arm(core.buffers.take(upstream.room));
     }
     let date = core.date();
     let answer = Answering {
@@ -140,15 +140,15 @@ pub(crate) async fn carry(
     let (request, response) = (&mut connection.exchange.request, &mut connection.exchange.response);
     let (reader, writer) = (&mut connection.socket.reader, &mut connection.socket.writer);
     let ended = if request.is_complete() {
-        let out = &mut connection.out;
-        (answer.run(&mut upstream.socket.reader, writer, response, out).await, RequestEnd::Complete)
+        (answer.run(&mut upstream.socket.reader, writer, response).await, RequestEnd::Complete)
     } else {
         body.go_beyond();
         let clock = upstream.socket.clock();
         let asking = Asking { core: &core, wait: waits.send, go_on: &go_on };
         let mut ended = None;
-        let mut outward = pin!(asking.run(reader, &mut upstream.socket.writer, request, body));
-        let mut inward = pin!(answer.run(&mut upstream.socket.reader, writer, response, &mut connection.out));
+        // Boxed: most requests have no body that comes later, and every connection's task has room for what it may do.
+        let mut outward = Box::pin(asking.run(reader, &mut upstream.socket.writer, request, body));
+        let mut inward = Box::pin(answer.run(&mut upstream.socket.reader, writer, response));
         let answered = poll_fn(|context| {
             if let Poll::Ready(answered) = inward.as_mut().poll(context) {
                 return Poll::Ready(Some(answered));
@@ -205,6 +205,7 @@ fn conclude(
     match answered {
         Ok(()) if response.is_tunnel() => Ok(Fate::Tunnel),
         Ok(()) if !response.closes_downstream() => Ok(Fate::Keep),
+        Ok(()) if !connection.head.keep_alive && connection.exchange.request.is_complete() => Ok(Fate::Done),
         // Also behind a whole request more may come, and would turn the close into a reset that takes the answer with it.
         Ok(()) => Ok(Fate::Linger),
         Err(ResponseEnd::Client) => {
@@ -238,7 +239,7 @@ pub(crate) async fn discard(connection: &mut Downstream) -> Fate {
     let until_ms = core.deadlines.until_ms(core.limits.linger);
     while dropped < core.limits.linger_bytes_max {
         if !reader.is_armed() {
-            reader.arm(core.buffers.take_small());
+            reader.arm(core.buffers.take(Room::Small));
         }
         let Some(left) = core.deadlines.left(until_ms) else { return Fate::Linger };
         let mut read = reader.finish(left).await;
@@ -263,6 +264,10 @@ pub(crate) async fn discard(connection: &mut Downstream) -> Fate {
     Fate::Linger
 }
 
+fn room(large: bool) -> Room {
+    if large { Room::Large } else { Room::Small }
+}
+
 /// The body's direction.
 struct Asking<'a> {
     core: &'a Core,
@@ -283,11 +288,8 @@ impl Asking<'_> {
             poll_fn(|_| if self.go_on.get() { Poll::Ready(()) } else { Poll::Pending }).await;
             side.release();
         }
-        let mut buffer = self.core.buffers.take_small();
         let mut carried = 0;
-        if side.expects_at_least(SMALL_BYTES as u64) {
-            buffer = self.core.buffers.renew(buffer, true);
-        }
+        let mut buffer = self.core.buffers.take(room(side.expects_at_least(SMALL_BYTES as u64)));
         while !side.is_complete() {
             let read = reader.read(buffer, self.core.limits.request_body_idle).await;
             buffer = read.buffer;
@@ -310,7 +312,7 @@ impl Asking<'_> {
                 Ok(buffer) => buffer,
                 Err(fault) => return RequestEnd::NodeDeaf(fault),
             };
-            buffer = self.core.buffers.renew(buffer, carried >= LARGE_BYTES as u64);
+            buffer = self.core.buffers.renew(buffer, room(carried >= LARGE_BYTES as u64));
         }
         self.core.buffers.give(buffer);
         RequestEnd::Complete
@@ -358,7 +360,6 @@ impl Answering<'_> {
         reader: &mut Reader,
         writer: &mut Writer,
         side: &mut ResponseSide,
-        out: &mut Vec<u8>,
     ) -> Result<(), ResponseEnd> {
         let mut from = HEADROOM_BYTES;
         let mut started = false;
@@ -374,6 +375,7 @@ impl Answering<'_> {
             };
             let mut buffer = read.buffer;
             let end = buffer.len();
+            let mut out = self.core.buffers.take(Room::Head);
             out.clear();
             let step = match read.result {
                 Ok(0) => side.receive_end().map(|tail| {
@@ -385,7 +387,7 @@ impl Answering<'_> {
                     let close = self.context.close || self.core.is_draining();
                     let awaits_leave = self.asks_leave && !self.go_on.get();
                     let context = ResponseContext { close, awaits_leave, ..self.context };
-                    side.receive(&mut buffer, from..end, &context, out)
+                    side.receive(&mut buffer, from..end, &context, &mut out)
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::ReadTimeout),
                 Err(_) => Err(UpstreamFault::Closed),
@@ -393,7 +395,7 @@ impl Answering<'_> {
             let step = step.map_err(|fault| ResponseEnd::Node { fault, started })?;
             carried += step.send.len() as u64;
             self.sending.set(true);
-            buffer = self.send(writer, buffer, &step, side, out).await.ok_or(ResponseEnd::Client)?;
+            buffer = self.send(writer, buffer, end, &step, side, out).await.ok_or(ResponseEnd::Client)?;
             self.sending.set(false);
             if let Some(status) = side.status().filter(|_| !started) {
                 self.core.count(|counters| counters.response(status));
@@ -410,11 +412,13 @@ impl Answering<'_> {
                 // A head in part: the rest is read behind it, into a larger buffer when this one is full.
                 from = step.keep;
                 buffer.truncate(end);
-                buffer.reserve(TAILROOM_BYTES + 1);
+                if buffer.capacity() <= end + TAILROOM_BYTES {
+                    buffer = self.core.buffers.grow(buffer);
+                }
             } else {
                 from = HEADROOM_BYTES;
                 let large = carried >= LARGE_BYTES as u64 || side.expects_at_least(SMALL_BYTES as u64);
-                buffer = self.core.buffers.renew(buffer, large);
+                buffer = self.core.buffers.renew(buffer, room(large));
             }
             reader.arm(buffer);
         }
@@ -422,7 +426,8 @@ impl Answering<'_> {
 
     /// Lets the client send its body when the node has said nothing for a while (RFC 9110 section 10.1.1).
     async fn give_leave(&self, reader: &mut Reader, writer: &mut Writer) -> Result<(), ResponseEnd> {
-        let mut patience = pin!(monoio::time::sleep(CONTINUE_WAIT));
+        // Boxed: it is large and rare, and every connection's task has room for what it may wait for.
+        let mut patience = Box::pin(monoio::time::sleep(CONTINUE_WAIT));
         let mut ready = pin!(reader.ready());
         let node_speaks = poll_fn(|context| match ready.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(true),
@@ -440,35 +445,45 @@ impl Answering<'_> {
         Ok(())
     }
 
-    /// Sends heads and the first of a body together, and a body from where it lies.
+    /// Sends heads and what came of the body in one piece: from where the body lies, when the heads fit in front of it.
     async fn send(
         &self,
         writer: &mut Writer,
         mut buffer: Vec<u8>,
+        filled_end: usize,
         step: &ResponseStep,
         side: &ResponseSide,
-        out: &mut Vec<u8>,
+        mut out: Vec<u8>,
     ) -> Option<Vec<u8>> {
         let wait = self.core.limits.response_send;
-        if out.is_empty() {
-            if step.send.is_empty() && side.epilogue().is_empty() {
-                return Some(buffer);
-            }
-            let kept = buffer.len();
-            buffer.truncate(step.send.end);
-            buffer.extend_from_slice(side.epilogue());
-            let end = buffer.len();
-            let mut written = writer.write_all(buffer, step.send.start..end, wait).await;
+        let last = side.is_done() && side.closes_downstream();
+        let body = step.send.clone();
+        if body.is_empty() || out.len() > body.start || step.keep < filled_end {
+            out.extend_from_slice(buffer.get(body).unwrap_or_default());
+            out.extend_from_slice(side.epilogue());
+            let end = out.len();
+            let written = if last {
+                writer.write_last(out, 0..end, wait).await
+            } else {
+                writer.write_all(out, 0..end, wait).await
+            };
+            self.core.buffers.give(written.buffer);
             written.result.ok()?;
-            written.buffer.resize(kept, 0);
-            return Some(written.buffer);
+            return Some(buffer);
         }
-        out.extend_from_slice(buffer.get(step.send.clone()).unwrap_or_default());
-        out.extend_from_slice(side.epilogue());
-        let end = out.len();
-        let written = writer.write_all(std::mem::take(out), 0..end, wait).await;
-        *out = written.buffer;
+        // What stood in front has been read: the node's head, and the headroom.
+        let start = body.start - out.len();
+        buffer.get_mut(start..body.start)?.copy_from_slice(&out);
+        self.core.buffers.give(out);
+        buffer.truncate(body.end);
+        buffer.extend_from_slice(side.epilogue());
+        let end = buffer.len();
+        let written = if last {
+            writer.write_last(buffer, start..end, wait).await
+        } else {
+            writer.write_all(buffer, start..end, wait).await
+        };
         written.result.ok()?;
-        Some(buffer)
+        Some(written.buffer)
     }
 }

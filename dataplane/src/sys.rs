@@ -27,6 +27,15 @@ pub(crate) fn shutdown(fd: RawFd, side: Side) {
     let _ = unsafe { libc::shutdown(fd, how) };
 }
 
+/// Tells the peer that nothing more comes (SHUT_WR, shutdown(2)).
+pub(crate) fn end_writing(fd: RawFd) -> io::Result<()> {
+    // SAFETY: shutdown takes no pointer; a stale descriptor gives EBADF or ENOTSOCK.
+    match unsafe { libc::shutdown(fd, libc::SHUT_WR) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Ends a TCP connection with a reset, at once, whatever is queued: connecting to AF_UNSPEC dissolves it (connect(2)). SO_LINGER
 /// would need close(2) to be the first to end it, and dropping monoio's half of a stream sends FIN before that.
 pub(crate) fn reset(fd: RawFd) -> io::Result<()> {
@@ -36,6 +45,25 @@ pub(crate) fn reset(fd: RawFd) -> io::Result<()> {
     // SAFETY: the address lives across the call and its true size is passed; a stale descriptor gives EBADF or ENOTSOCK.
     match unsafe { libc::connect(fd, &raw const nowhere, bytes) } {
         0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends without waiting, and holds back a last piece that does not fill a segment, so that the stream's end travels in it
+/// (MSG_MORE, send(2)). Returns how many bytes the kernel took.
+pub(crate) fn send_held(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_MORE | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the bytes live across the call and their true length is passed; a stale descriptor gives EBADF or ENOTSOCK.
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// How many received bytes nobody has read (FIONREAD, tcp(7)).
+pub(crate) fn unread_bytes(fd: RawFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` lives across the call and is what FIONREAD writes.
+    match unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut bytes) } {
+        0 => Ok(usize::try_from(bytes).unwrap_or(0)),
         _ => Err(io::Error::last_os_error()),
     }
 }

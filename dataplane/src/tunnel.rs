@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ringway_engine::http1::HEADROOM_BYTES;
 
-use crate::buf::{Buffers, LARGE_BYTES};
+use crate::buf::{Buffers, LARGE_BYTES, Room};
 use crate::downstream::{Downstream, Fate};
 use crate::io::{Clock, Reader, Writer};
 use crate::pool::Upstream;
@@ -103,7 +103,7 @@ async fn copy(
     if let Err(error) = writer.write_all(early, 0..end, life.wait).await.result {
         return broken(&error);
     }
-    let mut buffer = buffers.take_small();
+    let mut buffer = buffers.take(Room::Small);
     let mut carried = 0;
     loop {
         if !reader.is_armed() {
@@ -114,7 +114,7 @@ async fn copy(
         match read.result {
             Ok(0) => {
                 buffers.give(read.buffer);
-                return if writer.end().await.is_ok() { End::Clean } else { End::Broken };
+                return if writer.end().is_ok() { End::Clean } else { End::Broken };
             }
             Ok(bytes) => carried = (carried + bytes as u64).min(LARGE_BYTES as u64),
             Err(error) => return broken(&error),
@@ -125,7 +125,8 @@ async fn copy(
             return broken(&error);
         }
         life.sign();
-        buffer = buffers.renew(written.buffer, carried >= LARGE_BYTES as u64);
+        let room = if carried >= LARGE_BYTES as u64 { Room::Large } else { Room::Small };
+        buffer = buffers.renew(written.buffer, room);
     }
 }
 

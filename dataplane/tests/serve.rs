@@ -288,6 +288,23 @@ fn a_port_in_use_is_one_line_that_says_so() {
 }
 
 #[test]
+fn a_port_whose_process_was_killed_a_moment_ago_can_be_listened_on() {
+    let mut folder = tempfile::tempdir().unwrap();
+    let mut port = None;
+    for _ in 0..8 {
+        let fixed = port.map(|address: std::net::SocketAddr| address.to_string());
+        let flags: Vec<&str> =
+            fixed.iter().flat_map(|address| ["--workers", "4", "--listen", address]).collect();
+        let gateway = Gateway::start_in(folder, &flags);
+        // What its ring still has in hand when it is killed is taken apart afterwards.
+        let address = *port.get_or_insert(gateway.http);
+        let connections: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        folder = gateway.kill();
+        drop(connections);
+    }
+}
+
+#[test]
 fn connections_over_a_limit_are_answered_with_503_and_the_others_served_on() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::start_in(

@@ -40,10 +40,10 @@ impl Gateway {
         let mut child = command(folder.path()).args(flags).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address = |kind: &str| -> SocketAddr {
-            let line = lines.next().expect("the data plane ended at its start").unwrap();
-            line.strip_prefix(&format!("listening {kind} "))
-                .unwrap_or_else(|| panic!("{line}"))
-                .parse()
+            let start = format!("listening {kind} ");
+            let mut line = || lines.next().expect("the data plane ended at its start").unwrap();
+            std::iter::repeat_with(&mut line)
+                .find_map(|line| line.strip_prefix(&start)?.parse().ok())
                 .unwrap()
         };
         let (http, status) = (address("http"), address("status"));

@@ -1,8 +1,9 @@
 //! Brings the schema `ringway` to this program's level, once, however many control planes start at one moment.
 //!
-//! Each migration is applied in one transaction under an advisory lock and recorded with a checksum of its text. Where the
-//! level is right already, nothing is locked and no right but to read is needed. A level above this program's is an
-//! error: a newer release has been here, and this one might misread what it left.
+//! All that is missing is applied in one transaction under an advisory lock, so that nobody ever sees tables without their
+//! triggers, and recorded with a checksum of its text. Where the level is right already, nothing is locked and no right but
+//! to read is needed. A level above this program's is an error: a newer release has been here, and this one might misread
+//! what it left.
 
 use tokio_postgres::error::SqlState;
 use xxhash_rust::xxh3::xxh3_128;
@@ -45,34 +46,35 @@ pub(super) async fn migrate(session: &mut Session) -> Result<(), Trouble> {
 }
 
 async fn apply(session: &mut Session) -> Result<(), Trouble> {
-    loop {
-        let transaction = session.client.transaction().await?;
-        transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-        // `create schema if not exists` asks for the right to create even where the schema exists.
-        let exists = transaction.query_one("select to_regnamespace('ringway') is not null", &[]).await?;
-        if !exists.try_get::<_, bool>(0)? {
-            transaction.batch_execute("create schema ringway").await?;
-        }
-        let ledger =
-            transaction.query_one("select to_regclass('ringway.migration') is not null", &[]).await?;
-        if !ledger.try_get::<_, bool>(0)? {
-            transaction.batch_execute(LEDGER).await?;
-        }
-        let applied =
-            transaction.query("select number, checksum from ringway.migration order by number", &[]);
-        let found = check(&applied.await?)?;
-        let Some((name, text)) = MIGRATIONS.get(found) else { return Ok(transaction.commit().await?) };
+    let transaction = session.client.transaction().await?;
+    transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    // `create schema if not exists` asks for the right to create even where the schema exists.
+    let exists = transaction.query_one("select to_regnamespace('ringway') is not null", &[]).await?;
+    if !exists.try_get::<_, bool>(0)? {
+        transaction.batch_execute("create schema ringway").await?;
+    }
+    let ledger = transaction.query_one("select to_regclass('ringway.migration') is not null", &[]).await?;
+    if !ledger.try_get::<_, bool>(0)? {
+        transaction.batch_execute(LEDGER).await?;
+    }
+    let applied = transaction.query("select number, checksum from ringway.migration order by number", &[]);
+    let found = check(&applied.await?)?;
+    let pending = MIGRATIONS.get(found..).unwrap_or_default();
+    for ((name, text), number) in pending.iter().zip(found + 1..) {
         transaction.batch_execute(text).await?;
-        let number = i32::try_from(found + 1).unwrap_or(i32::MAX);
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
         transaction
             .execute(
                 "insert into ringway.migration (number, name, checksum) values ($1, $2, $3)",
                 &[&number, name, &checksum(text)],
             )
             .await?;
-        transaction.commit().await?;
+    }
+    transaction.commit().await?;
+    for (name, _) in pending {
         tracing::info!(migration = name, "applied a migration");
     }
+    Ok(())
 }
 
 /// How many migrations are applied.

@@ -13,8 +13,9 @@ use super::chunked::{ChunkDecoder, ChunkEvent, ChunkLimits};
 use super::error::BodyError;
 use super::framing::{BodyFraming, SinkFraming};
 
-/// Bytes in front of the filled range that `relay` may overwrite.
-pub const HEADROOM_BYTES: usize = 32;
+/// Bytes in front of the filled range that may be overwritten: by `relay` with a chunk's size, or by a head that is somewhat
+/// longer than the one that was read there.
+pub const HEADROOM_BYTES: usize = 128;
 /// Bytes to leave behind the filled range. Nothing breaks without them, but a chunk that fills the buffer to its end
 /// is then moved as a whole to make room for its CRLF.
 pub const TAILROOM_BYTES: usize = 8;

@@ -196,12 +196,12 @@ fn a_buffer_without_headroom_is_refused() {
     let mut buf = b"abc".to_vec();
     assert_eq!(relay.relay(&mut buf, 0..3), Err(BodyError::Headroom));
     relay.restart(BodyFraming::Length(3), SinkFraming::Length, BodyLimits::default());
-    let mut buf = vec![0; 64];
+    let mut buf = vec![0; 2 * HEADROOM_BYTES];
     #[expect(clippy::reversed_empty_ranges, reason = "a range that is wrong must not panic")]
-    let reversed = 60..40;
+    let reversed = HEADROOM_BYTES + 20..HEADROOM_BYTES;
     assert_eq!(relay.relay(&mut buf, reversed), Err(BodyError::Headroom));
     relay.restart(BodyFraming::Length(3), SinkFraming::Length, BodyLimits::default());
-    assert!(relay.relay(&mut buf, 40..900).is_ok());
+    assert!(relay.relay(&mut buf, HEADROOM_BYTES..900).is_ok());
 }
 
 #[test]
