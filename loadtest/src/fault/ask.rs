@@ -19,6 +19,8 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Asker {
     stream: TcpStream,
     held: Vec<u8>,
+    /// The last answer said that the connection ends with it.
+    closing: bool,
 }
 
 #[derive(Debug)]
@@ -33,11 +35,15 @@ impl Asker {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-        Ok(Self { stream, held: Vec::new() })
+        Ok(Self { stream, held: Vec::new(), closing: false })
     }
 
-    /// Whether the other side has ended the idle connection, which it may do at any time.
+    /// Whether the other side has ended the connection, which it may do at any time between two requests, or said that
+    /// it will (RFC 9112 section 9.6).
     pub(crate) fn is_over(&self) -> bool {
+        if self.closing {
+            return true;
+        }
         let looked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
         let restored = self.stream.set_nonblocking(false);
         !matches!(looked, Err(error) if error.kind() == io::ErrorKind::WouldBlock) || restored.is_err()
@@ -62,6 +68,7 @@ impl Asker {
             .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
             .filter(|length| *length <= BODY_BYTES_MAX)
             .ok_or_else(invalid)?;
+        self.closing = head.lines().any(|line| line.starts_with("connection:") && line.contains("close"));
         while self.held.len() < head_end + length {
             self.read_more()?;
         }
@@ -102,4 +109,48 @@ pub(crate) fn document(path: &Path, command: &str) -> Option<Value> {
 
 fn invalid() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer with a length")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with these bytes, and keeps the connection.
+    fn answering(answer: &'static str) -> (Asker, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let asker = Asker::connect(listener.local_addr().unwrap()).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        // Ahead of the question: the socket holds it.
+        server.write_all(answer.as_bytes()).unwrap();
+        (asker, server)
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_length_and_the_connection_stays() {
+        let (mut asker, _server) = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno");
+        let told = asker.get("/").unwrap();
+        assert_eq!((told.status, told.body.as_str()), (404, "no"));
+        assert!(!asker.is_over());
+    }
+
+    #[test]
+    fn a_connection_that_was_said_to_end_is_over() {
+        let (mut asker, _server) =
+            answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        assert_eq!(asker.get("/").unwrap().status, 200);
+        assert!(asker.is_over());
+    }
+
+    #[test]
+    fn a_connection_that_ended_is_over() {
+        let (asker, server) = answering("");
+        drop(server);
+        let deadline = std::time::Instant::now() + ANSWER_WITHIN;
+        while !asker.is_over() {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }

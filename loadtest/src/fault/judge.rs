@@ -269,6 +269,9 @@ fn last_look(verdict: &mut Verdict, rig: &Rig<'_>, done: &Done, kept: &BTreeSet<
         rig.workshop.stop.check()?;
         let mut statuses = BTreeSet::new();
         for (place, checker) in checkers.iter_mut().enumerate() {
+            if checker.is_over() {
+                *checker = Asker::connect(rig.http)?;
+            }
             if everywhere || place == index % CHECKERS {
                 statuses.insert(checker.get(&format!("/change/{number}"))?.status);
             }

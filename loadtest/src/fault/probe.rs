@@ -123,7 +123,8 @@ impl Lane {
         };
         let is_new = number > 0 && self.last != Some(number);
         self.last = Some(number);
-        let own_route = match is_new {
+        // A gateway that ends the connection with this answer has said all it will.
+        let own_route = match is_new && !asker.is_over() {
             true => Some(asker.get(&format!("/change/{number}")).map_err(broken)?.status),
             false => None,
         };
