@@ -38,6 +38,8 @@ pub(crate) struct Verdict {
     pub(crate) requests: u64,
     pub(crate) failed: BTreeMap<String, u64>,
     pub(crate) excused: BTreeMap<String, u64>,
+    /// Why.
+    pub(crate) excuse: Option<&'static str>,
     /// The longest time without a good answer.
     pub(crate) gap_ms: f64,
     pub(crate) latency_p50_ms: f64,
@@ -74,6 +76,7 @@ pub(crate) fn judge(ended: Ended<'_>, record: &Record) -> Result<(Verdict, Done)
     let is_lost = |number: u64| !kept.contains(&number);
     let mut verdict = Verdict { problems, notes, commits: done.commits.len(), ..Verdict::default() };
     verdict.lost_by_postgresql = done.commits.iter().filter(|commit| is_lost(commit.number)).count() as u64;
+    verdict.excuse = excuses.first().map(|excuse| excuse.why);
     requests(&mut verdict, &record.sent, &excuses);
     probes(&mut verdict, &record.probed, &excuses);
     delays(&mut verdict, &done.commits, &record.seen, &marks, &is_lost);

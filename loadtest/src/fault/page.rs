@@ -125,8 +125,7 @@ fn plots(series: &Series) -> String {
     format!(
         "<p class=\"marks\">{marks}</p>\
          <figure>{}<figcaption>Requests that were answered well, by the time they were due</figcaption></figure>\
-         <figure>{}<figcaption>Failures: <span class=\"key failed\">failed</span> \
-         <span class=\"key excused\">excused</span></figcaption></figure>\
+         <figure>{}</figure>\
          <figure>{}<figcaption>Versions: <span class=\"key committed\">committed in PostgreSQL</span> {cores}\
          </figcaption></figure>",
         plot::requests(series),

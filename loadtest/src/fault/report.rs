@@ -44,7 +44,6 @@ pub(crate) struct Series {
     /// Revisions that PostgreSQL acknowledged.
     pub(crate) commits: Vec<(f64, u64)>,
     pub(crate) marks: Vec<(f64, bool, String)>,
-    pub(crate) excuses: Vec<(f64, f64, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -127,7 +126,8 @@ impl Row {
                     lines.push(format!("failed: {}", kinds(&verdict.failed)));
                 }
                 if !verdict.excused.is_empty() {
-                    lines.push(format!("excused, because no data plane ran: {}", kinds(&verdict.excused)));
+                    let why = verdict.excuse.unwrap_or_default();
+                    lines.push(format!("excused, because {why}: {}", kinds(&verdict.excused)));
                 }
                 if verdict.lost_by_postgresql > 0 {
                     lines.push(format!(
@@ -346,8 +346,6 @@ impl Series {
             .iter()
             .map(|mark| (seconds(mark.at), mark.kind == MarkKind::Fault, mark.text.clone()))
             .collect();
-        series.excuses =
-            excuses.iter().map(|excuse| (seconds(excuse.from), seconds(excuse.to), excuse.why)).collect();
         series
     }
 }
