@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ringway_engine::view::View;
+use ringway_snapshot::frame::{self, FrameKind};
 use ringway_snapshot::message::{Ack, Nack, Reason, ToControlplane};
 use ringway_snapshot::validate::validate;
 use ringway_snapshot::version::Admission;
 use ringway_snapshot::{Fault, Snapshot, Version};
 
-pub(crate) use self::connection::Event;
+pub(crate) use self::connection::{Event, Frozen};
 use self::connection::{Offer, Reply};
 pub(crate) use self::socket::{bind_private, is_trusted, listen};
 use crate::disk::Disk;
@@ -42,18 +43,36 @@ pub(crate) struct FeedLoop {
     save_after: Instant,
     /// Published, but some core has not swapped yet: acknowledged when the last one has.
     late: Option<(Ack, Reply)>,
+    /// Nothing new is taken, because a successor is about to.
+    frozen: bool,
 }
 
 impl FeedLoop {
     pub(crate) fn new(state: Arc<State>, publisher: Publisher, disk: Disk) -> FeedLoop {
-        FeedLoop { state, publisher, disk, unsaved: None, save_after: Instant::now(), late: None }
+        FeedLoop {
+            state,
+            publisher,
+            disk,
+            unsaved: None,
+            save_after: Instant::now(),
+            late: None,
+            frozen: false,
+        }
     }
 
     /// Serves the last good snapshot on disk, if there is one.
     pub(crate) fn boot(&mut self) {
-        let Some(snapshot) = self.disk.load() else { return };
+        if let Some(snapshot) = self.disk.load() {
+            self.start(snapshot, false);
+        }
+    }
+
+    fn start(&mut self, snapshot: Snapshot, unsaved: bool) {
         let version = snapshot.version;
         let compiled = check(&snapshot);
+        if unsaved && compiled.is_ok() {
+            self.unsaved = Some(snapshot);
+        }
         match compiled {
             Ok(view) => {
                 let routes = view.counts.routes;
@@ -73,15 +92,22 @@ impl FeedLoop {
             match events.recv_timeout(SWEEP_EVERY) {
                 Ok(Event::Offer(offer)) => self.offer(*offer),
                 Ok(Event::SourceRefused { version, faults }) => self.source_refused(version, faults),
+                Ok(Event::Freeze(reply)) => {
+                    let _ = reply.send(self.freeze()); // Who asked may have given up.
+                }
+                Ok(Event::Thaw) => self.frozen = false,
                 Ok(Event::Stop(done)) => {
-                    self.save();
+                    if !self.frozen {
+                        self.save();
+                    }
                     drop(done);
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if Instant::now() >= self.save_after {
+            // A successor may write there.
+            if Instant::now() >= self.save_after && !self.frozen {
                 self.save();
             }
             self.settle();
@@ -90,7 +116,43 @@ impl FeedLoop {
         }
     }
 
+    /// Serves what the predecessor serves, from these bytes or from disk; what it serves then.
+    pub(crate) fn inherit(&mut self, last: Option<&str>, bytes: Option<&[u8]>) -> Option<String> {
+        let served = self.served();
+        if served.as_deref() == last {
+            return served;
+        }
+        let snapshot = match bytes.map(|bytes| frame::decode::<Snapshot>(FrameKind::Disk, bytes)) {
+            Some(Ok(snapshot)) => Some(snapshot),
+            Some(Err(error)) => {
+                tracing::error!("the predecessor's configuration is damaged: {error}");
+                None
+            }
+            None => self.disk.load(),
+        };
+        if let Some(snapshot) = snapshot {
+            self.start(snapshot, bytes.is_some());
+        }
+        self.served()
+    }
+
+    /// The version that is served, in words.
+    pub(crate) fn served(&self) -> Option<String> {
+        self.state.feed().view.as_ref().map(|view| view.version.to_string())
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        self.frozen = true;
+        self.save();
+        let unsaved =
+            self.unsaved.as_ref().and_then(|snapshot| frame::encode(FrameKind::Disk, snapshot).ok());
+        Frozen { version: self.state.feed().view.as_ref().map(|view| view.version), unsaved }
+    }
+
     fn offer(&mut self, offer: Offer) {
+        if self.frozen {
+            return; // Its control plane offers it again to the process that serves then.
+        }
         self.late = None;
         let Offer { snapshot, started, received, decoded, reply } = offer;
         let version = snapshot.version;
@@ -201,13 +263,15 @@ impl FeedLoop {
         for fault in &faults {
             tracing::error!(version = %nack.version, "{fault}");
         }
-        self.state.feed().last_refusal = Some(RefusalNews { version: nack.version, text, faults });
+        self.state.feed().last_refusal =
+            Some(RefusalNews { by: "data plane", version: nack.version, text, faults });
         reply.send(&ToControlplane::Nack(nack));
     }
 
     fn source_refused(&self, version: Version, faults: Vec<Fault>) {
         log_faults("the control plane refused a revision; the old one keeps serving", version, &faults);
-        self.state.feed().last_refusal = Some(RefusalNews { version, text: summary(&faults), faults });
+        let text = summary(&faults);
+        self.state.feed().last_refusal = Some(RefusalNews { by: "control plane", version, text, faults });
     }
 
     /// Writes what is served to disk. A large snapshot under constant change is written now and then, not each time.
