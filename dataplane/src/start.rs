@@ -77,8 +77,10 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     let (events, inbox) = crossbeam::channel::bounded(EVENTS_WAITING_MAX);
     let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, disk);
     feed_loop.boot();
-    if let Some(heir) = heir {
-        take_over(heir, &state, &mut feed_loop)?;
+    match heir {
+        Some(heir) => take_over(heir, &state, &mut feed_loop)?,
+        // Not earlier: who connects while the snapshot on disk is read waits in the backlog, and is not told that there is none.
+        None => state.life.accept(),
     }
     let (orders, order_inbox) = crossbeam::channel::unbounded();
     let admin = Arc::new(Admin {
