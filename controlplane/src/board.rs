@@ -238,6 +238,11 @@ impl Board {
         self.tell(&notes);
     }
 
+    /// The data plane runs what another control plane brought.
+    pub fn dataplane_serves(&self, version: Version) {
+        self.served.send_replace(Some(version));
+    }
+
     /// The data plane refused a version.
     pub fn dataplane_nack(&self, refusal: Arc<Refusal>, text: String) {
         let mut notes = self.notes();

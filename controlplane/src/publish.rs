@@ -1,7 +1,9 @@
 //! Offers the newest configuration to the data plane and hears what became of it.
 //!
-//! One [`Offer`] stands at a time and the newest replaces it: nothing queues. A configuration is encoded once, whatever the number of
-//! reconnects. While the data plane works on one, the next waits for its answer; what was refused is not offered again on
+//! One [`Offer`] stands at a time and the newest replaces it: nothing queues, and however much changes meanwhile, one configuration
+//! is under way. What the data plane has is known by its answers, so that only what differs is sent, in a delta computed at the last
+//! moment; where it is not known, or the data plane does not take the delta, all is sent. To a data plane of schema 1 all is sent always.
+//! While the data plane works on one, the next waits for its answer; what was refused is not offered again on
 //! the same connection, but for a refusal that an operator can lift there (`adopt`), which is tried now and then.
 //!
 //! Invariants: the two `Hello`s come first; a ping goes out each second; silence of ten seconds ends the connection.
@@ -11,10 +13,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_snapshot::frame::{FrameError, FrameKind, encode};
+use ringway_snapshot::frame::{FrameError, FrameKind, SCHEMA_DELTA, SCHEMA_MIN, common_schema, encode_as};
 use ringway_snapshot::message::{Ack, Nack, Peer, Reason, ToControlplane, ToDataplane};
 use ringway_snapshot::version::Refusal as VersionRefusal;
-use ringway_snapshot::{Fault, Snapshot, Version};
+use ringway_snapshot::{Delta, Fault, Snapshot, Version};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -37,7 +39,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 /// For the connection to be made and its Hello to come.
 const HELLO_MAX: Duration = Duration::from_secs(5);
-/// How often a version is offered again that an operator may since have allowed.
+/// How often a version is offered again that an operator may since have allowed; also how long a control plane that is behind another
+/// one keeps quiet, in the hope to come up with it.
 const OFFER_AGAIN_AFTER: Duration = Duration::from_secs(10);
 const RETRY_MS_FIRST: u64 = 20;
 /// The socket is on this host: a refused connection costs nothing, and a started data plane should not wait.
@@ -47,47 +50,25 @@ const RETRY_MS_MAX: u64 = 500;
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
     /// The newest valid configuration.
-    pub full: Option<Arc<Encoded>>,
+    pub full: Option<Arc<Configuration>>,
     /// What the source has above it and this program refused.
-    pub refused: Option<Arc<EncodedRefusal>>,
+    pub refused: Option<Arc<Refusal>>,
 }
 
-/// A configuration as it will travel.
+/// A configuration that may travel.
 #[derive(Debug)]
-pub struct Encoded {
-    /// Which.
-    pub version: Version,
-    /// How many objects.
-    pub objects: usize,
+pub struct Configuration {
+    /// All of it.
+    pub snapshot: Snapshot,
     /// Whether its source takes a higher number when the data plane already has this one or a higher.
     pub renumbers: bool,
-    frame: Vec<u8>,
-    times: Times,
-    encoded: std::time::Instant,
+    /// How long it took to come here.
+    pub times: Times,
 }
 
-/// A refusal as it will travel.
-#[derive(Debug)]
-pub struct EncodedRefusal {
-    version: Version,
-    frame: Vec<u8>,
-}
-
-impl Encoded {
-    /// Encodes a configuration; as large as it is, not on a thread that has other things to do.
-    pub fn new(snapshot: Snapshot, renumbers: bool, times: Times) -> Result<Encoded, FrameError> {
-        let (version, objects) = (snapshot.version, snapshot.entries.len());
-        let frame = encode(FrameKind::ToDataplane, &ToDataplane::Full(snapshot))?;
-        Ok(Encoded { version, objects, renumbers, frame, times, encoded: std::time::Instant::now() })
-    }
-}
-
-impl EncodedRefusal {
-    /// Encodes a refusal.
-    pub fn new(refusal: &Refusal) -> Result<EncodedRefusal, FrameError> {
-        let (version, faults) = (refusal.version, refusal.faults.clone());
-        let frame = encode(FrameKind::ToDataplane, &ToDataplane::SourceRefused { version, faults })?;
-        Ok(EncodedRefusal { version, frame })
+impl Configuration {
+    fn version(&self) -> Version {
+        self.snapshot.version
     }
 }
 
@@ -98,6 +79,8 @@ pub struct Publisher {
     node: String,
     board: Arc<Board>,
     offer: watch::Receiver<Offer>,
+    /// What the data plane acknowledged last, on whichever connection.
+    acknowledged: Option<Snapshot>,
     complaint: Complaint,
 }
 
@@ -114,40 +97,65 @@ enum Lost {
     Silent(Duration),
     #[error("{0}")]
     Protocol(&'static str),
-    #[error("the data plane reads schemas {0} to {1}, this program writes {own}", own = ringway_snapshot::frame::SCHEMA)]
+    #[error(
+        "the data plane speaks schemas {0} to {1}, this program {min} to {max}; update the older of the two",
+        min = SCHEMA_MIN, max = ringway_snapshot::frame::SCHEMA
+    )]
     Schema(u16, u16),
+    #[error("encoding failed: {0}")]
+    Encode(#[from] tokio::task::JoinError),
 }
 
 /// One connection's state.
 #[derive(Default)]
 struct Link {
+    schema: u16,
     served: Option<Version>,
-    in_flight: Option<(Arc<Encoded>, std::time::Instant)>,
+    in_flight: Option<Sent>,
     refused: Option<(Version, Option<Instant>)>,
     told_refusal: Option<Version>,
+    /// Since when another control plane is ahead of this one.
+    overtaken: Option<Instant>,
+    /// A delta was not taken: what comes next comes whole.
+    wants_all: bool,
     settled: bool,
+}
+
+/// What was sent and not answered yet.
+struct Sent {
+    configuration: Arc<Configuration>,
+    at: std::time::Instant,
+    bytes: usize,
+    /// Objects of the delta; `None`: it was sent whole.
+    changes: Option<usize>,
 }
 
 impl Link {
     /// Whether the data plane is to be sent this.
-    fn wants(&self, full: &Encoded) -> bool {
-        let known = self.served == Some(full.version);
+    fn wants(&self, full: &Configuration) -> bool {
+        let known = self.served == Some(full.version());
         let refused = self.refused.is_some_and(|(version, again_at)| {
-            version == full.version && again_at.is_none_or(|at| Instant::now() < at)
+            version == full.version() && again_at.is_none_or(|at| Instant::now() < at)
         });
         // The file source has seen on the board what is served and is about to give this content a number above it.
         let outnumbered = full.renumbers
             && self.served.is_some_and(|served| {
-                served.lineage == full.version.lineage && served.order() >= full.version.order()
+                served.lineage == full.version().lineage && served.order() >= full.version().order()
             });
-        !known && !refused && !outnumbered
+        // Another control plane is ahead: what it brought will come from our source too.
+        let outdated = self.served.is_some_and(|served| {
+            served.lineage == full.version().lineage && served.order() > full.version().order()
+        });
+        // A lasting difference is for the operator to know, who hears of it by the refusal.
+        let quiet = outdated && self.overtaken.is_some_and(|at| at.elapsed() < OFFER_AGAIN_AFTER);
+        !known && !refused && !outnumbered && !quiet
     }
 }
 
 impl Publisher {
     /// Connects to nothing yet.
     pub fn new(socket: PathBuf, node: String, board: Arc<Board>, offer: watch::Receiver<Offer>) -> Publisher {
-        Publisher { socket, node, board, offer, complaint: Complaint::default() }
+        Publisher { socket, node, board, offer, acknowledged: None, complaint: Complaint::default() }
     }
 
     /// Runs until it is dropped.
@@ -176,27 +184,26 @@ impl Publisher {
             .map_err(|error| Lost::Connect(name.clone(), error))?;
         let (read, mut write) = stream.into_split();
         let mut incoming = Incoming::start(read);
-        let hello = encode(FrameKind::ToDataplane, &ToDataplane::Hello(Peer::this(self.node.clone())))?;
+        let hello = ToDataplane::Hello(Peer::this(self.node.clone()));
+        let hello = encode_as(SCHEMA_MIN, FrameKind::ToDataplane, &hello)?;
         send(&mut write, &hello).await?;
         let first = timeout(HELLO_MAX, incoming.next()).await.map_err(|_| Lost::Silent(HELLO_MAX))?;
         let ToControlplane::Hello(peer, served) = first? else {
             return Err(Lost::Protocol("the data plane's first message is not a Hello"));
         };
-        let own = ringway_snapshot::frame::SCHEMA;
-        if !(peer.schema_min..=peer.schema_max).contains(&own) {
-            return Err(Lost::Schema(peer.schema_min, peer.schema_max));
-        }
+        let schema = common_schema(peer.schema_min, peer.schema_max)
+            .ok_or(Lost::Schema(peer.schema_min, peer.schema_max))?;
         let serves = served.map_or_else(|| "nothing yet".to_owned(), |version| version.to_string());
         let hail = format!("node {} of build {} serves {serves}", peer.node, peer.build);
         self.board.dataplane_hello(peer, served);
-        let mut link = Link { served, ..Link::default() };
-        let ping = encode(FrameKind::ToDataplane, &ToDataplane::Ping)?;
+        let mut link = Link { schema, served, ..Link::default() };
+        let ping = encode_as(schema, FrameKind::ToDataplane, &ToDataplane::Ping)?;
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
-            while let Some(frame) = self.due(&mut link) {
-                send(&mut write, frame.bytes()).await?;
+            while let Some(frame) = self.due(&mut link).await? {
+                send(&mut write, &frame).await?;
             }
             tokio::select! {
                 message = incoming.next() => {
@@ -222,41 +229,87 @@ impl Publisher {
         }
     }
 
-    /// What is to be sent now.
-    fn due(&mut self, link: &mut Link) -> Option<Outgoing> {
+    /// The frame that is to be sent now.
+    async fn due(&mut self, link: &mut Link) -> Result<Option<Vec<u8>>, Lost> {
         if link.in_flight.is_some() {
-            return None;
+            return Ok(None);
         }
-        let offer = self.offer.borrow_and_update().clone();
-        if let Some(full) = offer.full.filter(|full| link.wants(full)) {
-            link.in_flight = Some((Arc::clone(&full), std::time::Instant::now()));
-            return Some(Outgoing::Full(full));
+        let Offer { full, refused } = self.offer.borrow_and_update().clone();
+        if let Some(full) = &full
+            && link.served == Some(full.version())
+        {
+            // Brought by whomever, it is what the next delta starts from.
+            self.acknowledged = Some(full.snapshot.clone());
+            link.overtaken = None;
+        }
+        if let Some(configuration) = full.filter(|full| link.wants(full)) {
+            let at = std::time::Instant::now();
+            let base = self.acknowledged.clone().filter(|base| {
+                link.schema >= SCHEMA_DELTA && !link.wants_all && link.served == Some(base.version)
+            });
+            let (target, schema) = (configuration.snapshot.clone(), link.schema);
+            // Not on the thread that answers pings: there may be a million objects.
+            let encoding = tokio::task::spawn_blocking(move || encode_offer(schema, base.as_ref(), target));
+            let (frame, changes) = encoding.await??;
+            link.in_flight = Some(Sent { configuration, at, bytes: frame.len(), changes });
+            return Ok(Some(frame));
         }
         // After the answer to the good one below it, so that the data plane does not take that one for the cure.
-        let refused = offer.refused.filter(|refused| link.told_refusal != Some(refused.version))?;
+        let Some(refused) = refused.filter(|refused| link.told_refusal != Some(refused.version)) else {
+            return Ok(None);
+        };
         link.told_refusal = Some(refused.version);
-        Some(Outgoing::Refusal(refused))
+        let (version, faults) = (refused.version, refused.faults.clone());
+        let message = ToDataplane::SourceRefused { version, faults };
+        Ok(Some(encode_as(link.schema, FrameKind::ToDataplane, &message)?))
     }
 
-    fn hear(&self, link: &mut Link, message: ToControlplane) -> Result<(), Lost> {
+    fn hear(&mut self, link: &mut Link, message: ToControlplane) -> Result<(), Lost> {
         match message {
             ToControlplane::Pong => {}
             ToControlplane::Hello(..) => return Err(Lost::Protocol("the data plane said Hello twice")),
             ToControlplane::Ack(ack) => {
                 link.served = Some(ack.version);
                 link.refused = None;
-                if let Some((sent, at)) = link.in_flight.take_if(|(sent, _)| sent.version == ack.version) {
-                    log_applied(&sent, at, &ack);
+                (link.wants_all, link.overtaken) = (false, None);
+                if let Some(sent) = link.in_flight.take_if(|sent| sent.configuration.version() == ack.version)
+                {
+                    log_applied(&sent, &ack);
+                    self.acknowledged = Some(sent.configuration.snapshot.clone());
                 }
                 self.board.dataplane_ack(ack);
             }
+            ToControlplane::Serves(version) => {
+                // What was acknowledged since this was written counts.
+                let is_old = link.served.is_some_and(|served| {
+                    served.lineage == version.lineage && served.order() > version.order()
+                });
+                if !is_old {
+                    tracing::debug!(%version, "another control plane brought a version");
+                    link.served = Some(version);
+                    link.overtaken.get_or_insert_with(Instant::now);
+                    self.board.dataplane_serves(version);
+                }
+            }
+            ToControlplane::Nack(Nack { version, reason: Reason::Base(served) }) => {
+                link.in_flight.take_if(|sent| sent.configuration.version() == version);
+                tracing::debug!(%version, "the delta is not taken; everything is sent");
+                link.wants_all = true;
+                link.served = served;
+            }
             ToControlplane::Nack(nack) => {
-                link.in_flight.take_if(|(sent, _)| sent.version == nack.version);
+                link.in_flight.take_if(|sent| sent.configuration.version() == nack.version);
+                if let Reason::Version(
+                    VersionRefusal::Older { current, .. } | VersionRefusal::Diverged { current, .. },
+                ) = &nack.reason
+                {
+                    link.served = Some(*current);
+                }
                 let again_at = match &nack.reason {
                     Reason::Version(VersionRefusal::OtherLineage { .. }) | Reason::Damaged(_) => {
                         Some(Instant::now() + OFFER_AGAIN_AFTER)
                     }
-                    Reason::Version(_) | Reason::Faults(_) => None,
+                    Reason::Version(_) | Reason::Faults(_) | Reason::Base(_) => None,
                 };
                 let repeated = link.refused.is_some_and(|(version, _)| version == nack.version);
                 link.refused = Some((nack.version, again_at));
@@ -272,6 +325,7 @@ impl Publisher {
             Reason::Faults(faults) => faults,
             Reason::Version(refusal) => vec![whole(&refusal.to_string())],
             Reason::Damaged(text) => vec![whole(&text)],
+            Reason::Base(_) => vec![whole("the delta does not fit")],
         };
         if !repeated {
             for fault in &faults {
@@ -283,19 +337,17 @@ impl Publisher {
     }
 }
 
-/// A frame in the order it has to go out.
-enum Outgoing {
-    Refusal(Arc<EncodedRefusal>),
-    Full(Arc<Encoded>),
-}
-
-impl Outgoing {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Outgoing::Refusal(refusal) => &refusal.frame,
-            Outgoing::Full(full) => &full.frame,
-        }
-    }
+/// A frame of the target: a delta where there is a base and that is less, else all of it. How many objects the delta names is told beside.
+fn encode_offer(
+    schema: u16,
+    base: Option<&Snapshot>,
+    target: Snapshot,
+) -> Result<(Vec<u8>, Option<usize>), FrameError> {
+    let delta =
+        base.map(|base| Delta::between(base, &target)).filter(|delta| delta.len() <= target.entries.len());
+    let changes = delta.as_ref().map(Delta::len);
+    let message = delta.map_or_else(|| ToDataplane::Full(target), ToDataplane::Delta);
+    Ok((encode_as(schema, FrameKind::ToDataplane, &message)?, changes))
 }
 
 /// A fault of the configuration as such.
@@ -306,25 +358,26 @@ fn whole(reason: &str) -> Fault {
 }
 
 /// One line with the time of each stage, from the commit to the last core.
-fn log_applied(sent: &Encoded, sent_at: std::time::Instant, ack: &Ack) {
+fn log_applied(sent: &Sent, ack: &Ack) {
     let us = |from: std::time::Instant, to: std::time::Instant| {
         u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
     };
+    let Configuration { snapshot, times, .. } = &*sent.configuration;
     tracing::info!(
         version = %ack.version,
-        objects = sent.objects,
-        bytes = sent.frame.len(),
+        objects = snapshot.entries.len(),
+        changes = sent.changes,
+        bytes = sent.bytes,
         cores = ack.cores,
-        committed_to_noticed_us = sent.times.committed_us_before,
-        load_us = us(sent.times.noticed, sent.times.loaded),
-        encode_us = us(sent.times.loaded, sent.encoded),
-        wait_us = us(sent.encoded, sent_at),
+        committed_to_noticed_us = times.committed_us_before,
+        load_us = us(times.noticed, times.loaded),
+        wait_us = us(times.loaded, sent.at),
         received_us = ack.received_us,
         decoded_us = ack.decoded_us,
         compiled_us = ack.compiled_us,
         first_core_us = ack.first_core_us,
         last_core_us = ack.last_core_us,
-        ack_us = us(sent_at, std::time::Instant::now()),
+        ack_us = us(sent.at, std::time::Instant::now()),
         "applied"
     );
 }

@@ -1,7 +1,7 @@
 //! The program as a whole: source, pipeline, publisher and status socket, until it is told to stop.
 //!
-//! The pipeline is one loop: what the source gives is either encoded and offered, or told as refused. While it encodes, the source
-//! waits, so that no more than one configuration is ever in the making.
+//! The pipeline is one loop: what the source gives is either offered, or told as refused. It is encoded when it is sent, and what
+//! was never sent never is.
 
 use std::future::Future;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::board::{Board, Refusal};
 use crate::config::{Config, SourceConfig};
 use crate::control::{Answer, Control, ControlError, fleet_socket};
-use crate::publish::{Encoded, EncodedRefusal, Offer, Publisher};
+use crate::publish::{Configuration, Offer, Publisher};
 use crate::source::file::{File, FileError};
 use crate::source::postgresql::{Identity, Postgresql};
 use crate::source::{Loaded, Source};
@@ -100,19 +100,15 @@ async fn pipeline(mut source: Source, board: &Board, offer: &watch::Sender<Offer
         let faults = match outcome {
             Ok(snapshot) => {
                 let objects = snapshot.entries.len();
-                let encoding = tokio::task::spawn_blocking(move || Encoded::new(snapshot, renumbers, times));
-                match encoding.await {
-                    Ok(Ok(encoded)) => {
-                        tracing::debug!(%version, objects, "accepted");
-                        told.clear();
-                        board.accepted(version, objects);
-                        offer.send_replace(Offer { full: Some(Arc::new(encoded)), refused: None });
-                        notify(&[NotifyState::Status(&board.line())]);
-                        continue;
-                    }
-                    Ok(Err(error)) => vec![whole(error.to_string())],
-                    Err(error) => vec![whole(format!("encoding failed: {error}"))],
-                }
+                tracing::debug!(%version, objects, "accepted");
+                told.clear();
+                board.accepted(version, objects);
+                let configuration = Configuration { snapshot, renumbers, times };
+                let old = offer.send_replace(Offer { full: Some(Arc::new(configuration)), refused: None });
+                notify(&[NotifyState::Status(&board.line())]);
+                // The last holder of a large configuration takes a while to free it.
+                drop(tokio::task::spawn_blocking(move || drop(old)));
+                continue;
             }
             Err(faults) => faults,
         };
@@ -129,17 +125,10 @@ async fn pipeline(mut source: Source, board: &Board, offer: &watch::Sender<Offer
 }
 
 fn refuse(refusal: Refusal, board: &Board, offer: &watch::Sender<Offer>) {
-    match EncodedRefusal::new(&refusal) {
-        Ok(encoded) => offer.send_modify(|offer| offer.refused = Some(Arc::new(encoded))),
-        Err(error) => tracing::error!("cannot tell the data plane of the refusal: {error}"),
-    }
-    board.refused(Arc::new(refusal));
+    let refusal = Arc::new(refusal);
+    offer.send_modify(|offer| offer.refused = Some(Arc::clone(&refusal)));
+    board.refused(refusal);
     notify(&[NotifyState::Status(&board.line())]);
-}
-
-/// A fault of the configuration as such.
-fn whole(reason: String) -> Fault {
-    Fault { kind: "snapshot".to_owned(), id: String::new(), pointer: String::new(), reason }
 }
 
 fn check_directory(socket: &Path) -> Result<(), StartError> {

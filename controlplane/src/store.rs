@@ -1,23 +1,32 @@
 //! The objects of a source, each parsed once.
 //!
 //! Both sources fill a [`Store`]: the file source anew at every change, the PostgreSQL source object by object. Making a
-//! snapshot of it costs no parsing, so that one changed row among 100,000 is cheap. What does not parse is kept as a
+//! snapshot of it costs what changed since the last one: nothing is parsed, sorted, validated or hashed again that did not change, and
+//! the snapshot shares its memory with the store. What does not parse is kept as a
 //! fault: as long as there is one, there is no snapshot.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ringway_snapshot::limits::FAULTS_REPORTED_MAX;
 use ringway_snapshot::parse::parse_object;
-use ringway_snapshot::validate::validate;
-use ringway_snapshot::{Entry, Fault, Kind, Snapshot};
+use ringway_snapshot::sorted::Change;
+use ringway_snapshot::{Digest, Entries, Entry, Fault, Kind, Snapshot, Validator, Version};
 use serde_json::Value;
 
 /// All objects of one source.
 #[derive(Debug, Default)]
 pub struct Store {
-    good: BTreeMap<(Kind, Box<str>), Entry>,
+    good: Entries,
+    digest: Digest,
     bad: BTreeMap<(Box<str>, Box<str>), Fault>,
+    /// What `validator` has seen.
+    validated: Entries,
+    validator: Validator,
 }
+
+/// One in so many objects changed: from there on a look at everything is cheaper than one at each change.
+const CHANGES_SHARE: usize = 4;
 
 impl Store {
     /// Adds or replaces one object, given as JSON text.
@@ -35,8 +44,13 @@ impl Store {
     pub fn put(&mut self, kind: &str, id: &str, spec: &Value) {
         match parse_object(kind, id, spec) {
             Ok(entry) => {
-                self.bad.remove(&(Box::from(kind), Box::from(id)));
-                self.good.insert((entry.object.kind(), entry.id.clone()), entry);
+                if !self.bad.is_empty() {
+                    self.bad.remove(&(Box::from(kind), Box::from(id)));
+                }
+                self.digest = self.digest.with(entry.digest);
+                if let Some(old) = self.good.put(Arc::new(entry)) {
+                    self.digest = self.digest.without(old.digest);
+                }
             }
             Err(fault) => {
                 self.remove(kind, id);
@@ -53,27 +67,42 @@ impl Store {
 
     /// Removes one object, readable or not.
     pub fn remove(&mut self, kind: &str, id: &str) {
-        if let Some(known) = Kind::from_name(kind) {
-            self.good.remove(&(known, Box::from(id)));
+        if let Some(old) = Kind::from_name(kind).and_then(|known| self.good.remove(&(known, id))) {
+            self.digest = self.digest.without(old.digest);
         }
         self.bad.remove(&(Box::from(kind), Box::from(id)));
     }
 
     /// Whether the object is there, readable or not.
     pub fn contains(&self, kind: &str, id: &str) -> bool {
-        Kind::from_name(kind).is_some_and(|known| self.good.contains_key(&(known, Box::from(id))))
+        Kind::from_name(kind).is_some_and(|known| self.good.get(&(known, id)).is_some())
             || self.bad.contains_key(&(Box::from(kind), Box::from(id)))
     }
 
     /// The configuration as a whole, or all that is wrong with it. Where an object cannot be read, references to
     /// it are not looked at: they would only be told as broken too.
-    pub fn snapshot(&self, lineage: u64, timeline: u32, revision: u64) -> Result<Snapshot, Vec<Fault>> {
+    pub fn snapshot(&mut self, lineage: u64, timeline: u32, revision: u64) -> Result<Snapshot, Vec<Fault>> {
         if !self.bad.is_empty() {
             return Err(self.bad.values().take(FAULTS_REPORTED_MAX).cloned().collect());
         }
-        let entries: Vec<Entry> = self.good.values().cloned().collect();
-        let faults = validate(&entries);
-        if faults.is_empty() { Ok(Snapshot::new(lineage, timeline, revision, entries)) } else { Err(faults) }
+        self.validate();
+        let faults = self.validator.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let version = Version { lineage, timeline, revision, digest: self.digest };
+        Ok(Snapshot { version, entries: self.good.clone() })
+    }
+
+    fn validate(&mut self) {
+        let changes: Vec<Change<'_, Entry>> = self.validated.changes(&self.good);
+        if changes.len() > self.good.len() / CHANGES_SHARE {
+            self.validator = Validator::new(&self.good);
+        } else {
+            self.validator.change(&changes, &self.good);
+        }
+        drop(changes);
+        self.validated = self.good.clone();
     }
 }
 
@@ -93,6 +122,7 @@ mod tests {
         let mut fresh = Store::default();
         fresh.put("routes", "1", &json!({"uri": "/c"}));
         assert_eq!(store.snapshot(1, 1, 5), fresh.snapshot(1, 1, 5));
+        assert_eq!(store.snapshot(1, 1, 5).unwrap().check_integrity(), Ok(()));
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn replace(path: &Path, text: &str) {
 }
 
 fn uri(snapshot: &Snapshot) -> String {
-    match &snapshot.entries[0].object {
+    match &snapshot.entries.iter().next().unwrap().object {
         ringway_snapshot::Object::Route(route) => route.uri.clone().unwrap_or_default(),
         other => panic!("{other:?}"),
     }

@@ -76,6 +76,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "RINGWAY_DRAIN_TIMEOUT_S", default_value = "30", value_name = "SECONDS")]
     pub(crate) drain_timeout_s: u64,
 
+    /// Seconds without a word of a control plane after which /readyz says 503; 0 is never. Requests are served on.
+    #[arg(long, env = "RINGWAY_STALE_AFTER_S", default_value = "0", value_name = "SECONDS")]
+    pub(crate) stale_after_s: u64,
+
     /// Client connections at once, all cores together [default: what the limit of open files leaves room for].
     #[arg(long, env = "RINGWAY_CONNECTIONS_MAX", value_name = "N")]
     pub(crate) connections_max: Option<u64>,

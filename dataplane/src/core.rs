@@ -19,6 +19,7 @@ use crate::config::Limits;
 use crate::io::Deadlines;
 use crate::pool::Pool;
 use crate::state::{Counters, State};
+use crate::sys;
 
 /// Length of an HTTP date (RFC 9110 section 5.6.7).
 pub(crate) const DATE_BYTES: usize = 29;
@@ -40,6 +41,9 @@ pub(crate) struct Core {
     view: RefCell<Option<Rc<Pinned>>>,
     balancers: RefCell<hashbrown::HashMap<Box<str>, RoundRobin, foldhash::fast::FixedState>>,
     date: Cell<[u8; DATE_BYTES]>,
+    /// Connections have become idle, and their memory has not gone back to the kernel.
+    pub(crate) rested: Cell<bool>,
+    requests_last_turn: Cell<u64>,
     pub(crate) clients: Clients,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
@@ -86,6 +90,8 @@ impl Core {
             view: RefCell::new(None),
             balancers: RefCell::default(),
             date: Cell::new([b' '; DATE_BYTES]),
+            rested: Cell::new(false),
+            requests_last_turn: Cell::new(0),
             clients: Clients::default(),
             shedding: Cell::new(0),
         };
@@ -102,8 +108,8 @@ impl Core {
     pub(crate) fn swap(&self, view: Arc<View>) {
         let mut balancers = self.balancers.borrow_mut();
         // State of clusters that are gone is dropped when it could have become much, not at each change.
-        if balancers.len() > 2 * view.clusters.len() + BALANCERS_SPARE_MAX {
-            balancers.retain(|key, _| view.clusters.contains_key(key));
+        if balancers.len() > 2 * view.cluster_count() + BALANCERS_SPARE_MAX {
+            balancers.retain(|key, _| view.has_cluster(key));
         }
         *self.view.borrow_mut() = Some(Rc::new(Pinned(view)));
     }
@@ -149,10 +155,21 @@ impl Core {
         self.state.life.is_closing()
     }
 
+    /// Gives freed memory back when nobody waits for this core.
+    fn tidy(&self) {
+        let requests = self.counters().map_or(0, |counters| counters.requests.get());
+        let quiet = requests == self.requests_last_turn.replace(requests);
+        if quiet && self.rested.take() {
+            self.buffers.tidy();
+            sys::give_memory_back();
+        }
+    }
+
     /// What is due every tick: deadlines, the date, the sign of life.
     pub(crate) fn turn(&self) {
         self.deadlines.turn(Instant::now());
         self.pool.sweep();
+        self.tidy();
         let text = httpdate::fmt_http_date(SystemTime::now());
         if let Ok(date) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
             self.date.set(date);

@@ -8,6 +8,8 @@
 
 mod connection;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,71 +20,97 @@ use ringway_snapshot::frame::{self, FrameKind};
 use ringway_snapshot::message::{Ack, Nack, Reason, ToControlplane};
 use ringway_snapshot::validate::validate;
 use ringway_snapshot::version::Admission;
-use ringway_snapshot::{Fault, Snapshot, Version};
+use ringway_snapshot::{Delta, Fault, Snapshot, Validator, Version};
 
+use self::connection::{Content, Offer, Reply};
 pub(crate) use self::connection::{Event, Frozen};
-use self::connection::{Offer, Reply};
 pub(crate) use self::socket::{bind_private, is_trusted, listen};
-use crate::disk::Disk;
+use crate::disk::Keeper;
 use crate::publish::{Publisher, SlowCores};
 use crate::state::{RefusalNews, State};
 
 /// How often old views are looked for while nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// Writing the disk may take one part in so many of the time.
-const DISK_DUTY: u32 = 10;
 
 /// The feed thread's own state.
 #[derive(Debug)]
 pub(crate) struct FeedLoop {
     state: Arc<State>,
     publisher: Publisher,
-    disk: Disk,
-    /// Served, and not on disk yet.
-    unsaved: Option<Snapshot>,
-    save_after: Instant,
+    keeper: Keeper,
+    served: Option<Served>,
     /// Published, but some core has not swapped yet: acknowledged when the last one has.
     late: Option<(Ack, Reply)>,
     /// Nothing new is taken, because a successor is about to.
     frozen: bool,
 }
 
+/// The configuration that is served, as the next delta needs it.
+#[derive(Debug)]
+struct Served {
+    snapshot: Snapshot,
+    /// Made when there is time, at the latest for the first delta.
+    validator: Option<Validator>,
+    view: Arc<View>,
+}
+
+/// A configuration that may take the place of the served one.
+struct Accepted {
+    snapshot: Snapshot,
+    validator: Option<Validator>,
+    view: View,
+}
+
 impl FeedLoop {
-    pub(crate) fn new(state: Arc<State>, publisher: Publisher, disk: Disk) -> FeedLoop {
-        FeedLoop {
-            state,
-            publisher,
-            disk,
-            unsaved: None,
-            save_after: Instant::now(),
-            late: None,
-            frozen: false,
-        }
+    pub(crate) fn new(state: Arc<State>, publisher: Publisher, keeper: Keeper) -> FeedLoop {
+        FeedLoop { state, publisher, keeper, served: None, late: None, frozen: false }
     }
 
-    /// Serves the last good snapshot on disk, if there is one.
+    /// Serves the last good snapshot on disk, if there is one: the newest that is whole and that this release accepts.
     pub(crate) fn boot(&mut self) {
-        if let Some(snapshot) = self.disk.load() {
-            self.start(snapshot, false);
+        let mut complaints = Vec::new();
+        for (name, read) in self.keeper.disk().generations() {
+            let (snapshot, age) = match read {
+                Ok(found) => found,
+                Err(reason) => {
+                    tracing::error!("skipping {name}: {reason}");
+                    complaints.push(format!("{name} was skipped: {reason}"));
+                    continue;
+                }
+            };
+            match check(&snapshot) {
+                Ok(view) => {
+                    self.serve_from_disk(&snapshot, view, age, complaints.is_empty());
+                    break;
+                }
+                Err(faults) => {
+                    log_faults(&format!("{name} is refused"), snapshot.version, &faults);
+                    complaints.push(format!("{name} was refused: {}", summary(&faults)));
+                }
+            }
+        }
+        if !complaints.is_empty() {
+            self.state.feed().disk_error = Some(complaints.join("; "));
         }
     }
 
-    fn start(&mut self, snapshot: Snapshot, unsaved: bool) {
-        let version = snapshot.version;
-        let compiled = check(&snapshot);
-        if unsaved && compiled.is_ok() {
-            self.unsaved = Some(snapshot);
+    fn serve_from_disk(&mut self, snapshot: &Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
+        let (version, routes) = (snapshot.version, view.counts.routes);
+        let accepted = Accepted { snapshot: snapshot.clone(), validator: None, view };
+        if let Err(slow) = self.serve(accepted).1 {
+            tracing::warn!("{slow}");
         }
-        match compiled {
-            Ok(view) => {
-                let routes = view.counts.routes;
-                if let Err(slow) = self.serve(view) {
-                    tracing::warn!("{slow}");
-                }
-                self.state.feed().booted_from_disk = true;
-                tracing::info!(%version, routes, "serving the last good snapshot from disk");
-            }
-            Err(faults) => log_faults("the snapshot on disk is refused", version, &faults),
+        tracing::info!(%version, routes, "serving the last good snapshot from disk");
+        let mut feed = self.state.feed();
+        feed.booted_from_disk = true;
+        feed.age_at_boot = age;
+        if is_newest {
+            feed.saved = Some(version);
+        }
+        drop(feed);
+        if !is_newest {
+            // What is bad gives way to what is served.
+            self.keeper.keep(snapshot);
         }
     }
 
@@ -95,24 +123,25 @@ impl FeedLoop {
                 Ok(Event::Freeze(reply)) => {
                     let _ = reply.send(self.freeze()); // Who asked may have given up.
                 }
-                Ok(Event::Thaw) => self.frozen = false,
+                Ok(Event::Thaw) => self.thaw(),
                 Ok(Event::Stop(done)) => {
-                    if !self.frozen {
-                        self.save();
-                    }
+                    self.keeper.finish();
                     drop(done);
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.prepare(),
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            // A successor may write there.
-            if Instant::now() >= self.save_after && !self.frozen {
-                self.save();
             }
             self.settle();
             let alive = self.publisher.sweep();
             self.state.feed().views_alive = alive;
+        }
+    }
+
+    /// Does in advance what the first delta needs.
+    fn prepare(&mut self) {
+        if let Some(served) = &mut self.served {
+            served.validator.get_or_insert_with(|| Validator::trusting(&served.snapshot.entries));
         }
     }
 
@@ -122,16 +151,15 @@ impl FeedLoop {
         if served.as_deref() == last {
             return served;
         }
-        let snapshot = match bytes.map(|bytes| frame::decode::<Snapshot>(FrameKind::Disk, bytes)) {
-            Some(Ok(snapshot)) => Some(snapshot),
-            Some(Err(error)) => {
-                tracing::error!("the predecessor's configuration is damaged: {error}");
-                None
-            }
-            None => self.disk.load(),
-        };
-        if let Some(snapshot) = snapshot {
-            self.start(snapshot, bytes.is_some());
+        match bytes.map(|bytes| frame::decode::<Snapshot>(FrameKind::Disk, bytes)) {
+            Some(Ok(snapshot)) => match check(&snapshot) {
+                Ok(view) => self.serve_from_disk(&snapshot, view, None, false),
+                Err(faults) => {
+                    log_faults("the predecessor's configuration is refused", snapshot.version, &faults);
+                }
+            },
+            Some(Err(error)) => tracing::error!("the predecessor's configuration is damaged: {error}"),
+            None => self.boot(),
         }
         self.served()
     }
@@ -141,12 +169,26 @@ impl FeedLoop {
         self.state.feed().view.as_ref().map(|view| view.version.to_string())
     }
 
+    /// Has the disk written, for the last time: from now on it is the successor's.
     fn freeze(&mut self) -> Frozen {
         self.frozen = true;
-        self.save();
-        let unsaved =
-            self.unsaved.as_ref().and_then(|snapshot| frame::encode(FrameKind::Disk, snapshot).ok());
-        Frozen { version: self.state.feed().view.as_ref().map(|view| view.version), unsaved }
+        self.keeper.finish();
+        let served = self.served.as_ref().map(|served| &served.snapshot);
+        let saved = self.state.feed().saved;
+        let unsaved = served.filter(|served| saved != Some(served.version));
+        let unsaved = unsaved.and_then(|served| frame::encode(FrameKind::Disk, served).ok());
+        Frozen { version: served.map(|served| served.version), unsaved }
+    }
+
+    fn thaw(&mut self) {
+        self.frozen = false;
+        if let Err(error) = self.keeper.resume(Arc::clone(&self.state)) {
+            tracing::error!("cannot start the thread that writes snapshots: {error}");
+        }
+        let saved = self.state.feed().saved;
+        if let Some(served) = self.served.as_ref().filter(|served| saved != Some(served.snapshot.version)) {
+            self.keeper.keep(&served.snapshot);
+        }
     }
 
     fn offer(&mut self, offer: Offer) {
@@ -154,37 +196,78 @@ impl FeedLoop {
             return; // Its control plane offers it again to the process that serves then.
         }
         self.late = None;
-        let Offer { snapshot, started, received, decoded, reply } = offer;
-        let version = snapshot.version;
-        let answer = match self.admit(&snapshot) {
-            Err(reason) => Err(reason),
-            Ok(Admission::Same) => {
-                Ok(self.ack(version, [started, received, decoded, decoded, decoded, decoded]))
+        let Offer { content, started, received, decoded, reply } = offer;
+        let version = content.version();
+        let is_delta = matches!(content, Content::Delta(_));
+        let accepted = match self.accept(content) {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => {
+                let ack = self.ack(version, [started, received, decoded, decoded, decoded, decoded]);
+                return self.accepted(ack, &reply);
             }
-            Ok(Admission::Newer) => match check(&snapshot) {
-                Err(faults) => Err(Reason::Faults(faults)),
-                Ok(view) => {
-                    let compiled = Instant::now();
-                    let swapped = self.serve(view);
-                    self.unsaved = Some(snapshot);
-                    match swapped {
-                        Ok((first, last)) => {
-                            Ok(self.ack(version, [started, received, decoded, compiled, first, last]))
-                        }
-                        Err(slow) => {
-                            tracing::error!("{slow}");
-                            let now = Instant::now();
-                            let ack = self.ack(version, [started, received, decoded, compiled, now, now]);
-                            self.late = Some((ack, reply));
-                            return;
-                        }
-                    }
-                }
-            },
+            Err(reason) => return self.refused(Nack { version, reason }, &reply),
         };
-        match answer {
-            Ok(ack) => self.accepted(ack, &reply),
-            Err(reason) => self.refused(Nack { version, reason }, &reply),
+        let compiled = Instant::now();
+        let (old, swapped) = self.serve(accepted);
+        self.state.feed().count(is_delta);
+        match swapped {
+            Ok((first, last)) => {
+                let ack = self.ack(version, [started, received, decoded, compiled, first, last]);
+                let last_core_us = ack.last_core_us;
+                tracing::info!(%version, last_core_us, delta = is_delta, "every core serves a new version");
+                self.accepted(ack, &reply);
+            }
+            Err(slow) => {
+                tracing::error!("{slow}");
+                let now = Instant::now();
+                self.late =
+                    Some((self.ack(version, [started, received, decoded, compiled, now, now]), reply));
+            }
+        }
+        if let Some(served) = &self.served {
+            self.keeper.keep(&served.snapshot);
+        }
+        // Only now: freeing a large one takes longer than applying a small change.
+        drop(old);
+    }
+
+    /// Admits, validates and compiles; `None`: it is served already.
+    fn accept(&mut self, content: Content) -> Result<Option<Accepted>, Reason> {
+        if let Content::Full(snapshot) = &content {
+            snapshot.check_integrity().map_err(|reason| Reason::Damaged(reason.to_owned()))?;
+        }
+        if self.admit(&content.version())? == Admission::Same {
+            return Ok(None);
+        }
+        match content {
+            Content::Full(snapshot) => {
+                let view = check(&snapshot).map_err(Reason::Faults)?;
+                Ok(Some(Accepted { snapshot, validator: None, view }))
+            }
+            Content::Delta(delta) => self.follow(&delta).map(Some),
+        }
+    }
+
+    /// Makes of what is served and a delta what comes next. Costs what changed.
+    fn follow(&mut self, delta: &Delta) -> Result<Accepted, Reason> {
+        let Some(served) = &mut self.served else { return Err(Reason::Base(None)) };
+        let older = &served.snapshot;
+        let newer = delta.apply(older).map_err(|error| {
+            tracing::info!(version = %delta.version, "a delta is not used, the full configuration is asked for: {error}");
+            Reason::Base(Some(older.version))
+        })?;
+        let mut validator = served.validator.take().unwrap_or_else(|| Validator::trusting(&older.entries));
+        validator.change(&older.entries.changes(&newer.entries), &newer.entries);
+        let faults = validator.faults();
+        let compiled =
+            if faults.is_empty() { served.view.update(older, &newer, &validator) } else { Err(faults) };
+        match compiled {
+            Ok(view) => Ok(Accepted { snapshot: newer, validator: Some(validator), view }),
+            Err(faults) => {
+                validator.change(&newer.entries.changes(&older.entries), &older.entries);
+                served.validator = Some(validator);
+                Err(Reason::Faults(faults))
+            }
         }
     }
 
@@ -196,30 +279,24 @@ impl FeedLoop {
         }
     }
 
-    fn admit(&self, snapshot: &Snapshot) -> Result<Admission, Reason> {
-        snapshot.check_integrity().map_err(|reason| Reason::Damaged(reason.to_owned()))?;
-        let offered = snapshot.version;
-        let feed = self.state.feed();
-        match feed.view.as_ref().map(|view| view.version) {
-            None => Ok(Admission::Newer),
-            Some(served) if served.lineage != offered.lineage && feed.adopted == Some(offered.lineage) => {
-                Ok(Admission::Newer)
-            }
-            Some(served) => served.admit(&offered).map_err(Reason::Version),
-        }
+    fn admit(&self, offered: &Version) -> Result<Admission, Reason> {
+        let served = self.served.as_ref().map(|served| served.snapshot.version);
+        admit(served, self.state.feed().adopted, offered)
     }
 
-    /// Publishes and remembers a view.
-    fn serve(&mut self, view: View) -> Result<(Instant, Instant), SlowCores> {
+    /// Publishes and remembers a view; gives back the one before.
+    fn serve(&mut self, accepted: Accepted) -> (Option<Served>, Result<(Instant, Instant), SlowCores>) {
+        let Accepted { snapshot, validator, view } = accepted;
         let view = Arc::new(view);
         let spread = self.publisher.publish(&view);
         let mut feed = self.state.feed();
-        feed.view = Some(view);
+        feed.view = Some(Arc::clone(&view));
         feed.applied_at = Some(Instant::now());
         feed.booted_from_disk = false;
         feed.adopted = None;
         feed.views_alive = self.publisher.alive();
-        spread.map(|spread| (spread.first, spread.last))
+        let old = self.served.replace(Served { snapshot, validator, view });
+        (old, spread.map(|spread| (spread.first, spread.last)))
     }
 
     fn ack(
@@ -242,9 +319,6 @@ impl FeedLoop {
     }
 
     fn accepted(&mut self, ack: Ack, reply: &Reply) {
-        if self.unsaved.is_some() {
-            tracing::info!(version = %ack.version, last_core_us = ack.last_core_us, "every core serves a new version");
-        }
         let mut feed = self.state.feed();
         feed.stages = Some(ack);
         // What was refused stays told until something newer is accepted.
@@ -255,6 +329,8 @@ impl FeedLoop {
 
     fn refused(&self, nack: Nack, reply: &Reply) {
         let (text, faults) = match &nack.reason {
+            // Nothing is wrong with the configuration: it comes again, whole.
+            Reason::Base(_) => return reply.send(&ToControlplane::Nack(nack)),
             Reason::Version(refusal) => (refusal.to_string(), Vec::new()),
             Reason::Damaged(reason) => (reason.clone(), Vec::new()),
             Reason::Faults(faults) => (summary(faults), faults.clone()),
@@ -273,29 +349,16 @@ impl FeedLoop {
         let text = summary(&faults);
         self.state.feed().last_refusal = Some(RefusalNews { by: "control plane", version, text, faults });
     }
+}
 
-    /// Writes what is served to disk. A large snapshot under constant change is written now and then, not each time.
-    fn save(&mut self) {
-        let Some(snapshot) = self.unsaved.take() else { return };
-        let started = Instant::now();
-        let outcome = self.disk.store(&snapshot);
-        self.save_after = Instant::now() + started.elapsed() * DISK_DUTY;
-        let mut feed = self.state.feed();
-        match outcome {
-            Ok(()) => feed.disk_error = None,
-            Err(error) => {
-                let text = format!(
-                    "the last good snapshot cannot be written: {error}; free space or repair the folder"
-                );
-                if feed.disk_error.as_ref() != Some(&text) {
-                    tracing::error!("{text}");
-                }
-                feed.disk_error = Some(text);
-                drop(feed);
-                self.unsaved = Some(snapshot); // Tried again after the pause.
-                self.save_after = self.save_after.max(Instant::now() + Duration::from_secs(1));
-            }
+/// Whether a version may take the place of the served one; `adopted` is the lineage that the operator lets in.
+fn admit(served: Option<Version>, adopted: Option<u64>, offered: &Version) -> Result<Admission, Reason> {
+    match served {
+        None => Ok(Admission::Newer),
+        Some(served) if served.lineage != offered.lineage && adopted == Some(offered.lineage) => {
+            Ok(Admission::Newer)
         }
+        Some(served) => served.admit(offered).map_err(Reason::Version),
     }
 }
 

@@ -90,6 +90,8 @@ fn cores(page: &mut Page, state: &State) {
 }
 
 fn feed(page: &mut Page, state: &State) {
+    let name = "ringway_controlplane_silence_seconds";
+    page.single(name, "gauge", "Time since a control plane was heard.", state.silence().as_secs());
     let feed = state.feed();
     let version = feed.view.as_ref().map(|view| view.version).unwrap_or_default();
     page.single("ringway_config_revision", "gauge", "Revision that every core serves.", version.revision);
@@ -122,10 +124,12 @@ fn feed(page: &mut Page, state: &State) {
             applied.elapsed().as_secs(),
         );
     }
-    if let Some(heard) = feed.heard_at {
-        let name = "ringway_controlplane_silence_seconds";
-        page.single(name, "gauge", "Time since a control plane was heard.", heard.elapsed().as_secs());
-    }
+    let saved = feed.saved.map_or(0, |version| version.revision);
+    page.single("ringway_config_saved_revision", "gauge", "Revision that is on disk.", saved);
+    let name = "ringway_config_applied_total";
+    page.head(name, "counter", "Configurations applied, by how they came.");
+    page.row(name, "form=\"full\"", feed.fulls);
+    page.row(name, "form=\"delta\"", feed.deltas);
     if let Some(stages) = feed.stages {
         let name = "ringway_config_apply_microseconds";
         page.head(name, "gauge", "Time from the first byte of the last configuration to each stage.");

@@ -59,7 +59,7 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         }
         Err(error) => return decline(connection, 400, "bad_path", &error.to_string()).await,
     };
-    let Some(cluster) = &target.cluster else {
+    let Some(cluster) = view.cluster(target) else {
         let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
         return decline(connection, 503, "no_upstream", &reason).await;
     };
@@ -211,7 +211,7 @@ async fn attempt(
     fresh: bool,
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
-    let waits = Waits::new(target.timeouts, &core.limits);
+    let waits = Waits::new(target.timeouts(cluster), &core.limits);
     let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
     let reused = upstream.requests > 1;
     let mut out = core.buffers.take(Room::Head);

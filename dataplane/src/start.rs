@@ -15,7 +15,7 @@ use crossbeam::utils::CachePadded;
 use crate::admin::Admin;
 use crate::config::{Flags, IoDriver, Limits};
 use crate::core::Options;
-use crate::disk::Disk;
+use crate::disk::{Disk, Keeper};
 use crate::drain::Life;
 use crate::feed::{self, Event, FeedLoop};
 use crate::handoff::{Heir, Sockets};
@@ -75,7 +75,9 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
     }
     let (events, inbox) = crossbeam::channel::bounded(EVENTS_WAITING_MAX);
-    let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, disk);
+    let keeper = Keeper::start(disk, Arc::clone(&state))
+        .map_err(|error| format!("cannot start the thread that writes snapshots: {error}"))?;
+    let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, keeper);
     feed_loop.boot();
     match heir {
         Some(heir) => take_over(heir, &state, &mut feed_loop)?,
@@ -123,6 +125,7 @@ fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
             .collect(),
         life: Life::new(heir),
         feed: Mutex::new(Feed::default()),
+        stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct State {
     /// How far the process is on its way out.
     pub(crate) life: Life,
     pub(crate) feed: Mutex<Feed>,
+    /// Silence of control planes after which this process says that it is not ready; `None`: never.
+    pub(crate) stale_after: Option<Duration>,
 }
 
 /// What one core tells.
@@ -125,8 +127,15 @@ pub(crate) struct Feed {
     pub(crate) last_refusal: Option<RefusalNews>,
     /// When a control plane was last heard.
     pub(crate) heard_at: Option<Instant>,
-    /// Why the last snapshot is not on disk.
+    /// Why the last snapshot is not on disk, or what was wrong with what is there.
     pub(crate) disk_error: Option<String>,
+    /// What is on disk.
+    pub(crate) saved: Option<Version>,
+    /// How old the file was that this process started from.
+    pub(crate) age_at_boot: Option<Duration>,
+    /// Configurations applied that came whole, and those that came as deltas.
+    pub(crate) fulls: u64,
+    pub(crate) deltas: u64,
     /// The operator allowed this lineage to replace the present one.
     pub(crate) adopted: Option<u64>,
 }
@@ -139,6 +148,13 @@ pub(crate) struct RefusalNews {
     pub(crate) version: Version,
     pub(crate) text: String,
     pub(crate) faults: Vec<Fault>,
+}
+
+impl Feed {
+    pub(crate) fn count(&mut self, is_delta: bool) {
+        let count = if is_delta { &mut self.deltas } else { &mut self.fulls };
+        *count = count.saturating_add(1);
+    }
 }
 
 impl State {
@@ -154,6 +170,25 @@ impl State {
 
     pub(crate) fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long no control plane has been heard: since when something newer may exist that this process does not know. One that
+    /// started from disk counts from when that was written.
+    pub(crate) fn silence(&self) -> Duration {
+        let feed = self.feed();
+        match feed.heard_at {
+            Some(heard) => heard.elapsed(),
+            None => self.started.elapsed().saturating_add(feed.age_at_boot.unwrap_or_default()),
+        }
+    }
+
+    /// Why what is served is too old for whoever asks, if so.
+    pub(crate) fn stale(&self, age_max: Duration) -> Option<String> {
+        let silence = self.silence();
+        (silence > age_max).then(|| {
+            let (silence, age_max) = (silence.as_secs(), age_max.as_secs());
+            format!("stale: no control plane was heard for {silence} s, more than {age_max} s; what is served may be outdated")
+        })
     }
 
     /// Why this process should get no traffic, if so.

@@ -1,7 +1,8 @@
 //! The status endpoint: `/livez`, `/readyz` and `/metrics`, on a port and threads of their own, so that it answers when every core
 //! is busy.
 //!
-//! One request a connection; heads are parsed by the engine. It never waits for a core.
+//! `/readyz?max_age=SECONDS` is also 503 when no control plane was heard for longer than that; so is `/readyz` with `--stale-after-s`.
+//! Requests are served on in any case. One request a connection; heads are parsed by the engine. It never waits for a core.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -69,7 +70,10 @@ fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
         bytes.extend_from_slice(step.get(..read).unwrap_or_default());
         let (status, content_type, body) = match head.parse(&bytes, &limits) {
             Ok(Parse::Partial) => continue,
-            Ok(Parse::Done(())) => page(state, head.method, head.target.path_bytes(&bytes)),
+            Ok(Parse::Done(())) => {
+                let query = head.target.query.map(|query| query.of(&bytes)).unwrap_or_default();
+                page(state, head.method, head.target.path_bytes(&bytes), query)
+            }
             Err(error) => (error.status(), TEXT, format!("{error}\n")),
         };
         let response = OwnResponse {
@@ -87,7 +91,7 @@ fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-fn page(state: &State, method: Method, path: &[u8]) -> (u16, &'static str, String) {
+fn page(state: &State, method: Method, path: &[u8], query: &[u8]) -> (u16, &'static str, String) {
     if !matches!(method, Method::Get | Method::Head) {
         return (405, TEXT, "only GET and HEAD\n".to_owned());
     }
@@ -96,11 +100,29 @@ fn page(state: &State, method: Method, path: &[u8]) -> (u16, &'static str, Strin
             None => (200, TEXT, "ok\n".to_owned()),
             Some(reason) => (503, TEXT, format!("{reason}\n")),
         },
-        b"/readyz" => match state.not_ready() {
-            None => (200, TEXT, "ready\n".to_owned()),
-            Some(reason) => (503, TEXT, format!("not ready: {reason}\n")),
+        b"/readyz" => match age_max(query) {
+            Err(reason) => (400, TEXT, reason),
+            Ok(asked) => {
+                let age_max = asked.or(state.stale_after);
+                let stale = || age_max.and_then(|age_max| state.stale(age_max));
+                match state.not_ready().map(str::to_owned).or_else(stale) {
+                    None => (200, TEXT, "ready\n".to_owned()),
+                    Some(reason) => (503, TEXT, format!("not ready: {reason}\n")),
+                }
+            }
         },
         b"/metrics" => (200, PROMETHEUS, metrics::page(state)),
         _ => (404, TEXT, "there are /livez, /readyz and /metrics\n".to_owned()),
     }
+}
+
+/// What `max_age` says, in seconds.
+fn age_max(query: &[u8]) -> Result<Option<Duration>, String> {
+    let Some(text) = query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"max_age=")) else {
+        return Ok(None);
+    };
+    let seconds = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    seconds
+        .map(|seconds| Some(Duration::from_secs(seconds)))
+        .ok_or_else(|| "max_age is a whole number of seconds\n".to_owned())
 }

@@ -391,6 +391,7 @@ impl Postgresql {
         let store = mem::take(&mut self.store);
         let (store, head) = load::load(session, store, self.base.take()).await?;
         let Head { lineage, timeline, revision, .. } = head;
+        let mut store = store;
         let checked = tokio::task::spawn_blocking(move || {
             let outcome = store.snapshot(lineage, timeline, revision);
             (store, outcome)

@@ -2,6 +2,8 @@
 
 mod balance;
 mod cluster;
+mod places;
 
 pub use balance::RoundRobin;
 pub use cluster::{Cluster, Endpoint, HostRule, Timeouts};
+pub use places::Places;

@@ -1,28 +1,34 @@
 //! One configuration compiled for the request path: what every core shares, immutable, until the next one.
 //!
+//! A [`View`] is compiled whole once; from then on each is made of the one before and of what changed. An upstream that changes is
+//! replaced at its place, so that the routes that use it stay as they are; a route is compiled again when it, its service's hosts or
+//! the place of its upstream changes, and then only its part of its host's table.
+//!
 //! Invariants: everything a request needs hangs off one [`View`], so that a request that holds one never sees
-//! two versions; building one happens on no core that serves.
+//! two versions; building one happens on no core that serves; a view made of changes decides as one compiled whole.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringway_snapshot::model::{Id, Kind, Object, Route, Service, Upstream};
-use ringway_snapshot::{Fault, Snapshot, Version};
+use ringway_snapshot::sorted::{Change, Keyed, Sorted};
+use ringway_snapshot::{Entries, Entry, Fault, Snapshot, Validator, Version};
 
-use crate::route::{self, Table};
-use crate::upstream::{Cluster, Timeouts};
+use crate::route::{self, Removal, Rule, Table};
+use crate::upstream::{Cluster, Places, Timeouts};
 
 /// A compiled configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct View {
     /// Which one it is.
     pub version: Version,
     /// Finds the target of a request.
     pub routes: Table<Arc<Target>>,
-    /// Upstreams by key, for the operator's eyes.
-    pub clusters: HashMap<Box<str>, Arc<Cluster>>,
     /// How many objects of each kind it was built from.
     pub counts: Counts,
+    clusters: Places,
+    by_key: Sorted<Placed>,
 }
 
 /// How many objects a view was built from.
@@ -45,113 +51,339 @@ pub struct Target {
     pub route: Arc<Route>,
     /// Its service.
     pub service_id: Option<Id>,
-    /// `None`: neither the route nor its service names an upstream.
-    pub cluster: Option<Arc<Cluster>>,
     /// Whether `Upgrade: websocket` may switch the connection.
     pub may_upgrade: bool,
-    /// Waits towards the node, where configured.
-    pub timeouts: Option<Timeouts>,
+    /// Waits towards the node, where the route has its own.
+    timeouts: Option<Timeouts>,
+    /// Place of its upstream among the view's; `None`: neither the route nor its service names one.
+    place: Option<u32>,
+}
+
+impl Target {
+    /// Waits towards the nodes of its cluster, where the route or the cluster has its own.
+    pub fn timeouts(&self, cluster: &Cluster) -> Option<Timeouts> {
+        self.timeouts.or(cluster.timeouts)
+    }
+}
+
+/// A cluster's place, by the cluster's key.
+#[derive(Debug)]
+struct Placed {
+    key: Box<str>,
+    place: u32,
+}
+
+impl Keyed for Placed {
+    type Key<'a> = &'a str;
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn compare(&self, key: &&str) -> Ordering {
+        (*self.key).cmp(key)
+    }
 }
 
 impl View {
     /// Compiles a snapshot that was validated. Faults name what only compiling finds.
     pub fn compile(snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
-        let mut compiler = Compiler::default();
-        for entry in &snapshot.entries {
-            match &entry.object {
-                Object::Upstream(upstream) => {
-                    compiler.counts.upstreams += 1;
-                    if let Some(cluster) = compiler.cluster(Kind::Upstream, &entry.id, "", upstream) {
-                        compiler.upstreams.insert(&entry.id, cluster);
+        let mut compiler = Compiler::new(&View::default(), &snapshot.entries);
+        let is_route = |entry: &&Arc<Entry>| matches!(entry.object, Object::Route(_));
+        // What routes refer to first. Places are looked up by key only once all are there.
+        let mut shared = Vec::new();
+        for entry in snapshot.entries.iter().filter(|entry| !is_route(entry)) {
+            compiler.view.counts.add(entry, 1);
+            shared.extend(compiler.add_cluster(entry));
+        }
+        compiler.view.by_key = shared.iter().cloned().collect();
+        // Routes stand in the order of their ids, in which tables are built fastest.
+        let mut rules = Vec::with_capacity(snapshot.entries.len());
+        let mut placed = Vec::new();
+        for entry in snapshot.entries.iter().filter(is_route) {
+            compiler.view.counts.add(entry, 1);
+            let own = compiler.add_cluster(entry);
+            rules.extend(compiler.rule(entry, own.as_ref().map(|own| own.place)));
+            placed.extend(own);
+        }
+        compiler.view.by_key = placed.into_iter().chain(shared).collect();
+        let routes = Table::compile(rules);
+        compiler.finish(snapshot.version, routes)
+    }
+
+    /// The view of `newer`, where `self` is that of `older` and `users` knows who refers to whom in `newer`.
+    pub fn update(&self, older: &Snapshot, newer: &Snapshot, users: &Validator) -> Result<View, Vec<Fault>> {
+        let mut compiler = Compiler::new(self, &newer.entries);
+        let changes = older.entries.changes(&newer.entries);
+        // The routes to compile again, and what of services and upstreams made it so.
+        let mut routes: BTreeMap<&str, Change<'_, Entry>> = BTreeMap::new();
+        for change in &changes {
+            for (entry, by) in [(change.old, -1), (change.new, 1)] {
+                entry.into_iter().for_each(|entry| compiler.view.counts.add(entry, by));
+            }
+            let moved = compiler.replace_cluster(change.old, change.new);
+            let Some(entry) = change.new.or(change.old) else { continue };
+            match entry.object {
+                Object::Route(_) => {
+                    routes.insert(&entry.id, Change { old: change.old, new: change.new });
+                }
+                Object::Service(_) if !moved && same_for_routes(change.old, change.new) => {}
+                Object::Upstream(_) if !moved => {}
+                _ => {
+                    for (kind, id) in all_users(users, entry) {
+                        let key = (Kind::Route, &**id);
+                        if *kind == Kind::Route && !routes.contains_key(&**id) {
+                            let (old, new) = (older.entries.get(&key), newer.entries.get(&key));
+                            routes.insert(id, Change { old, new });
+                        }
                     }
                 }
-                Object::Service(service) => {
-                    compiler.counts.services += 1;
-                    compiler.services.insert(&entry.id, service);
-                }
-                Object::Route(_) => compiler.counts.routes += 1,
             }
         }
-        for (id, service) in compiler.services.clone() {
-            let cluster = match (&service.upstream, &service.upstream_id) {
-                (Some(own), _) => compiler.cluster(Kind::Service, id, "/upstream", own),
-                (None, Some(reference)) => compiler.upstreams.get(&**reference).cloned(),
-                (None, None) => None,
-            };
-            compiler.service_clusters.insert(id, cluster);
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
+        for (id, Change { old, new }) in routes {
+            removed.extend(old.and_then(|old| removal(id, old, &older.entries)));
+            added.extend(new.and_then(|new| {
+                let own = compiler.place(Kind::Route, id);
+                compiler.rule(new, own)
+            }));
         }
-        let mut rules = Vec::with_capacity(compiler.counts.routes);
-        for entry in &snapshot.entries {
-            if let Object::Route(route) = &entry.object {
-                let service = route.service_id.as_deref().and_then(|id| compiler.services.get(id)).copied();
-                let target = Arc::new(compiler.target(&entry.id, route));
-                match route::rules_of(&entry.id, route, service.map(|service| &**service), target) {
-                    Ok(rule) => rules.extend(rule),
-                    Err(error) => compiler.fault(Kind::Route, &entry.id, String::new(), error.to_string()),
-                }
-            }
-        }
-        if !compiler.faults.is_empty() {
-            return Err(compiler.faults);
-        }
-        Ok(View {
-            version: snapshot.version,
-            routes: Table::compile(rules),
-            clusters: compiler.clusters,
-            counts: compiler.counts,
-        })
+        let table = self.routes.update(&removed, added);
+        compiler.finish(newer.version, table)
+    }
+
+    /// Where the target's requests go; `None`: nowhere is configured.
+    pub fn cluster(&self, target: &Target) -> Option<&Arc<Cluster>> {
+        self.clusters.get(target.place?)
+    }
+
+    /// Every cluster, by key.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.by_key.iter().filter_map(|placed| self.clusters.get(placed.place))
+    }
+
+    /// How many clusters there are.
+    pub fn cluster_count(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there is a cluster of that key.
+    pub fn has_cluster(&self, key: &str) -> bool {
+        self.by_key.get(&key).is_some()
     }
 }
 
-#[derive(Default)]
+impl Counts {
+    fn add(&mut self, entry: &Entry, more: isize) {
+        let count = match entry.object {
+            Object::Route(_) => &mut self.routes,
+            Object::Service(_) => &mut self.services,
+            Object::Upstream(_) => &mut self.upstreams,
+        };
+        *count = count.saturating_add_signed(more);
+    }
+}
+
+/// A view in the making.
 struct Compiler<'a> {
-    upstreams: HashMap<&'a str, Arc<Cluster>>,
-    services: HashMap<&'a str, &'a Arc<Service>>,
-    service_clusters: HashMap<&'a str, Option<Arc<Cluster>>>,
-    clusters: HashMap<Box<str>, Arc<Cluster>>,
-    counts: Counts,
+    view: View,
+    entries: &'a Entries,
+    /// What routes referred to so far: many refer to the same.
+    services: HashMap<&'a str, Option<Shared<'a>>>,
+    upstreams: HashMap<&'a str, Option<u32>>,
     faults: Vec<Fault>,
 }
 
-impl Compiler<'_> {
-    fn target(&mut self, id: &str, route: &Arc<Route>) -> Target {
-        let of_service = || self.service_clusters.get(route.service_id.as_deref()?).cloned().flatten();
-        // APISIX: what a route says itself wins over its service.
-        let cluster = match (&route.upstream, &route.upstream_id) {
-            (Some(own), _) => self.cluster(Kind::Route, id, "/upstream", own),
-            (None, Some(reference)) => self.upstreams.get(&**reference).cloned(),
-            (None, None) => of_service(),
+/// A service, and the place of its upstream.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    service: &'a Service,
+    place: Option<u32>,
+}
+
+type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+
+impl<'a> Compiler<'a> {
+    fn new(from: &View, entries: &'a Entries) -> Compiler<'a> {
+        // The table is made at the end; until then its place is empty, which copies nothing.
+        let view = View {
+            version: from.version,
+            routes: Table::default(),
+            counts: from.counts,
+            clusters: from.clusters.clone(),
+            by_key: from.by_key.clone(),
         };
-        let service = route.service_id.as_deref().and_then(|id| self.services.get(id));
-        let may_upgrade = route.enable_websocket.or(service.and_then(|service| service.enable_websocket));
-        Target {
-            may_upgrade: may_upgrade.unwrap_or(false),
-            route_id: id.into(),
-            route: Arc::clone(route),
-            service_id: route.service_id.clone(),
-            timeouts: route
-                .timeout
-                .map(Timeouts::from)
-                .or(cluster.as_ref().and_then(|cluster| cluster.timeouts)),
-            cluster,
-        }
+        let (services, upstreams) = (HashMap::default(), HashMap::default());
+        Compiler { view, entries, services, upstreams, faults: Vec::new() }
     }
 
-    fn cluster(&mut self, kind: Kind, id: &str, at: &str, upstream: &Upstream) -> Option<Arc<Cluster>> {
-        match Cluster::compile(format!("{}/{id}", kind.name()), upstream) {
-            Ok(cluster) => {
-                let cluster = Arc::new(cluster);
-                self.clusters.insert(cluster.key.clone(), Arc::clone(&cluster));
-                Some(cluster)
+    fn finish(mut self, version: Version, routes: Table<Arc<Target>>) -> Result<View, Vec<Fault>> {
+        if !self.faults.is_empty() {
+            return Err(self.faults);
+        }
+        (self.view.version, self.view.routes) = (version, routes);
+        Ok(self.view)
+    }
+
+    /// Puts an object's own upstream in the place of the one it had. Tells whether it came or went.
+    fn replace_cluster(&mut self, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) -> bool {
+        let before = old.filter(|old| own_upstream(&old.object).is_some());
+        let after = new.and_then(|new| Some((new, own_upstream(&new.object)?)));
+        let cluster = after.and_then(|(new, (at, upstream))| self.cluster(new, at, upstream));
+        match (before, cluster) {
+            (None, None) => return false,
+            (Some(old), None) => {
+                if let Some(placed) = self.view.by_key.remove(&&*cluster_key(old)) {
+                    self.view.clusters.remove(placed.place);
+                }
             }
-            Err((index, reason)) => {
-                self.fault(kind, id, format!("{at}/nodes/{index}/host"), reason);
+            (_, Some(cluster)) => {
+                if let Some(placed) = self.view.by_key.get(&&*cluster.key) {
+                    self.view.clusters.replace(placed.place, cluster);
+                    return false;
+                }
+                let key = cluster.key.clone();
+                let place = self.view.clusters.add(cluster);
+                self.view.by_key.put(Arc::new(Placed { key, place }));
+            }
+        }
+        true
+    }
+
+    /// Gives an object's own upstream a place in a view that has none of that key.
+    fn add_cluster(&mut self, entry: &Entry) -> Option<Arc<Placed>> {
+        let (at, upstream) = own_upstream(&entry.object)?;
+        let cluster = self.cluster(entry, at, upstream)?;
+        let key = cluster.key.clone();
+        Some(Arc::new(Placed { key, place: self.view.clusters.add(cluster) }))
+    }
+
+    /// The rule of a route that is in use; `own` is the place of the upstream that stands in it.
+    fn rule(&mut self, entry: &'a Entry, own: Option<u32>) -> Option<Rule<Arc<Target>>> {
+        let Object::Route(route) = &entry.object else { return None };
+        let shared = route.service_id.as_deref().and_then(|id| self.service(id));
+        // APISIX: what a route says itself wins over its service.
+        let place = match (&route.upstream, &route.upstream_id) {
+            (Some(_), _) => own,
+            (None, Some(id)) => self.upstream(id),
+            (None, None) => shared.and_then(|shared| shared.place),
+        };
+        let service = shared.map(|shared| shared.service);
+        let may_upgrade = route.enable_websocket.or(service.and_then(|service| service.enable_websocket));
+        let target = Target {
+            may_upgrade: may_upgrade.unwrap_or(false),
+            route_id: entry.id.clone(),
+            route: Arc::clone(route),
+            service_id: route.service_id.clone(),
+            timeouts: route.timeout.map(Timeouts::from),
+            place,
+        };
+        match route::rules_of(&entry.id, route, service, Arc::new(target)) {
+            Ok(rule) => rule,
+            Err(error) => {
+                self.fault(entry, String::new(), error.to_string());
                 None
             }
         }
     }
 
-    fn fault(&mut self, kind: Kind, id: &str, pointer: String, reason: String) {
+    fn service(&mut self, id: &'a str) -> Option<Shared<'a>> {
+        if let Some(known) = self.services.get(id) {
+            return *known;
+        }
+        let shared = service(id, self.entries).map(|service| {
+            let place = match (&service.upstream, &service.upstream_id) {
+                (Some(_), _) => self.place(Kind::Service, id),
+                (None, reference) => reference.as_deref().and_then(|id| self.upstream(id)),
+            };
+            Shared { service, place }
+        });
+        self.services.insert(id, shared);
+        shared
+    }
+
+    fn upstream(&mut self, id: &'a str) -> Option<u32> {
+        if let Some(known) = self.upstreams.get(id) {
+            return *known;
+        }
+        let place = self.place(Kind::Upstream, id);
+        self.upstreams.insert(id, place);
+        place
+    }
+
+    fn place(&self, kind: Kind, id: &str) -> Option<u32> {
+        let mut key = String::with_capacity(kind.name().len() + id.len() + 1);
+        key.extend([kind.name(), "/", id]);
+        self.view.by_key.get(&&*key).map(|placed| placed.place)
+    }
+
+    fn cluster(&mut self, entry: &Entry, at: &str, upstream: &Upstream) -> Option<Arc<Cluster>> {
+        match Cluster::compile(cluster_key(entry), upstream) {
+            Ok(cluster) => Some(Arc::new(cluster)),
+            Err((index, reason)) => {
+                self.fault(entry, format!("{at}/nodes/{index}/host"), reason);
+                None
+            }
+        }
+    }
+
+    fn fault(&mut self, entry: &Entry, pointer: String, reason: String) {
+        let (kind, id) = entry.key();
         self.faults.push(Fault { kind: kind.name().to_owned(), id: id.to_owned(), pointer, reason });
     }
+}
+
+/// The upstream that an object is or holds, and where in it.
+fn own_upstream(object: &Object) -> Option<(&'static str, &Upstream)> {
+    match object {
+        Object::Upstream(upstream) => Some(("", upstream)),
+        Object::Service(service) => Some(("/upstream", service.upstream.as_deref()?)),
+        Object::Route(route) => Some(("/upstream", route.upstream.as_deref()?)),
+    }
+}
+
+fn cluster_key(entry: &Entry) -> String {
+    let (kind, id) = entry.key();
+    format!("{}/{id}", kind.name())
+}
+
+fn service<'a>(id: &str, entries: &'a Entries) -> Option<&'a Service> {
+    let entry = entries.get(&(Kind::Service, id))?;
+    match &entry.object {
+        Object::Service(service) => Some(service),
+        _ => None,
+    }
+}
+
+/// What a route's rule was, to take it out of the table.
+fn removal(id: &str, entry: &Entry, entries: &Entries) -> Option<Removal> {
+    let Object::Route(route) = &entry.object else { return None };
+    let service = route.service_id.as_deref().and_then(|id| service(id, entries));
+    let rule = route::rules_of(id, route, service, ()).ok().flatten()?;
+    Some(Removal::from(&rule))
+}
+
+/// Whether routes of a service need not be compiled again: hosts, what may be upgraded and whose upstream it is are as before.
+fn same_for_routes(old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) -> bool {
+    match (old.map(|old| &old.object), new.map(|new| &new.object)) {
+        (Some(Object::Service(old)), Some(Object::Service(new))) => {
+            old.hosts == new.hosts
+                && old.enable_websocket == new.enable_websocket
+                && old.upstream_id == new.upstream_id
+        }
+        _ => false,
+    }
+}
+
+/// Who refers to an object, also through a service.
+fn all_users<'u>(users: &'u Validator, entry: &Entry) -> Vec<&'u (Kind, Id)> {
+    let (kind, id) = entry.key();
+    let mut all = Vec::new();
+    for user in users.users_of(kind, id) {
+        all.push(user);
+        if user.0 == Kind::Service {
+            all.extend(users.users_of(Kind::Service, &user.1));
+        }
+    }
+    all
 }

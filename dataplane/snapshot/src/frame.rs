@@ -8,10 +8,17 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::limits::FRAME_BYTES_MAX;
 
-/// The schema number of what this build writes. A change of any type that travels is a new number.
-pub const SCHEMA: u16 = 1;
-/// The lowest schema number that this build still reads.
+/// The highest schema number that this build reads and writes. A change of any type that travels is a new number.
+///
+/// 2 has what 1 has, and deltas: [`Delta`](crate::message::ToDataplane::Delta), [`Serves`](crate::message::ToControlplane::Serves)
+/// and [`Reason::Base`](crate::message::Reason::Base).
+pub const SCHEMA: u16 = 2;
+/// The lowest schema number that this build still reads and writes. A `Hello` has it always, so that any peer reads it.
 pub const SCHEMA_MIN: u16 = 1;
+/// The first schema number with deltas.
+pub const SCHEMA_DELTA: u16 = 2;
+/// The schema number on disk: the lowest that can hold a snapshot, so that a release before this one boots from it too.
+pub const SCHEMA_DISK: u16 = 1;
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 20;
 
@@ -118,14 +125,29 @@ impl Header {
     }
 }
 
-/// A value as one frame, header and payload.
+/// The highest schema number that both this build and a peer of that range speak.
+pub fn common_schema(peer_min: u16, peer_max: u16) -> Option<u16> {
+    let highest = SCHEMA.min(peer_max);
+    (highest >= SCHEMA_MIN.max(peer_min)).then_some(highest)
+}
+
+/// A value as one frame of the lowest schema number, header and payload.
 pub fn encode<T: serde::Serialize>(kind: FrameKind, value: &T) -> Result<Vec<u8>, FrameError> {
+    encode_as(SCHEMA_MIN, kind, value)
+}
+
+/// A value as one frame of that schema number. Whoever writes takes care that the number has the value.
+pub fn encode_as<T: serde::Serialize>(
+    schema: u16,
+    kind: FrameKind,
+    value: &T,
+) -> Result<Vec<u8>, FrameError> {
     let mut bytes = postcard::to_extend(value, vec![0; HEADER_BYTES]).map_err(FrameError::Payload)?;
     let payload_bytes = bytes.len().saturating_sub(HEADER_BYTES);
     if payload_bytes > FRAME_BYTES_MAX {
         return Err(FrameError::TooLarge(payload_bytes));
     }
-    let prefix = prefix(SCHEMA, kind, payload_bytes);
+    let prefix = prefix(schema, kind, payload_bytes);
     if let Some((header, payload)) = bytes.split_at_mut_checked(HEADER_BYTES) {
         let sum = checksum(&prefix, payload);
         let (first, last) = header.split_at_mut(prefix.len());
@@ -184,6 +206,15 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(decode::<Vec<u8>>(FrameKind::Disk, &flipped).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn peers_speak_the_highest_number_that_both_know() {
+        assert_eq!(common_schema(1, 1), Some(1));
+        assert_eq!(common_schema(1, 2), Some(2));
+        assert_eq!(common_schema(2, 9), Some(2));
+        assert_eq!(common_schema(SCHEMA + 1, SCHEMA + 1), None);
+        assert_eq!(common_schema(0, 0), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! allocates more than [`limits`] allow; the bytes of a schema number never change once released.
 #![forbid(unsafe_code)]
 
+pub mod delta;
 pub mod frame;
 pub mod json;
 pub mod limits;
@@ -15,10 +16,14 @@ pub mod message;
 pub mod model;
 pub mod parse;
 pub mod snapshot;
+pub mod sorted;
 pub mod validate;
+pub mod validator;
 pub mod version;
 
+pub use delta::Delta;
 pub use model::{Kind, Object, Route, Service, Upstream};
-pub use snapshot::{Entry, Snapshot};
+pub use snapshot::{Entries, Entry, Snapshot};
 pub use validate::Fault;
+pub use validator::Validator;
 pub use version::{Digest, Version};

@@ -1,11 +1,14 @@
 //! What the planes say to each other over the local socket.
 //!
-//! The data plane listens. On a new connection both sides send their `Hello`; the control plane then sends `Full` whenever it
-//! has a version that the data plane does not, and the data plane answers each with `Ack` or `Nack`. `Ping` is
+//! The data plane listens. On a new connection both sides send their `Hello`, in the lowest schema number; from then on the highest
+//! that both know. The control plane sends a `Delta` where it knows what the data plane has, else `Full`, whenever it has a version that
+//! the data plane has not, and the data plane answers each with `Ack` or `Nack`. A delta that starts elsewhere is answered with
+//! [`Reason::Base`], and `Full` follows. What one control plane brought, the data plane tells the others (`Serves`). `Ping` is
 //! answered with `Pong`, so that each side notices when the other hangs.
 
 use serde::{Deserialize, Serialize};
 
+use crate::delta::Delta;
 use crate::snapshot::Snapshot;
 use crate::validate::Fault;
 use crate::version::{Refusal, Version};
@@ -51,6 +54,8 @@ pub enum ToDataplane {
         /// Why, object by object.
         faults: Vec<Fault>,
     },
+    /// What leads from what the data plane serves to a newer configuration. From schema 2 on.
+    Delta(Delta),
 }
 
 /// From the data plane.
@@ -64,6 +69,8 @@ pub enum ToControlplane {
     Nack(Nack),
     /// Answer to a ping.
     Pong,
+    /// Another control plane has brought this version, and every core runs it. From schema 2 on.
+    Serves(Version),
 }
 
 /// Every core runs this version. Times in microseconds since the frame's first byte was read.
@@ -94,6 +101,8 @@ pub enum Reason {
     Faults(Vec<Fault>),
     /// The frame or the set of objects is damaged.
     Damaged(String),
+    /// The delta does not lead on from what is served, which is this. The full configuration does. From schema 2 on.
+    Base(Option<Version>),
 }
 
 /// A configuration was refused.

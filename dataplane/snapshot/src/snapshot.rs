@@ -1,10 +1,15 @@
 //! A whole configuration as it travels: its version and all objects.
 //!
-//! Invariant: entries are sorted by kind and id without repetition, and `version.digest` is the sum of theirs.
+//! Invariant: entries are sorted by kind and id without repetition, and `version.digest` is the sum of theirs. Cloning one is
+//! cheap, and versions share what they have in common (see [`Sorted`]).
+
+use std::cmp::Ordering;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Id, Kind, Object};
+use crate::sorted::{Keyed, Sorted};
 use crate::version::{Digest, Version};
 
 /// One object with its id and hash.
@@ -25,32 +30,49 @@ impl Entry {
     }
 }
 
+impl Keyed for Entry {
+    type Key<'a> = (Kind, &'a str);
+
+    fn key(&self) -> (Kind, &str) {
+        Entry::key(self)
+    }
+
+    fn compare(&self, key: &(Kind, &str)) -> Ordering {
+        Entry::key(self).cmp(key)
+    }
+}
+
+/// The objects of a configuration, by kind and id.
+pub type Entries = Sorted<Entry>;
+
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Which one.
     pub version: Version,
     /// All objects.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
 }
 
 impl Snapshot {
     /// Sorts the entries and takes their digest into the version.
-    pub fn new(lineage: u64, timeline: u32, revision: u64, mut entries: Vec<Entry>) -> Snapshot {
-        entries.sort_by(|a, b| a.key().cmp(&b.key()));
-        let digest = entries.iter().fold(Digest::default(), |sum, entry| sum.with(entry.digest));
-        Snapshot { version: Version { lineage, timeline, revision, digest }, entries }
+    pub fn new(lineage: u64, timeline: u32, revision: u64, entries: Vec<Entry>) -> Snapshot {
+        let entries: Entries = entries.into_iter().map(Arc::new).collect();
+        Snapshot { version: Version { lineage, timeline, revision, digest: digest(&entries) }, entries }
     }
 
     /// What a receiver checks before it looks at the objects.
     pub fn check_integrity(&self) -> Result<(), &'static str> {
-        if !self.entries.windows(2).all(|pair| matches!(pair, [a, b] if a.key() < b.key())) {
+        if !self.entries.is_in_order() {
             return Err("objects are not in order or repeat");
         }
-        let digest = self.entries.iter().fold(Digest::default(), |sum, entry| sum.with(entry.digest));
-        if digest != self.version.digest {
+        if digest(&self.entries) != self.version.digest {
             return Err("the digest of the objects is not the version's");
         }
         Ok(())
     }
+}
+
+fn digest(entries: &Entries) -> Digest {
+    entries.iter().fold(Digest::default(), |sum, entry| sum.with(entry.digest))
 }

@@ -1,10 +1,11 @@
 //! What must hold of a configuration beyond its types: patterns, ranges, references, and the list of what this
 //! release does not act on yet, refused by name so that nothing is silently ignored.
 //!
-//! Both planes run [`validate`]; the control plane before it publishes, the data plane before it compiles.
+//! Both planes validate; the control plane before it publishes, the data plane before it compiles. Here a whole configuration is looked
+//! at; [`crate::validator`] looks at what changed.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +14,9 @@ use crate::limits::{
     URI_SEGMENTS_MAX, URIS_PER_ROUTE_MAX,
 };
 use crate::model::{
-    Balancer, KeepalivePool, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
+    Balancer, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
 };
-use crate::snapshot::Entry;
+use crate::snapshot::{Entries, Entry};
 
 /// One thing wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,61 +43,80 @@ impl std::fmt::Display for Fault {
 }
 
 /// Checks a whole configuration. At most [`FAULTS_REPORTED_MAX`] faults are told; an empty list means it is valid.
-pub fn validate(entries: &[Entry]) -> Vec<Fault> {
-    let mut faults = Faults::default();
-    if entries.len() > OBJECTS_MAX {
-        faults.object = ("".into(), "".into());
-        faults.add("", format!("{} objects are over the limit of {OBJECTS_MAX}", entries.len()));
-    }
-    let mut known = References::default();
+pub fn validate(entries: &Entries) -> Vec<Fault> {
+    let mut list = Vec::from_iter(too_many(entries));
+    let (mut services, mut upstreams) = (HashSet::new(), HashSet::new());
     for entry in entries {
         match &entry.object {
-            Object::Service(_) => known.services.insert(&entry.id),
-            Object::Upstream(_) => known.upstreams.insert(&entry.id),
-            Object::Route(_) => true,
-        };
-    }
-    for entry in entries {
-        faults.object = (entry.object.kind().name().into(), entry.id.clone());
-        match &entry.object {
-            Object::Route(route) => faults.route(route, &known),
-            Object::Service(service) => faults.service(service, &known),
-            Object::Upstream(upstream) => faults.upstream("", upstream),
+            Object::Service(_) => drop(services.insert(&*entry.id)),
+            Object::Upstream(_) => drop(upstreams.insert(&*entry.id)),
+            Object::Route(_) => {}
         }
-        if faults.list.len() >= FAULTS_REPORTED_MAX {
+    }
+    let is_known = |kind: Kind, id: &str| match kind {
+        Kind::Service => services.contains(id),
+        _ => upstreams.contains(id),
+    };
+    for entry in entries {
+        list.extend(validate_entry(entry, &is_known));
+        if list.len() >= FAULTS_REPORTED_MAX {
             break;
         }
     }
-    faults.list.truncate(FAULTS_REPORTED_MAX);
+    list.truncate(FAULTS_REPORTED_MAX);
+    list
+}
+
+/// What is wrong with one object, where `is_known` tells which services and upstreams there are.
+pub(crate) fn validate_entry(entry: &Entry, is_known: &dyn Fn(Kind, &str) -> bool) -> Vec<Fault> {
+    let mut faults = Faults { object: entry.key(), is_known, list: Vec::new() };
+    match &entry.object {
+        Object::Route(route) => faults.route(route),
+        Object::Service(service) => faults.service(service),
+        Object::Upstream(upstream) => faults.upstream("", upstream),
+    }
     faults.list
 }
 
-#[derive(Default)]
-struct References<'a> {
-    services: HashSet<&'a str>,
-    upstreams: HashSet<&'a str>,
+/// The one fault of a configuration that has too many objects.
+pub(crate) fn too_many(entries: &Entries) -> Option<Fault> {
+    let reason = format!("{} objects are over the limit of {OBJECTS_MAX}", entries.len());
+    let (kind, id, pointer) = (String::new(), String::new(), String::new());
+    (entries.len() > OBJECTS_MAX).then_some(Fault { kind, id, pointer, reason })
 }
 
-/// Collects what is wrong with the object at hand.
-#[derive(Default)]
-struct Faults {
-    object: (Box<str>, Box<str>),
+/// The objects that an object names.
+pub(crate) fn references(object: &Object) -> impl Iterator<Item = (Kind, &str)> {
+    let (service, upstream) = match object {
+        Object::Route(route) => (route.service_id.as_deref(), route.upstream_id.as_deref()),
+        Object::Service(service) => (None, service.upstream_id.as_deref()),
+        Object::Upstream(_) => (None, None),
+    };
+    let service = service.map(|id| (Kind::Service, id));
+    service.into_iter().chain(upstream.map(|id| (Kind::Upstream, id)))
+}
+
+/// Collects what is wrong with the object at hand. A place is only written out where something is wrong: valid objects, the
+/// common case, are looked at without one allocation.
+struct Faults<'a> {
+    object: (Kind, &'a str),
+    is_known: &'a dyn Fn(Kind, &str) -> bool,
     list: Vec<Fault>,
 }
 
-impl Faults {
+impl Faults<'_> {
     fn add(&mut self, pointer: impl Into<String>, reason: impl Into<String>) {
-        let (kind, id) = (self.object.0.to_string(), self.object.1.to_string());
+        let (kind, id) = (self.object.0.name().to_owned(), self.object.1.to_owned());
         self.list.push(Fault { kind, id, pointer: pointer.into(), reason: reason.into() });
     }
 
-    fn unsupported(&mut self, pointer: &str, given: bool) {
+    fn unsupported(&mut self, at: &str, field: &str, given: bool) {
         if given {
-            self.add(pointer, "is not supported by this release; remove the field");
+            self.add(format!("{at}/{field}"), "is not supported by this release; remove the field");
         }
     }
 
-    fn route(&mut self, route: &Route, known: &References<'_>) {
+    fn route(&mut self, route: &Route) {
         match (&route.uri, &route.uris) {
             (None, None) => self.add("/uri", "a route needs \"uri\" or \"uris\""),
             (Some(_), Some(_)) => self.add("/uris", "give either \"uri\" or \"uris\", not both"),
@@ -118,35 +138,35 @@ impl Faults {
         if route.methods.as_ref().is_some_and(Vec::is_empty) {
             self.add("/methods", "is empty; leave the field out to match every method");
         }
-        self.unsupported("/vars", route.vars.is_some());
-        self.unsupported("/filter_func", route.filter_func.is_some());
-        self.unsupported("/script", route.script.is_some());
-        self.unsupported("/script_id", route.script_id.is_some());
-        self.unsupported("/plugin_config_id", route.plugin_config_id.is_some());
-        self.unsupported("/service_protocol", route.service_protocol.is_some());
+        self.unsupported("", "vars", route.vars.is_some());
+        self.unsupported("", "filter_func", route.filter_func.is_some());
+        self.unsupported("", "script", route.script.is_some());
+        self.unsupported("", "script_id", route.script_id.is_some());
+        self.unsupported("", "plugin_config_id", route.plugin_config_id.is_some());
+        self.unsupported("", "service_protocol", route.service_protocol.is_some());
         self.plugins(&route.plugins);
-        self.timeout("/timeout", route.timeout);
-        self.target(route.upstream.as_deref(), route.upstream_id.as_deref(), known);
-        if let Some(id) = route.service_id.as_deref().filter(|id| !known.services.contains(id)) {
+        self.timeout("", route.timeout);
+        self.target(route.upstream.as_deref(), route.upstream_id.as_deref());
+        if let Some(id) = route.service_id.as_deref().filter(|id| !(self.is_known)(Kind::Service, id)) {
             self.add("/service_id", format!("there is no service {id:?}"));
         }
     }
 
-    fn service(&mut self, service: &Service, known: &References<'_>) {
+    fn service(&mut self, service: &Service) {
         self.hosts(None, service.hosts.as_deref());
-        self.unsupported("/script", service.script.is_some());
+        self.unsupported("", "script", service.script.is_some());
         self.plugins(&service.plugins);
-        self.target(service.upstream.as_deref(), service.upstream_id.as_deref(), known);
+        self.target(service.upstream.as_deref(), service.upstream_id.as_deref());
     }
 
-    fn target(&mut self, own: Option<&Upstream>, reference: Option<&str>, known: &References<'_>) {
+    fn target(&mut self, own: Option<&Upstream>, reference: Option<&str>) {
         if let Some(upstream) = own {
             self.upstream("/upstream", upstream);
             if reference.is_some() {
                 self.add("/upstream_id", "give either \"upstream\" or \"upstream_id\", not both");
             }
         }
-        if let Some(id) = reference.filter(|id| !known.upstreams.contains(id)) {
+        if let Some(id) = reference.filter(|id| !(self.is_known)(Kind::Upstream, id)) {
             self.add("/upstream_id", format!("there is no upstream {id:?}"));
         }
     }
@@ -156,7 +176,7 @@ impl Faults {
             None => self.add(format!("{at}/nodes"), "an upstream needs nodes"),
             Some(nodes) => {
                 for (index, node) in nodes.0.iter().enumerate() {
-                    self.node(&format!("{at}/nodes/{index}"), node);
+                    self.node(at, index, node);
                 }
             }
         }
@@ -190,40 +210,43 @@ impl Faults {
             ("discovery_args", upstream.discovery_args.is_some()),
             ("warm_up_conf", upstream.warm_up_conf.is_some()),
         ] {
-            self.unsupported(&format!("{at}/{field}"), given);
+            self.unsupported(at, field, given);
         }
-        self.timeout(&format!("{at}/timeout"), upstream.timeout);
-        self.keepalive_pool(&format!("{at}/keepalive_pool"), upstream.keepalive_pool);
+        self.timeout(at, upstream.timeout);
+        self.keepalive_pool(at, upstream.keepalive_pool);
     }
 
-    fn node(&mut self, at: &str, node: &Node) {
+    fn node(&mut self, at: &str, index: usize, node: &Node) {
         if node.host.parse::<IpAddr>().is_err() {
             self.add(
-                format!("{at}/host"),
+                format!("{at}/nodes/{index}/host"),
                 format!("{:?} is not an IP address; names are not resolved by this release", node.host),
             );
         }
         if node.port == Some(0) {
-            self.add(format!("{at}/port"), "must be 1 to 65535");
+            self.add(format!("{at}/nodes/{index}/port"), "must be 1 to 65535");
         }
         if node.weight > NODE_WEIGHT_MAX {
-            self.add(format!("{at}/weight"), format!("is over the limit of {NODE_WEIGHT_MAX}"));
+            self.add(format!("{at}/nodes/{index}/weight"), format!("is over the limit of {NODE_WEIGHT_MAX}"));
         }
         if node.priority != 0 {
-            self.add(format!("{at}/priority"), "priorities of nodes are not supported by this release");
+            self.add(
+                format!("{at}/nodes/{index}/priority"),
+                "priorities of nodes are not supported by this release",
+            );
         }
     }
 
     fn keepalive_pool(&mut self, at: &str, pool: Option<KeepalivePool>) {
         let Some(pool) = pool else { return };
         if pool.size == 0 {
-            self.add(format!("{at}/size"), "must be 1 or more");
+            self.add(format!("{at}/keepalive_pool/size"), "must be 1 or more");
         }
         if pool.requests == 0 {
-            self.add(format!("{at}/requests"), "must be 1 or more");
+            self.add(format!("{at}/keepalive_pool/requests"), "must be 1 or more");
         }
         if !pool.idle_timeout.is_finite() || pool.idle_timeout < 0.0 {
-            self.add(format!("{at}/idle_timeout"), "must be a number of seconds, 0 or more");
+            self.add(format!("{at}/keepalive_pool/idle_timeout"), "must be a number of seconds, 0 or more");
         }
     }
 
@@ -231,7 +254,7 @@ impl Faults {
         let Some(Timeout { connect, send, read }) = timeout else { return };
         for (field, seconds) in [("connect", connect), ("send", send), ("read", read)] {
             if !seconds.is_finite() || seconds <= 0.0 {
-                self.add(format!("{at}/{field}"), "must be a number of seconds above 0");
+                self.add(format!("{at}/timeout/{field}"), "must be a number of seconds above 0");
             }
         }
     }
@@ -250,7 +273,7 @@ impl Faults {
         if many.is_some_and(|hosts| hosts.len() > HOSTS_PER_OBJECT_MAX) {
             self.add("/hosts", format!("has more than {HOSTS_PER_OBJECT_MAX} patterns"));
         }
-        self.patterns("host", one, many, check_host);
+        self.patterns("host", one, many, check_host_pattern);
     }
 
     fn patterns(
@@ -295,7 +318,26 @@ fn check_uri(uri: &str) -> Result<(), String> {
     if uri.split('/').any(|segment| segment == ":") {
         return Err("a parameter needs a name: \"/users/:id\"".to_owned());
     }
+    // Which of the two it would be is a guess, and the router's would be another than its author's.
+    if uri.split('/').any(|segment| segment.starts_with(':') && segment.ends_with('*')) {
+        return Err(
+            "a segment is a parameter (\"/users/:id\") or ends in '*' (\"/users/*\"), not both".to_owned()
+        );
+    }
+    if let Some(escape) = escape(uri) {
+        return Err(format!(
+            "{escape:?} never matches: requests are matched by their decoded path; write the character that it stands for"
+        ));
+    }
     Ok(())
+}
+
+/// A percent sign with two hex digits. Others are plain characters, which `%25` in a request stands for.
+fn escape(uri: &str) -> Option<&str> {
+    uri.match_indices('%').find_map(|(at, _)| {
+        let escape = uri.get(at..at + 3)?;
+        escape.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit()).then_some(escape)
+    })
 }
 
 /// A host pattern: `example.com`, `*.example.com`, `*`. APISIX's `host_def`.
@@ -314,7 +356,21 @@ fn check_host(host: &str) -> Result<(), String> {
     }
 }
 
-/// A Host field's value.
+/// A host pattern that requests can match, whose ports are not looked at.
+fn check_host_pattern(host: &str) -> Result<(), String> {
+    check_host(host)?;
+    let name = host.strip_prefix('*').unwrap_or(host);
+    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bracketed {
+        Some(address) if address.parse::<Ipv6Addr>().is_ok() => Ok(()),
+        None if !name.contains([':', '[', ']']) => Ok(()),
+        _ => Err(format!(
+            "{host:?} never matches: hosts are matched without their port; leave it out (an IPv6 address stands in brackets)"
+        )),
+    }
+}
+
+/// A Host field's value, which may have a port.
 fn check_authority(host: &str) -> Result<(), String> {
     if host.starts_with('*') { Err("must be a host, not a pattern".to_owned()) } else { check_host(host) }
 }
@@ -337,15 +393,16 @@ fn check_cidr(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
     use crate::parse::parse_object;
 
     fn faults(objects: &[(&str, &str, Value)]) -> Vec<String> {
-        let entries: Vec<Entry> =
-            objects.iter().map(|(kind, id, spec)| parse_object(kind, id, spec).unwrap()).collect();
-        validate(&entries).iter().map(ToString::to_string).collect()
+        let entries = objects.iter().map(|(kind, id, spec)| parse_object(kind, id, spec).unwrap());
+        validate(&entries.map(Arc::new).collect()).iter().map(ToString::to_string).collect()
     }
 
     fn route_fault(spec: Value) -> String {
@@ -401,10 +458,30 @@ mod tests {
             assert!(check_uri(uri).is_err(), "{uri:?}");
         }
         for host in ["", "a*b", "a b", "**", "a/b"] {
-            assert!(check_host(host).is_err(), "{host:?}");
+            assert!(check_host_pattern(host).is_err(), "{host:?}");
         }
         for cidr in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "a"] {
             assert!(check_cidr(cidr).is_err(), "{cidr:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_router_would_never_match_or_would_read_otherwise_is_refused_by_name() {
+        for (uri, told) in [("/a/:id*", "not both"), ("/a%20b", "\"%20\" never"), ("/%2F*", "\"%2F\" never")]
+        {
+            let text = route_fault(json!({"uri": uri}));
+            assert!(text.contains("at /uri: ") && text.contains(told), "{uri}: {text}");
+        }
+        for host in ["example.com:8080", "*.example.com:80", "[::1]:80", "::1", "[x]"] {
+            let text = route_fault(json!({"uri": "/", "host": host}));
+            assert!(text.contains("at /host: ") && text.contains("without their port"), "{host}: {text}");
+        }
+        for good in [
+            json!({"uri": "/100%", "host": "[::1]"}),
+            json!({"uri": "/%zz", "host": "*"}),
+            json!({"uri": "/a:b*", "upstream": {"nodes": {}, "pass_host": "rewrite", "upstream_host": "a:8080"}}),
+        ] {
+            assert_eq!(route_fault(good), "");
         }
     }
 

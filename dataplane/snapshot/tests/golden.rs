@@ -1,4 +1,4 @@
-//! The bytes of schema 1, written down.
+//! The bytes of each schema number, written down.
 //!
 //! A node's planes may be one release apart, and a snapshot on disk outlives the program that wrote it: what a released schema
 //! number means may never change. A value with every field set encodes to exactly the committed bytes, and they decode to
@@ -15,13 +15,33 @@ use ringway_snapshot::frame::{self, FrameKind};
 use ringway_snapshot::message::{Ack, Nack, Peer, Reason, ToControlplane, ToDataplane};
 use ringway_snapshot::parse::parse_object;
 use ringway_snapshot::version::Refusal;
-use ringway_snapshot::{Digest, Entry, Fault, Snapshot, Version};
+use ringway_snapshot::{Delta, Digest, Entry, Fault, Snapshot, Version};
 use serde_json::{Value, json};
 
 #[test]
 fn schema_1_is_what_it_was() {
-    assert_eq!(frame::SCHEMA, 1, "a new number needs a file of its own, beside the old one");
-    let mut golden = Golden::open("schema1.hex");
+    let mut golden = Golden::open("schema1.hex", 1);
+    messages_of_schema_1(&mut golden);
+    golden.close();
+}
+
+#[test]
+fn schema_2_is_what_schema_1_is_and_has_deltas() {
+    assert_eq!(frame::SCHEMA, 2, "a new number needs a file of its own, beside the old ones");
+    let mut golden = Golden::open("schema2.hex", 2);
+    messages_of_schema_1(&mut golden);
+    let base = Snapshot::new(0x0123_4567_89ab_cdef, 3, 76, vec![entry("upstreams", "gone", &upstream())]);
+    let delta = Delta::between(&base, &snapshot());
+    golden.check("control plane: delta", FrameKind::ToDataplane, &ToDataplane::Delta(delta));
+    golden.check("data plane: serves", FrameKind::ToControlplane, &ToControlplane::Serves(version()));
+    for (name, served) in [("base", Some(version())), ("base, nothing served", None)] {
+        let nack = ToControlplane::Nack(Nack { version: version(), reason: Reason::Base(served) });
+        golden.check(&format!("data plane: nack, {name}"), FrameKind::ToControlplane, &nack);
+    }
+    golden.close();
+}
+
+fn messages_of_schema_1(golden: &mut Golden) {
     golden.check("snapshot on disk", FrameKind::Disk, &snapshot());
     golden.check("control plane: hello", FrameKind::ToDataplane, &ToDataplane::Hello(peer()));
     golden.check("control plane: full", FrameKind::ToDataplane, &ToDataplane::Full(snapshot()));
@@ -38,13 +58,12 @@ fn schema_1_is_what_it_was() {
         golden.check(&format!("data plane: nack, {name}"), FrameKind::ToControlplane, &nack);
     }
     golden.check("data plane: pong", FrameKind::ToControlplane, &ToControlplane::Pong);
-    golden.close();
 }
 
 /// Every variant of every closed set that travels stands at its place: postcard writes the place and not the name.
 #[test]
 fn schema_1_has_every_variant_at_its_place() {
-    let mut golden = Golden::open("schema1-variants.hex");
+    let mut golden = Golden::open("schema1-variants.hex", 1);
     let upstream = |field: &str, value: &str| {
         let mut spec = json!({"nodes": {}});
         spec[field] = json!(value);
@@ -161,16 +180,17 @@ fn reasons() -> Vec<(&'static str, Reason)> {
 /// A file of lines `name: hex`.
 struct Golden {
     path: PathBuf,
+    schema: u16,
     committed: Vec<(String, String)>,
     seen: Vec<(String, String)>,
 }
 
 impl Golden {
-    fn open(name: &str) -> Golden {
+    fn open(name: &str, schema: u16) -> Golden {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         let text = fs::read_to_string(&path).unwrap_or_default();
         let line = |line: &str| line.rsplit_once(": ").map(|(name, hex)| (name.to_owned(), hex.to_owned()));
-        Golden { committed: text.lines().filter_map(line).collect(), path, seen: Vec::new() }
+        Golden { committed: text.lines().filter_map(line).collect(), path, schema, seen: Vec::new() }
     }
 
     #[track_caller]
@@ -178,7 +198,7 @@ impl Golden {
     where
         T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + Debug,
     {
-        let bytes = frame::encode(kind, value).unwrap();
+        let bytes = frame::encode_as(self.schema, kind, value).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         if !writes() {
             let committed = self.committed.iter().find(|(known, _)| known == name);

@@ -53,10 +53,10 @@ fn explain(view: &View, request: &Request) -> Result<Value, String> {
         "matched_path": String::from_utf8_lossy(normal.path),
         "sent_path": if normal.dots_resolved { String::from_utf8_lossy(&sent).into_owned() } else { path.to_owned() },
         "service": found.as_ref().and_then(|found| found.payload().service_id.clone()),
-        "upstream": found.as_ref().and_then(|found| found.payload().cluster.as_ref()).map(|cluster| show::upstream(cluster)),
+        "upstream": found.as_ref().and_then(|found| view.cluster(found.payload())).map(|cluster| show::upstream(cluster)),
         "answer": match &found {
             None => Some("404: no route matches"),
-            Some(found) => match &found.payload().cluster {
+            Some(found) => match view.cluster(found.payload()) {
                 None => Some("503: neither the route nor its service names an upstream"),
                 Some(cluster) if cluster.usable() == 0 => Some("503: the upstream has no usable node"),
                 Some(_) => None,

@@ -60,6 +60,7 @@ fn info(admin: &Admin) -> Value {
     let sum = |value: fn(&crate::state::Counters) -> u64| {
         state.cores.iter().map(|core| value(&core.counters)).sum::<u64>()
     };
+    let silence = state.silence();
     let feed = state.feed();
     json!({
         "build": env!("CARGO_PKG_VERSION"),
@@ -87,6 +88,8 @@ fn info(admin: &Admin) -> Value {
             "faults": refusal.faults,
         })),
         "disk_error": feed.disk_error,
+        "saved_version": feed.saved.as_ref().map(version),
+        "silence_s": silence.as_secs(),
         "last_control_plane_ms_ago": feed.heard_at.map(|at| milliseconds(at.elapsed())),
     })
 }
@@ -140,7 +143,7 @@ fn routes(view: &View) -> Value {
             "uri": String::from_utf8_lossy(listed.uri),
             "priority": listed.priority,
             "methods": listed.payload.route.methods,
-            "upstream": listed.payload.cluster.as_ref().map(|cluster| &cluster.key),
+            "upstream": view.cluster(listed.payload).map(|cluster| &cluster.key),
         })
     });
     rows.collect()
@@ -152,9 +155,7 @@ fn route(view: &View, id: &str) -> Value {
 }
 
 fn upstreams(view: &View) -> Value {
-    let mut clusters: Vec<&Cluster> = view.clusters.values().map(|cluster| &**cluster).collect();
-    clusters.sort_by(|a, b| a.key.cmp(&b.key));
-    clusters.into_iter().map(upstream).collect()
+    view.clusters().map(|cluster| upstream(cluster)).collect()
 }
 
 /// One upstream.

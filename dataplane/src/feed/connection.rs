@@ -1,17 +1,21 @@
 //! One control plane's connection: frames in, frames out.
 //!
 //! Reading, checking and decoding happen on this connection's thread, so that the feed thread only ever waits for whole
-//! snapshots. Silence for [`SILENCE_MAX`] ends the connection: a control plane pings every second.
+//! configurations and deltas. Silence for [`SILENCE_MAX`] ends the connection: a control plane pings every second.
+//!
+//! The first `Hello` goes out in the lowest schema number, and once the peer's is here everything in the highest that both know. What another
+//! control plane brought is told with the answer to the next ping, so that a peer that does not read keeps nobody else waiting.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use ringway_snapshot::frame::{self, FrameKind, HEADER_BYTES, Header};
+use ringway_snapshot::frame::{self, FrameKind, HEADER_BYTES, Header, SCHEMA_DELTA, SCHEMA_MIN};
 use ringway_snapshot::message::{Peer, ToControlplane, ToDataplane};
-use ringway_snapshot::{Fault, Snapshot, Version};
+use ringway_snapshot::{Delta, Fault, Snapshot, Version};
 
 use crate::drain::Door;
 use crate::state::State;
@@ -45,26 +49,71 @@ pub(crate) struct Frozen {
 /// A configuration with the times of its arrival.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    pub(crate) snapshot: Snapshot,
+    pub(crate) content: Content,
     pub(crate) started: Instant,
     pub(crate) received: Instant,
     pub(crate) decoded: Instant,
     pub(crate) reply: Reply,
 }
 
+/// What is offered.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// All of it.
+    Full(Snapshot),
+    /// What it has otherwise than what is served.
+    Delta(Delta),
+}
+
+impl Content {
+    pub(crate) fn version(&self) -> Version {
+        match self {
+            Content::Full(snapshot) => snapshot.version,
+            Content::Delta(delta) => delta.version,
+        }
+    }
+}
+
 /// Where the answer goes.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply(Arc<Mutex<UnixStream>>);
+pub(crate) struct Reply(Arc<Line>);
+
+#[derive(Debug)]
+struct Line {
+    stream: Mutex<UnixStream>,
+    schema: AtomicU16,
+}
 
 impl Reply {
+    pub(super) fn new(stream: UnixStream) -> Reply {
+        Reply(Arc::new(Line { stream: Mutex::new(stream), schema: AtomicU16::new(SCHEMA_MIN) }))
+    }
+
     /// Sends one message. A control plane that is gone offers again when it is back, so errors are its matter.
     pub(crate) fn send(&self, message: &ToControlplane) {
-        let sent = frame::encode(FrameKind::ToControlplane, message)
+        let sent = frame::encode_as(self.schema(), FrameKind::ToControlplane, message)
             .map_err(io::Error::other)
-            .and_then(|bytes| self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes));
+            .and_then(|bytes| self.0.stream.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes));
         if let Err(error) = sent {
             tracing::debug!("a control plane is gone before its answer: {error}");
         }
+    }
+
+    fn schema(&self) -> u16 {
+        self.0.schema.load(Relaxed)
+    }
+
+    /// Speaks as both sides can from now on.
+    fn agree(&self, peer: &Peer) -> io::Result<()> {
+        let Peer { schema_min, schema_max, .. } = *peer;
+        let schema = frame::common_schema(schema_min, schema_max).ok_or_else(|| {
+            let own = format!("{SCHEMA_MIN} to {}", frame::SCHEMA);
+            io::Error::other(format!(
+                "the control plane speaks schemas {schema_min} to {schema_max}, this data plane {own}; update the older of the two"
+            ))
+        })?;
+        self.0.schema.store(schema, Relaxed);
+        Ok(())
     }
 }
 
@@ -72,12 +121,13 @@ impl Reply {
 pub(crate) fn serve(stream: UnixStream, state: &State, events: &Sender<Event>) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     stream.set_write_timeout(Some(SEND_MAX))?;
-    let reply = Reply(Arc::new(Mutex::new(stream.try_clone()?)));
+    let reply = Reply::new(stream.try_clone()?);
     let (served, adopted) = {
         let feed = state.feed();
         (feed.view.as_ref().map(|view| view.version), feed.adopted)
     };
     reply.send(&ToControlplane::Hello(Peer::this(state.node.clone()), served));
+    let mut told = served;
     let mut stream = stream;
     let mut payload = Vec::new();
     loop {
@@ -98,27 +148,50 @@ pub(crate) fn serve(stream: UnixStream, state: &State, events: &Sender<Event>) -
             // A control plane offers what was refused again when it connects again.
             return Ok(());
         }
-        let event = match message {
+        let decoded = Instant::now();
+        let content = match message {
             ToDataplane::Hello(peer) => {
-                tracing::info!(node = peer.node, build = peer.build, "a control plane connected");
+                reply.agree(&peer)?;
+                let Peer { node, build, .. } = peer;
+                tracing::info!(node, build, schema = reply.schema(), "a control plane connected");
                 continue;
             }
             ToDataplane::Ping => {
                 reply.send(&ToControlplane::Pong);
+                tell_what_is_served(state, &reply, &mut told);
                 continue;
             }
-            ToDataplane::Full(snapshot) => {
-                let (decoded, reply) = (Instant::now(), reply.clone());
-                Event::Offer(Box::new(Offer { snapshot, started, received, decoded, reply }))
+            ToDataplane::SourceRefused { version, faults } => {
+                if events.send(Event::SourceRefused { version, faults }).is_err() {
+                    return Ok(());
+                }
+                continue;
             }
-            ToDataplane::SourceRefused { version, faults } => Event::SourceRefused { version, faults },
+            ToDataplane::Full(snapshot) => Content::Full(snapshot),
+            ToDataplane::Delta(_) if header.schema < SCHEMA_DELTA => {
+                return Err(io::Error::other(format!("schema {} has no deltas", header.schema)));
+            }
+            ToDataplane::Delta(delta) => Content::Delta(delta),
         };
+        // It is answered with what is then served.
+        told = Some(content.version());
+        let event =
+            Event::Offer(Box::new(Offer { content, started, received, decoded, reply: reply.clone() }));
         if payload.capacity() > KEPT_BYTES_MAX {
             payload = Vec::new();
         }
         if events.send(event).is_err() {
             return Ok(());
         }
+    }
+}
+
+/// Tells what another control plane has brought since the last time, to a peer that knows the message.
+fn tell_what_is_served(state: &State, reply: &Reply, told: &mut Option<Version>) {
+    let served = state.feed().view.as_ref().map(|view| view.version);
+    if let Some(version) = served.filter(|_| *told != served && reply.schema() >= SCHEMA_DELTA) {
+        reply.send(&ToControlplane::Serves(version));
+        *told = served;
     }
 }
 
@@ -145,4 +218,14 @@ fn read_payload(stream: &mut UnixStream, bytes: usize, payload: &mut Vec<u8>) ->
         }
     }
     Ok(())
+}
+
+/// One answer as a control plane hears it.
+#[cfg(test)]
+pub(super) fn read_answer(stream: &mut UnixStream) -> ToControlplane {
+    stream.set_read_timeout(Some(SILENCE_MAX)).unwrap();
+    let (header, _) = read_header(stream).unwrap();
+    let mut payload = Vec::new();
+    read_payload(stream, header.payload_bytes, &mut payload).unwrap();
+    header.open(FrameKind::ToControlplane, &payload).unwrap()
 }

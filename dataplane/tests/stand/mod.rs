@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ringway_snapshot::Snapshot;
 use ringway_snapshot::frame::{self, FrameKind, HEADER_BYTES, Header};
 use ringway_snapshot::message::{Peer, ToControlplane, ToDataplane};
 use ringway_snapshot::parse::parse_object;
+use ringway_snapshot::{Delta, Snapshot};
 use serde_json::Value;
 
 /// Longer than anything here takes; a test that waits so long has failed.
@@ -74,6 +74,11 @@ impl Gateway {
     /// A control plane's connection to it.
     pub fn feed(&self) -> Feed {
         feed_at(self.folder.path())
+    }
+
+    /// The connection of a control plane that knows no higher schema number.
+    pub fn feed_as(&self, schema_max: u16) -> Feed {
+        wait_until("a greeting", || try_feed_as(self.folder.path(), schema_max))
     }
 
     /// Configures it, and checks that every core runs that.
@@ -155,13 +160,17 @@ pub fn feed_at(folder: &Path) -> Feed {
 
 /// As [`feed_at`]; `None` when the connection ends before a greeting, because another process takes over.
 pub fn try_feed_at(folder: &Path) -> Option<Feed> {
+    try_feed_as(folder, frame::SCHEMA)
+}
+
+fn try_feed_as(folder: &Path, schema_max: u16) -> Option<Feed> {
     let mut stream = UnixStream::connect(folder.join("feed.sock")).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut feed = match try_read_message(&mut stream).ok()? {
         ToControlplane::Hello(_, served) => Feed { stream, served },
         other => panic!("{other:?}"),
     };
-    feed.send(&ToDataplane::Hello(Peer::this("test".into())));
+    feed.send(&ToDataplane::Hello(Peer { schema_max, ..Peer::this("test".into()) }));
     Some(feed)
 }
 
@@ -183,7 +192,20 @@ pub struct Feed {
 
 impl Feed {
     pub fn send(&mut self, message: &ToDataplane) {
-        self.send_bytes(&frame::encode(FrameKind::ToDataplane, message).unwrap());
+        let schema =
+            if matches!(message, ToDataplane::Delta(_)) { frame::SCHEMA_DELTA } else { frame::SCHEMA_MIN };
+        self.send_bytes(&frame::encode_as(schema, FrameKind::ToDataplane, message).unwrap());
+    }
+
+    /// The next answer.
+    pub fn hear(&mut self) -> ToControlplane {
+        read_message(&mut self.stream)
+    }
+
+    /// Offers what leads from one configuration to another, and waits for the answer.
+    pub fn offer_delta(&mut self, base: &Snapshot, target: &Snapshot) -> ToControlplane {
+        self.send(&ToDataplane::Delta(Delta::between(base, target)));
+        self.hear()
     }
 
     pub fn send_bytes(&mut self, bytes: &[u8]) {

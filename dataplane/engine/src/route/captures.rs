@@ -67,6 +67,10 @@ impl Captures {
         self.scratch.steps
     }
 
+    pub(super) fn count_step(&mut self) {
+        self.scratch.steps = self.scratch.steps.saturating_add(1);
+    }
+
     pub(super) fn clear(&mut self) {
         self.names.clear();
         self.found.clear();

@@ -65,6 +65,27 @@ impl<T> Builder<T> {
         self.items.push(Item { rule, start, len, first_of_rule });
     }
 
+    /// How many patterns there are.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// So many builders of parts of the patterns, which keep their order.
+    pub(super) fn part(self, count: usize, part_of: impl Fn(&[u8]) -> usize) -> Vec<Builder<T>> {
+        let mut parts: Vec<Builder<T>> = Vec::new();
+        parts.resize_with(count, || Builder::with_capacity(0, 0));
+        let share = self.items.len() / count.max(1);
+        for item in self.items {
+            let pattern = text(&self.texts, item.start, item.len);
+            let part = &mut parts[part_of(pattern)];
+            if part.items.is_empty() {
+                *part = Builder::with_capacity(share + share / 4, 0);
+            }
+            part.push(item.rule, pattern, item.first_of_rule);
+        }
+        parts
+    }
+
     /// Whether there is nothing to build.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()

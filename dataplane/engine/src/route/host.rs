@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::captures::{Captures, Scratch};
+use super::captures::Captures;
 use super::compile::number;
 use super::explain::{Outcome, Steps};
 use super::method::MethodSet;
 use super::pattern;
 use super::rule::Shared;
 use super::slots::{NONE, Slots, hash_text, tag_of, text};
-use super::trie::{Candidates, Trie};
+use super::trie::{Candidates, Directory, Trie};
 
 /// All that is asked of one host. Immutable; shared by the tables that agree on the host.
 pub(super) struct HostTable<T> {
@@ -19,6 +19,8 @@ pub(super) struct HostTable<T> {
     candidates: Box<[Candidate<T>]>,
     exact_len: u32,
     exact_bytes_max: u32,
+    /// Rules that have their first pattern here.
+    rules: u32,
     /// First candidate of each exact path; empty where there are few.
     exact: Slots,
     trie: Option<Trie>,
@@ -63,26 +65,47 @@ impl<T> HostTable<T> {
     ) -> HostTable<T> {
         let exact_paths = candidates.iter().take(exact_len);
         let exact_bytes_max = exact_paths.map(|candidate| candidate.len).max().unwrap_or(0);
-        HostTable { texts, candidates, exact_len: number(exact_len), exact_bytes_max, exact, trie }
+        let rules = number(candidates.iter().filter(|candidate| candidate.first_of_rule).count());
+        HostTable { texts, candidates, exact_len: number(exact_len), exact_bytes_max, rules, exact, trie }
     }
 
     /// The candidate that takes the request, with its parameters.
     pub(super) fn find(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<&Candidate<T>> {
-        if let Some(exact) = self.find_exact(asked, &mut captures.scratch) {
+        if let Some(exact) = self.find_exact(asked, captures) {
             return Some(exact);
         }
         let view = View { host: self, asked };
         let found = self.trie.as_ref()?.find(asked.path, &view, &mut captures.scratch)?;
-        let candidate = self.candidates.get(found as usize)?;
-        let directory_len = candidate.directory_len as usize;
-        pattern::capture(self.pattern(candidate), asked.path, directory_len, |name, place| {
-            captures.push(name, place);
-        });
-        Some(candidate)
+        self.captured(found, asked, captures)
     }
 
-    /// Tells every candidate whose literal part begins the path, in the order of the search, up to the one that takes it.
-    pub(super) fn explain(&self, asked: Asked<'_>, steps: &mut Steps) -> bool {
+    /// The candidate of this exact path that takes the request.
+    pub(super) fn find_exact(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<&Candidate<T>> {
+        captures.count_step();
+        let first = self.exact_chain(asked.path)?;
+        let found = View { host: self, asked }.admitted(first, NONE, &mut captures.scratch.steps)?;
+        self.candidates.get(found as usize)
+    }
+
+    /// The candidate that takes the request among those whose literal part ends in this directory of the path.
+    pub(super) fn find_in(
+        &self,
+        asked: Asked<'_>,
+        directory: Directory,
+        captures: &mut Captures,
+    ) -> Option<&Candidate<T>> {
+        let view = View { host: self, asked };
+        let found = self.trie.as_ref()?.find_in(asked.path, directory, &view, &mut captures.scratch)?;
+        self.captured(found, asked, captures)
+    }
+
+    /// Whether a directory of that hash may be one of ours. See [`Slots::may_hold`].
+    pub(super) fn may_hold(&self, directory_hash: u64) -> bool {
+        self.trie.as_ref().is_some_and(|trie| trie.directories.may_hold(directory_hash))
+    }
+
+    /// Tells the candidates of this exact path, up to the one that takes the request.
+    pub(super) fn explain_exact(&self, asked: Asked<'_>, steps: &mut Steps) -> bool {
         let mut exact = self.exact_chain(asked.path);
         while let Some(candidate) = exact.and_then(|at| self.candidates.get(at as usize)) {
             if self.explain_one(candidate, asked, steps) {
@@ -90,8 +113,13 @@ impl<T> HostTable<T> {
             }
             exact = Some(candidate.next);
         }
-        let groups = self.trie.as_ref().map(|trie| trie.groups(asked.path, &self.texts)).unwrap_or_default();
-        groups.into_iter().any(|first| {
+        false
+    }
+
+    /// Tells the candidates whose literal part begins the path and ends in this directory of it, up to the one that takes it.
+    pub(super) fn explain_in(&self, asked: Asked<'_>, directory: Directory, steps: &mut Steps) -> bool {
+        let groups = self.trie.as_ref().map(|trie| trie.groups_in(asked.path, directory, &self.texts));
+        groups.unwrap_or_default().into_iter().any(|first| {
             let group = self.candidates.get(first as usize..).unwrap_or_default();
             let number = group.first().map_or(NONE, |candidate| candidate.group);
             group
@@ -99,6 +127,15 @@ impl<T> HostTable<T> {
                 .take_while(|candidate| candidate.group == number)
                 .any(|candidate| self.explain_one(candidate, asked, steps))
         })
+    }
+
+    pub(super) fn exact_bytes_max(&self) -> usize {
+        self.exact_bytes_max as usize
+    }
+
+    /// Slashes in the deepest directory.
+    pub(super) fn depth_max(&self) -> usize {
+        self.trie.as_ref().map_or(0, |trie| trie.depth_max)
     }
 
     /// Candidates in the order of their rules' ids, and each rule's in the order it was given.
@@ -110,8 +147,7 @@ impl<T> HostTable<T> {
 
     /// How many rules have their first pattern here, and how many patterns there are.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let rules = self.candidates.iter().filter(|candidate| candidate.first_of_rule).count();
-        (rules, self.candidates.len())
+        (self.rules as usize, self.candidates.len())
     }
 
     pub(super) fn candidates(&self) -> &[Candidate<T>] {
@@ -142,11 +178,13 @@ impl<T> HostTable<T> {
             + rules.sum::<usize>()
     }
 
-    fn find_exact(&self, asked: Asked<'_>, scratch: &mut Scratch) -> Option<&Candidate<T>> {
-        scratch.steps = scratch.steps.saturating_add(1);
-        let first = self.exact_chain(asked.path)?;
-        let found = View { host: self, asked }.admitted(first, NONE, &mut scratch.steps)?;
-        self.candidates.get(found as usize)
+    fn captured(&self, found: u32, asked: Asked<'_>, captures: &mut Captures) -> Option<&Candidate<T>> {
+        let candidate = self.candidates.get(found as usize)?;
+        let directory_len = candidate.directory_len as usize;
+        pattern::capture(self.pattern(candidate), asked.path, directory_len, |name, place| {
+            captures.push(name, place);
+        });
+        Some(candidate)
     }
 
     fn exact_chain(&self, path: &[u8]) -> Option<u32> {

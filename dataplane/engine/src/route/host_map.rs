@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use ringway_snapshot::limits::HOST_BYTES_MAX;
 use smallvec::SmallVec;
 
-use super::host::HostTable;
+use super::shards::Host;
 use super::slots::hash_text;
 
 /// A host's name or, for a wildcard, what follows its star.
@@ -25,7 +25,7 @@ type Shard<T> = HashTable<HostEntry<T>>;
 /// One host.
 pub(super) struct HostEntry<T> {
     pub(super) name: HostName,
-    pub(super) table: Arc<HostTable<T>>,
+    pub(super) table: Host<T>,
 }
 
 /// Which requests a host pattern takes.
@@ -102,7 +102,7 @@ impl<T> HostMap<T> {
     }
 
     /// The host of that name.
-    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<HostTable<T>>> {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Host<T>> {
         let hash = hash_text(name);
         let shard = self.shards.get(place(hash, self.shards.len()))?;
         shard.find(hash, |entry| *entry.name == *name).map(|entry| &entry.table)
@@ -117,7 +117,7 @@ impl<T> HostMap<T> {
     }
 
     /// The map with these hosts put in, or taken out where there is no table.
-    pub(super) fn with(&self, changes: Vec<(HostName, Option<Arc<HostTable<T>>>)>) -> HostMap<T> {
+    pub(super) fn with(&self, changes: Vec<(HostName, Option<Host<T>>)>) -> HostMap<T> {
         let mut len = self.len;
         let mut shards = self.shards.clone();
         let mut fresh: Vec<bool> = vec![false; shards.len()];
@@ -161,7 +161,7 @@ fn place(hash: u64, shards: usize) -> usize {
 
 impl<T> Clone for HostEntry<T> {
     fn clone(&self) -> Self {
-        HostEntry { name: self.name.clone(), table: Arc::clone(&self.table) }
+        HostEntry { name: self.name.clone(), table: self.table.clone() }
     }
 }
 

@@ -14,7 +14,7 @@
 //! patterns that fit a beginning of the path. Nothing is allocated once a [`Captures`] has grown to its paths.
 //!
 //! Invariants: pure (no clock, randomness or I/O); a table is immutable, and [`Table::update`] shares every host it does
-//! not touch; the result never depends on the order in which rules are given.
+//! not touch, and of hosts with many routes the parts it does not touch (see `shards.rs`); the result never depends on the order in which rules are given.
 
 mod captures;
 mod cidr;
@@ -27,6 +27,7 @@ mod nodes;
 pub mod path;
 mod pattern;
 mod rule;
+mod shards;
 mod slots;
 mod table;
 mod trie;

@@ -69,11 +69,13 @@ pub struct Removal {
     pub id: Id,
     /// The hosts it had, as they were given.
     pub hosts: Vec<Box<str>>,
+    /// The path patterns it had, as they were given.
+    pub uris: Vec<Box<str>>,
 }
 
 impl<T> From<&Rule<T>> for Removal {
     fn from(rule: &Rule<T>) -> Removal {
-        Removal { id: rule.id.clone(), hosts: rule.hosts.clone() }
+        Removal { id: rule.id.clone(), hosts: rule.hosts.clone(), uris: rule.uris.clone() }
     }
 }
 

@@ -11,10 +11,11 @@ use ringway_snapshot::limits::HOST_BYTES_MAX;
 use super::captures::Captures;
 use super::compile::Builder;
 use super::explain::{Step, Steps};
-use super::host::{Asked, HostTable};
+use super::host::Asked;
 use super::host_map::{HostEntry, HostMap, HostName, HostPattern, Lengths, read_host};
 use super::method::MethodSet;
 use super::rule::{Parts, Removal, Rule, Shared};
+use super::shards::{Coming, Host, Leaving};
 
 /// With a fixed hash, so that the same rules always make the same table.
 type HashMap<K, V> = hashbrown::HashMap<K, V, FixedState>;
@@ -25,8 +26,8 @@ pub struct Table<T> {
     suffixes: HostMap<T>,
     /// Lengths that suffixes have; may also hold lengths that they had before an update.
     suffix_lengths: Lengths,
-    any: Option<Arc<HostTable<T>>>,
-    hostless: Option<Arc<HostTable<T>>>,
+    any: Option<Host<T>>,
+    hostless: Option<Host<T>>,
     rules: usize,
     patterns: usize,
 }
@@ -74,33 +75,30 @@ impl<T> Table<T> {
             hosts.add(&rule);
         }
         let changes =
-            hosts.list.into_iter().map(|(pattern, builder)| (pattern, Some(builder.finish()))).collect();
+            hosts.list.into_iter().map(|(pattern, builder)| (pattern, Some(Host::build(builder)))).collect();
         Table::empty().replace(changes)
     }
 
-    /// The table without the rules in `removed` and with those in `added`. A rule that is added also replaces one of its id at the
-    /// hosts it names. Only hosts named by either are built again; all others are shared with `self`.
+    /// The table without the rules in `removed` and with those in `added`; a rule that changes is in both. Only what either touches is
+    /// built again, hosts or parts of large ones; all else is shared with `self`.
     pub fn update(&self, removed: &[Removal], added: Vec<Rule<T>>) -> Table<T> {
         let mut rules: Vec<Parts<T>> = added.into_iter().map(Parts::from).collect();
         sort_by_id(&mut rules);
-        let mut gone: HashMap<HostPattern, Vec<&str>> = HashMap::default();
-        for removal in removed {
-            for pattern in patterns(&removal.hosts) {
-                gone.entry(pattern).or_default().push(&removal.id);
+        let mut changes: HashMap<HostPattern, (Vec<Leaving<'_>>, Vec<Coming<'_, T>>)> = HashMap::default();
+        for Removal { id, hosts, uris } in removed {
+            for pattern in patterns(hosts) {
+                changes.entry(pattern).or_default().0.push(Leaving { id, uris });
             }
         }
-        let mut come: HashMap<HostPattern, Vec<Incoming<'_, T>>> = HashMap::default();
         for rule in &rules {
             for (index, pattern) in patterns(&rule.hosts).into_iter().enumerate() {
-                gone.entry(pattern.clone()).or_default().push(&rule.shared.id);
-                come.entry(pattern).or_default().push(Incoming { rule, first_of_rule: index == 0 });
+                changes.entry(pattern).or_default().1.push(Coming { rule, first_host: index == 0 });
             }
         }
-        let changes = gone.into_iter().map(|(pattern, mut ids)| {
-            ids.sort_unstable();
-            let come = come.remove(&pattern).unwrap_or_default();
-            let table = merge(self.host(&pattern).map(|host| &**host), &ids, &come);
-            (pattern, table)
+        let changes = changes.into_iter().map(|(pattern, (mut gone, come))| {
+            gone.sort_unstable_by_key(|leaving| leaving.id);
+            let host = Host::changed(self.host(&pattern), &gone, &come);
+            (pattern, host)
         });
         self.replace(changes.collect())
     }
@@ -115,8 +113,8 @@ impl<T> Table<T> {
         captures.clear();
         let asked = query.asked();
         self.search_hosts(query.host, |_, host| {
-            let candidate = host.find(asked, captures)?;
-            Some(Match { rule: &candidate.rule, uri: host.pattern(candidate) })
+            let (table, candidate) = host.find(asked, captures)?;
+            Some(Match { rule: &candidate.rule, uri: table.pattern(candidate) })
         })
     }
 
@@ -150,10 +148,14 @@ impl<T> Table<T> {
     pub fn iter(&self) -> impl Iterator<Item = Listed<'_, T>> {
         self.hosts().flat_map(|(pattern, host)| {
             let text = pattern.text().map(String::into_boxed_str);
-            host.candidates().iter().map(move |candidate| Listed {
+            let all = host
+                .tables()
+                .iter()
+                .flat_map(|table| table.candidates().iter().map(move |candidate| (table, candidate)));
+            all.map(move |(table, candidate)| Listed {
                 id: &candidate.rule.id,
                 host: text.clone(),
-                uri: host.pattern(candidate),
+                uri: table.pattern(candidate),
                 priority: candidate.rule.priority,
                 payload: &candidate.rule.payload,
             })
@@ -163,7 +165,7 @@ impl<T> Table<T> {
     /// Bytes that the table keeps on the heap, without what payloads point to and the allocator's own overhead. Hosts that
     /// other tables share count in each.
     pub fn memory_bytes(&self) -> usize {
-        let single = self.any.iter().chain(&self.hostless).map(|host| host.memory_bytes());
+        let single = self.any.iter().chain(&self.hostless).map(Host::memory_bytes);
         self.names.memory_bytes() + self.suffixes.memory_bytes() + single.sum::<usize>()
     }
 
@@ -183,7 +185,7 @@ impl<T> Table<T> {
     fn search_hosts<'t, R>(
         &'t self,
         host: &[u8],
-        mut visit: impl FnMut(&dyn Fn() -> HostPattern, &'t HostTable<T>) -> Option<R>,
+        mut visit: impl FnMut(&dyn Fn() -> HostPattern, &'t Host<T>) -> Option<R>,
     ) -> Option<R> {
         let mut buffer = [0; HOST_BYTES_MAX];
         if let Some(name) = read_host(host, &mut buffer) {
@@ -210,13 +212,13 @@ impl<T> Table<T> {
                 }
             }
         }
-        if let Some(found) = self.any.as_deref().and_then(|host| visit(&|| HostPattern::Any, host)) {
+        if let Some(found) = self.any.as_ref().and_then(|host| visit(&|| HostPattern::Any, host)) {
             return Some(found);
         }
-        self.hostless.as_deref().and_then(|host| visit(&|| HostPattern::None, host))
+        self.hostless.as_ref().and_then(|host| visit(&|| HostPattern::None, host))
     }
 
-    fn host(&self, pattern: &HostPattern) -> Option<&Arc<HostTable<T>>> {
+    fn host(&self, pattern: &HostPattern) -> Option<&Host<T>> {
         match pattern {
             HostPattern::Name(name) => self.names.get(name),
             HostPattern::Suffix(suffix) => self.suffixes.get(suffix),
@@ -225,27 +227,26 @@ impl<T> Table<T> {
         }
     }
 
-    fn hosts(&self) -> impl Iterator<Item = (HostPattern, &HostTable<T>)> {
-        let names = self.names.iter().map(|entry| (HostPattern::Name(entry.name.clone()), &*entry.table));
+    fn hosts(&self) -> impl Iterator<Item = (HostPattern, &Host<T>)> {
+        let names = self.names.iter().map(|entry| (HostPattern::Name(entry.name.clone()), &entry.table));
         let suffixes =
-            self.suffixes.iter().map(|entry| (HostPattern::Suffix(entry.name.clone()), &*entry.table));
-        let any = self.any.iter().map(|host| (HostPattern::Any, &**host));
-        let hostless = self.hostless.iter().map(|host| (HostPattern::None, &**host));
+            self.suffixes.iter().map(|entry| (HostPattern::Suffix(entry.name.clone()), &entry.table));
+        let any = self.any.iter().map(|host| (HostPattern::Any, host));
+        let hostless = self.hostless.iter().map(|host| (HostPattern::None, host));
         names.chain(suffixes).chain(any).chain(hostless)
     }
 
     /// The table with these hosts' tables in place of what it has for them.
-    fn replace(&self, changes: Vec<(HostPattern, Option<HostTable<T>>)>) -> Table<T> {
+    fn replace(&self, changes: Vec<(HostPattern, Option<Host<T>>)>) -> Table<T> {
         let (mut names, mut suffixes) = (Vec::new(), Vec::new());
         let mut suffix_lengths = self.suffix_lengths;
         let (mut any, mut hostless) = (self.any.clone(), self.hostless.clone());
         let (mut rules, mut patterns) = (self.rules, self.patterns);
         for (pattern, table) in changes {
-            let (old_rules, old_patterns) = self.host(&pattern).map_or((0, 0), |host| host.counts());
-            let (new_rules, new_patterns) = table.as_ref().map_or((0, 0), HostTable::counts);
+            let (old_rules, old_patterns) = self.host(&pattern).map_or((0, 0), Host::counts);
+            let (new_rules, new_patterns) = table.as_ref().map_or((0, 0), Host::counts);
             rules = rules + new_rules - old_rules;
             patterns = patterns + new_patterns - old_patterns;
-            let table = table.map(Arc::new);
             match pattern {
                 HostPattern::Name(name) => names.push((name, table)),
                 HostPattern::Suffix(suffix) => {
@@ -316,34 +317,6 @@ impl<T> Hosts<T> {
     }
 }
 
-/// A rule that an update brings to one host.
-struct Incoming<'a, T> {
-    rule: &'a Parts<T>,
-    first_of_rule: bool,
-}
-
-/// A host's table without the rules of these ids and with those that come; both are in the order of ids.
-fn merge<T>(old: Option<&HostTable<T>>, gone: &[&str], come: &[Incoming<'_, T>]) -> Option<HostTable<T>> {
-    let patterns = old.map_or(0, |host| host.candidates().len()) + come.len();
-    let mut builder = Builder::with_capacity(patterns, old.map_or(0, HostTable::text_bytes));
-    let mut come = come.iter().peekable();
-    for (host, candidate) in
-        old.into_iter().flat_map(|host| host.by_id().into_iter().map(move |one| (host, one)))
-    {
-        let id = &*candidate.rule.id;
-        while let Some(next) = come.next_if(|next| *next.rule.shared.id < *id) {
-            push_all(&mut builder, next.rule, next.first_of_rule);
-        }
-        if gone.binary_search(&id).is_err() {
-            builder.push(Arc::clone(&candidate.rule), host.pattern(candidate), candidate.first_of_rule);
-        }
-    }
-    for next in come {
-        push_all(&mut builder, next.rule, next.first_of_rule);
-    }
-    (!builder.is_empty()).then(|| builder.finish())
-}
-
 fn push_all<T>(builder: &mut Builder<T>, rule: &Parts<T>, first_host: bool) {
     builder.reserve(&rule.uris);
     for (index, uri) in rule.uris.iter().enumerate() {
@@ -372,7 +345,7 @@ fn sort_by_id<T>(rules: &mut [Parts<T>]) {
     }
 }
 
-fn changed<T>(map: &HostMap<T>, changes: Vec<(HostName, Option<Arc<HostTable<T>>>)>) -> HostMap<T> {
+fn changed<T>(map: &HostMap<T>, changes: Vec<(HostName, Option<Host<T>>)>) -> HostMap<T> {
     if changes.is_empty() {
         return map.clone();
     }

@@ -101,13 +101,7 @@ impl Trie {
             if !may_be {
                 continue;
             }
-            let Some(number) = self.directory(path, at, hash, host.texts()) else { continue };
-            let Some(root) = self.node(number) else { continue };
-            let rest = path.get(at..).unwrap_or_default();
-            // A prefix that ends inside the next segment is a longer literal part than the directory.
-            let found = self
-                .prefixes(number, root, rest, host, scratch)
-                .or_else(|| self.find_below(root, path, at, host, scratch));
+            let found = self.find_in(path, (at, hash), host, scratch);
             if found.is_some() {
                 return found;
             }
@@ -115,24 +109,33 @@ impl Trie {
         None
     }
 
-    /// The first candidates of the groups whose literal part begins the path, longest literal part first.
-    pub(super) fn groups(&self, path: &[u8], texts: &[u8]) -> Vec<u32> {
-        let mut scratch = Scratch::default();
-        let mut groups = Vec::new();
-        self.list_directories(path, &mut scratch);
-        while let Some((at, hash, _)) = scratch.directories.pop() {
-            let Some(root) = self.directory(path, at, hash, texts) else { continue };
-            let Some(node) = self.node(root) else { continue };
-            let segment = first_segment(path.get(at..).unwrap_or_default());
-            for len in self.lengths_of(node, segment) {
-                groups.extend(
-                    segment.get(..len).and_then(|prefix| self.edge(root, node, prefix, false, texts)),
-                );
-            }
-            groups.push(root);
-        }
-        let firsts = groups.into_iter().filter_map(|group| self.node(group)).map(|node| node.least);
-        firsts.filter(|at| *at != NONE).collect()
+    /// The candidate that takes the path, among those whose literal part ends in this directory of it.
+    pub(super) fn find_in(
+        &self,
+        path: &[u8],
+        (at, hash): Directory,
+        host: &impl Candidates,
+        scratch: &mut Scratch,
+    ) -> Option<u32> {
+        let number = self.directory(path, at, hash, host.texts())?;
+        let root = self.node(number)?;
+        let rest = path.get(at..).unwrap_or_default();
+        // A prefix that ends inside the next segment is a longer literal part than the directory.
+        self.prefixes(number, root, rest, host, scratch)
+            .or_else(|| self.find_below(root, path, at, host, scratch))
+    }
+
+    /// The first candidates of the groups whose literal part begins the path and ends in this directory of it, longest literal part
+    /// first.
+    pub(super) fn groups_in(&self, path: &[u8], (at, hash): Directory, texts: &[u8]) -> Vec<u32> {
+        let Some(root) = self.directory(path, at, hash, texts) else { return Vec::new() };
+        let Some(node) = self.node(root) else { return Vec::new() };
+        let segment = first_segment(path.get(at..).unwrap_or_default());
+        let prefixes = self
+            .lengths_of(node, segment)
+            .filter_map(|len| self.edge(root, node, segment.get(..len)?, false, texts));
+        let groups = prefixes.chain([root]).filter_map(|group| self.node(group)).map(|node| node.least);
+        groups.filter(|at| *at != NONE).collect()
     }
 
     /// Bytes on the heap.
@@ -149,12 +152,7 @@ impl Trie {
     /// for memory, and here all of it is asked for at once.
     fn list_directories(&self, path: &[u8], scratch: &mut Scratch) {
         scratch.directories.clear();
-        let (mut at, mut hash) = (0, HASH_START);
-        scratch.directories.push((at, hash, self.directories.may_hold(hash)));
-        for slash in memchr::memchr_iter(b'/', path).take(self.depth_max) {
-            let end = slash.saturating_add(1);
-            hash = hash_next(hash, path.get(at..end).unwrap_or_default());
-            at = end;
+        for (at, hash) in directories(path, self.depth_max) {
             scratch.directories.push((at, hash, self.directories.may_hold(hash)));
         }
     }
@@ -254,6 +252,36 @@ impl Trie {
         }
         let tag = edge_tag(from, whole);
         self.edges.find(hash_edge(tag, wanted), tag, wanted, texts)
+    }
+}
+
+/// Where a directory of a path ends, and its hash.
+pub(super) type Directory = (usize, u64);
+
+/// The directories of a path from the shortest on, down to that many slashes.
+pub(super) fn directories(path: &[u8], depth_max: usize) -> Directories<'_> {
+    Directories { path, slashes: memchr::memchr_iter(b'/', path).take(depth_max), last: None }
+}
+
+/// See [`directories`].
+pub(super) struct Directories<'p> {
+    path: &'p [u8],
+    slashes: std::iter::Take<memchr::Memchr<'p>>,
+    last: Option<Directory>,
+}
+
+impl Iterator for Directories<'_> {
+    type Item = Directory;
+
+    fn next(&mut self) -> Option<Directory> {
+        self.last = match self.last {
+            None => Some((0, HASH_START)),
+            Some((at, hash)) => {
+                let end = self.slashes.next()?.saturating_add(1);
+                Some((end, hash_next(hash, self.path.get(at..end).unwrap_or_default())))
+            }
+        };
+        self.last
     }
 }
 

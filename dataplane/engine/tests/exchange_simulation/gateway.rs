@@ -250,7 +250,7 @@ impl Front {
             start.extend_from_slice(self.exchange.request.epilogue());
             next_at = from + relayed.consumed_end - HEADROOM_BYTES;
         }
-        let cluster = Arc::clone(target.cluster.as_ref().expect("an upstream"));
+        let cluster = Arc::clone(view.cluster(&target).expect("an upstream"));
         let mut carry = Box::new(Carry {
             excluded: Vec::new(),
             tries_left: cluster.tries_max(),

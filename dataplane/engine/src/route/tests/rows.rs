@@ -294,8 +294,11 @@ fn an_update_replaces_removes_and_adds_and_leaves_the_old_table_alone() {
         rule("2", &["a.com"], &["/x"], -1),
         rule("3", &[], &["/x"], 0),
     ]);
-    let gone = Removal { id: "1".into(), hosts: vec!["A.com".into(), "*.b.com".into()] };
-    let new = old.update(&[gone], vec![rule("3", &[], &["/y"], 0), rule("4", &["*"], &["/z"], 0)]);
+    let gone = [
+        Removal { id: "1".into(), hosts: vec!["A.com".into(), "*.b.com".into()], uris: vec!["/x".into()] },
+        Removal::from(&rule("3", &[], &["/x"], 0)),
+    ];
+    let new = old.update(&gone, vec![rule("3", &[], &["/y"], 0), rule("4", &["*"], &["/z"], 0)]);
     assert_eq!((old.len(), new.len(), new.patterns()), (3, 3, 3));
     assert_eq!(found(&old, get("a.com", "/x")).as_deref(), Some("1"));
     assert_eq!(found(&new, get("a.com", "/x")).as_deref(), Some("2"));
@@ -309,5 +312,12 @@ fn an_update_replaces_removes_and_adds_and_leaves_the_old_table_alone() {
 }
 
 fn new_removals(table: &Table<Box<str>>) -> Vec<Removal> {
-    table.iter().map(|one| Removal { id: one.id.into(), hosts: one.host.into_iter().collect() }).collect()
+    let uri = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
+    let all = table.iter();
+    all.map(|one| Removal {
+        id: one.id.into(),
+        hosts: one.host.into_iter().collect(),
+        uris: vec![uri(one.uri)],
+    })
+    .collect()
 }

@@ -1,0 +1,138 @@
+//! A view made of changes, one after the other, against one compiled whole: same routes, same targets, same decisions.
+//!
+//! Objects are drawn from few ids, so that they refer to each other, change what others refer to, and come and go. Configurations that
+//! are not valid are left out, as the feed does; a version may skip several.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use ringway_engine::route::{Captures, Query};
+use ringway_engine::view::View;
+use ringway_snapshot::parse::parse_object;
+use ringway_snapshot::validate::validate;
+use ringway_snapshot::{Delta, Entry, Snapshot, Validator};
+use serde_json::{Value, json};
+
+const HOSTS: [&str; 4] = ["a.com", "*.b.com", "*", "c.com"];
+const URIS: [&str; 6] = ["/x", "/x/*", "/x/:id", "/y*", "/x/:id/z", "/"];
+
+fn upstream(form: u8) -> Value {
+    json!({
+        "nodes": {(format!("127.0.0.1:{}", 8000 + u16::from(form % 3))): 1},
+        "timeout": if form > 7 { json!({"connect": 1, "send": 2, "read": form}) } else { Value::Null },
+    })
+}
+
+fn object(kind: u8, id: u8, form: u8) -> Entry {
+    let (reference, host) = ((form % 3).to_string(), HOSTS[usize::from(form) % HOSTS.len()]);
+    let (kind, mut spec) = match kind % 3 {
+        0 => ("upstreams", upstream(form)),
+        1 => ("services", json!({"enable_websocket": form.is_multiple_of(2)})),
+        _ => ("routes", json!({"uri": URIS[usize::from(form / 3) % URIS.len()], "priority": form % 5 / 3})),
+    };
+    if kind == "routes" {
+        match form % 4 {
+            0 => spec["host"] = json!(host),
+            1 => spec["hosts"] = json!([host, "d.com"]),
+            _ => {}
+        }
+        match form / 4 % 4 {
+            0 => spec["upstream_id"] = json!(reference),
+            1 | 2 => spec["service_id"] = json!(reference),
+            _ => spec["upstream"] = upstream(form),
+        }
+        spec["status"] = json!(u8::from(!form.is_multiple_of(11)));
+    } else if kind == "services" {
+        match form / 2 % 4 {
+            0 => spec["upstream_id"] = json!(reference),
+            1 => spec["upstream"] = upstream(form),
+            2 => spec["hosts"] = json!([host]),
+            _ => {}
+        }
+    }
+    parse_object(kind, &id.to_string(), &spec).unwrap()
+}
+
+/// All that a view says, as text.
+fn told(view: &View) -> (Vec<String>, Vec<String>, String) {
+    let mut routes: Vec<String> = view
+        .routes
+        .iter()
+        .map(|listed| {
+            let cluster = view.cluster(listed.payload);
+            let timeouts = cluster.map(|cluster| listed.payload.timeouts(cluster));
+            let target = (listed.payload.may_upgrade, &listed.payload.service_id, &listed.payload.route);
+            format!(
+                "{} {:?} {:?} {} {target:?} {cluster:?} {timeouts:?}",
+                listed.id, listed.host, listed.uri, listed.priority
+            )
+        })
+        .collect();
+    routes.sort();
+    let clusters = view.clusters().map(|cluster| format!("{cluster:?}")).collect();
+    (
+        routes,
+        clusters,
+        format!("{:?} {:?} {} {}", view.version, view.counts, view.cluster_count(), view.routes.len()),
+    )
+}
+
+fn decisions(view: &View) -> Vec<Option<String>> {
+    let mut decisions = Vec::new();
+    for host in ["a.com", "x.b.com", "c.com", "d.com", "e.com"] {
+        for path in ["/x", "/x/1", "/x/1/z", "/y", "/yy/z", "/", "/q"] {
+            let remote = IpAddr::from([127, 0, 0, 1]);
+            let query = Query { method: b"GET", host: host.as_bytes(), path: path.as_bytes(), remote };
+            let found = view.routes.find(&query, &mut Captures::new());
+            decisions.push(
+                found.map(|target| format!("{} {:?}", target.route_id, view.cluster(target).map(|c| &c.key))),
+            );
+        }
+    }
+    decisions
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn any_sequence_of_changes_gives_what_compiling_the_end_gives(
+        rounds in prop::collection::vec(
+            prop::collection::vec((0u8..3, 0u8..3, 0u8..6, prop::option::weighted(0.9, any::<u8>())), 1..8), 1..12),
+    ) {
+        // All that can be referred to is there at first, so that most configurations are valid.
+        let start = (0..3).flat_map(|id| [object(0, id, id), object(1, id, id)]).collect();
+        let mut wanted = Snapshot::new(1, 1, 0, start);
+        let mut served = wanted.clone();
+        let mut view = View::compile(&served).unwrap();
+        let mut validator = Validator::new(&served.entries);
+        for (revision, round) in (1..).zip(rounds) {
+            for (kind, id, route, form) in round {
+                let id = if kind == 2 { id * 6 + route } else { id };
+                match form {
+                    Some(form) => drop(wanted.entries.put(Arc::new(object(kind, id, form)))),
+                    None => drop(wanted.entries.remove(&object(kind, id, 0).key())),
+                }
+            }
+            if !validate(&wanted.entries).is_empty() {
+                continue;
+            }
+            let target = Snapshot::new(1, 1, revision, wanted.entries.iter().map(|entry| Entry::clone(entry)).collect());
+            let newer = Delta::between(&served, &target).apply(&served).unwrap();
+            prop_assert_eq!(newer.check_integrity(), Ok(()));
+            prop_assert_eq!(newer.version.digest, target.version.digest);
+            validator.change(&served.entries.changes(&newer.entries), &newer.entries);
+            prop_assert_eq!(validator.faults(), Vec::new());
+            let old_told = told(&view);
+            let next = view.update(&served, &newer, &validator).unwrap();
+            // The old one still serves requests that hold it.
+            prop_assert_eq!(told(&view), old_told);
+            let whole = View::compile(&target).unwrap();
+            prop_assert_eq!(told(&next), told(&whole));
+            prop_assert_eq!(decisions(&next), decisions(&whole));
+            (served, view) = (newer, next);
+        }
+    }
+}

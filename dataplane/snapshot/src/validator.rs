@@ -1,0 +1,198 @@
+//! Validation that follows a configuration from change to change.
+//!
+//! It keeps what is wrong with each object and who refers to whom, so that a change costs the objects that changed and, where one came
+//! or went, those that refer to it. A configuration that is not valid is followed like any other: an operator may mend it in several
+//! steps. Undoing a change is the opposite change.
+//!
+//! Invariant: after each change it says the same as [`validate`](crate::validate::validate) over all objects.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::limits::FAULTS_REPORTED_MAX;
+use crate::model::{Id, Kind};
+use crate::snapshot::{Entries, Entry};
+use crate::sorted::Change;
+use crate::validate::{Fault, references, too_many, validate_entry};
+
+type Key = (Kind, Id);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Validator {
+    services: HashMap<Id, BTreeSet<Key>>,
+    upstreams: HashMap<Id, BTreeSet<Key>>,
+    faults: BTreeMap<Key, Vec<Fault>>,
+    too_many: Option<Fault>,
+}
+
+impl Validator {
+    /// Looks at a whole configuration.
+    pub fn new(entries: &Entries) -> Validator {
+        let mut validator = Validator::trusting(entries);
+        for entry in entries {
+            validator.look(entry, entries);
+        }
+        validator.too_many = too_many(entries);
+        validator
+    }
+
+    /// Follows a configuration that was found valid by [`validate`](crate::validate::validate).
+    pub fn trusting(entries: &Entries) -> Validator {
+        let mut validator = Validator::default();
+        for entry in entries {
+            for (kind, id) in references(&entry.object) {
+                validator.add_user(kind, id, entry);
+            }
+        }
+        validator
+    }
+
+    /// Follows `changes`, which led to `now`.
+    pub fn change(&mut self, changes: &[Change<'_, Entry>], now: &Entries) {
+        let mut again: BTreeSet<Key> = BTreeSet::new();
+        for change in changes {
+            let Some(entry) = change.new.or(change.old) else { continue };
+            let (kind, id) = entry.key();
+            for (kind, id) in change.old.into_iter().flat_map(|old| references(&old.object)) {
+                self.remove_user(kind, id, entry);
+            }
+            for (kind, id) in change.new.into_iter().flat_map(|new| references(&new.object)) {
+                self.add_user(kind, id, entry);
+            }
+            if change.old.is_some() != change.new.is_some() {
+                again.extend(self.users_of(kind, id).cloned());
+            }
+            again.insert((kind, id.into()));
+        }
+        for (kind, id) in again {
+            self.faults.remove(&(kind, id.clone()));
+            if let Some(entry) = now.get(&(kind, &id)) {
+                self.look(entry, now);
+            }
+        }
+        self.too_many = too_many(now);
+    }
+
+    /// What is wrong at present; at most [`FAULTS_REPORTED_MAX`] faults are told. None: it is valid.
+    pub fn faults(&self) -> Vec<Fault> {
+        let all = self.too_many.iter().chain(self.faults.values().flatten());
+        all.take(FAULTS_REPORTED_MAX).cloned().collect()
+    }
+
+    /// The objects that name this one, in order.
+    pub fn users_of(&self, kind: Kind, id: &str) -> impl Iterator<Item = &(Kind, Id)> {
+        let users = match kind {
+            Kind::Service => self.services.get(id),
+            Kind::Upstream => self.upstreams.get(id),
+            _ => None,
+        };
+        users.into_iter().flatten()
+    }
+
+    fn look(&mut self, entry: &Entry, entries: &Entries) {
+        let faults = validate_entry(entry, &|kind, id| entries.get(&(kind, id)).is_some());
+        if !faults.is_empty() {
+            self.faults.insert((entry.object.kind(), entry.id.clone()), faults);
+        }
+    }
+
+    fn add_user(&mut self, kind: Kind, id: &str, user: &Entry) {
+        let all = self.all_users(kind);
+        let user = (user.object.kind(), user.id.clone());
+        match all.get_mut(id) {
+            Some(users) => drop(users.insert(user)),
+            None => drop(all.insert(id.into(), BTreeSet::from([user]))),
+        }
+    }
+
+    fn remove_user(&mut self, kind: Kind, id: &str, user: &Entry) {
+        let all = self.all_users(kind);
+        let Some(users) = all.get_mut(id) else { return };
+        users.remove(&(user.object.kind(), user.id.clone()));
+        if users.is_empty() {
+            all.remove(id);
+        }
+    }
+
+    fn all_users(&mut self, kind: Kind) -> &mut HashMap<Id, BTreeSet<Key>> {
+        if kind == Kind::Service { &mut self.services } else { &mut self.upstreams }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::parse::parse_object;
+    use crate::validate::validate;
+
+    /// Objects that refer to each other, to what is not there, and some that are wrong by themselves.
+    fn object(kind: u8, id: u8, form: u8) -> Entry {
+        let reference = (form / 2 % 4).to_string();
+        let (kind, spec): (&str, Value) = match (kind % 3, form % 2) {
+            (0, _) => ("upstreams", json!({"nodes": {}, "retry_timeout": if form == 7 { -1 } else { 1 }})),
+            (1, 0) => ("services", json!({"upstream_id": reference})),
+            (1, _) => ("services", json!({"hosts": if form == 7 { json!([]) } else { json!(["h"]) }})),
+            (_, 0) => ("routes", json!({"uri": "/", "service_id": reference})),
+            (_, _) => {
+                ("routes", json!({"uri": if form == 7 { "bad" } else { "/" }, "upstream_id": reference}))
+            }
+        };
+        parse_object(kind, &id.to_string(), &spec).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn after_any_changes_it_says_what_a_look_at_everything_says(
+            rounds in prop::collection::vec(
+                prop::collection::vec((0u8..3, 0u8..5, prop::option::weighted(0.6, 0u8..8)), 1..6), 1..12),
+        ) {
+            let mut entries = Entries::default();
+            let mut validator = Validator::new(&entries);
+            for round in rounds {
+                let before = entries.clone();
+                for (kind, id, form) in round {
+                    match form {
+                        Some(form) => drop(entries.put(Arc::new(object(kind, id, form)))),
+                        None => drop(entries.remove(&object(kind, id, 0).key())),
+                    }
+                }
+                validator.change(&before.changes(&entries), &entries);
+                prop_assert_eq!(validator.faults(), validate(&entries));
+                let fresh = Validator::new(&entries);
+                prop_assert_eq!(validator.faults(), fresh.faults());
+                prop_assert_eq!(&validator.services, &fresh.services);
+                prop_assert_eq!(&validator.upstreams, &fresh.upstreams);
+                // Undone and done again it says the same.
+                validator.change(&entries.changes(&before), &before);
+                prop_assert_eq!(validator.faults(), validate(&before));
+                validator.change(&before.changes(&entries), &entries);
+            }
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_goes_while_it_is_referred_to_is_told_at_those_who_refer() {
+        let all = [
+            ("upstreams", "u", json!({"nodes": {}})),
+            ("routes", "r", json!({"uri": "/", "upstream_id": "u"})),
+        ];
+        let before: Entries =
+            all.iter().map(|(kind, id, spec)| Arc::new(parse_object(kind, id, spec).unwrap())).collect();
+        let mut validator = Validator::trusting(&before);
+        assert_eq!(
+            validator.users_of(Kind::Upstream, "u").collect::<Vec<_>>(),
+            [&(Kind::Route, Id::from("r"))]
+        );
+        let mut after = before.clone();
+        after.remove(&(Kind::Upstream, "u"));
+        validator.change(&before.changes(&after), &after);
+        let faults = validator.faults();
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].to_string(), "routes/r at /upstream_id: there is no upstream \"u\"");
+    }
+}
