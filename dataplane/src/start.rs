@@ -79,8 +79,10 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
         .map_err(|error| format!("cannot start the thread that writes snapshots: {error}"))?;
     let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, keeper);
     feed_loop.boot();
-    if let Some(heir) = heir {
-        take_over(heir, &state, &mut feed_loop)?;
+    match heir {
+        Some(heir) => take_over(heir, &state, &mut feed_loop)?,
+        // Not earlier: who connects while the snapshot on disk is read waits in the backlog, and is not told that there is none.
+        None => state.life.accept(),
     }
     let (orders, order_inbox) = crossbeam::channel::unbounded();
     let admin = Arc::new(Admin {
