@@ -1,14 +1,21 @@
-//! The first bytes of a request's body: those that came with its head.
+//! The first bytes of a request's body: those that are there when its head has been read.
 //!
 //! They go out with the head in one send, and stay at hand until an answer begins, so that a try on another node can
 //! send them again. The head's bytes in the connection's buffer stay untouched for the same reason.
+//!
+//! Invariant: no more is held than a large buffer takes, and no more than the client has sent already.
 
 use std::ops::Range;
 
+use ringway_engine::exchange::Expectation;
 use ringway_engine::http1::{BodyError, BodyFraming, HEADROOM_BYTES};
 
-use crate::buf::Room;
+use crate::buf::{LARGE_BYTES, Room};
+use crate::core::Core;
 use crate::downstream::Downstream;
+
+/// Room in front of bytes that are kept apart: an ordinary head fits.
+const FRONT_BYTES: usize = HEADROOM_BYTES + 2_048;
 
 /// What came of the body with the head, framed for the node.
 #[derive(Debug)]
@@ -26,8 +33,8 @@ pub(crate) struct BodyStart {
 enum Part {
     /// It lies in the connection's buffer as it is sent.
     InPlace(Range<usize>),
-    /// Chunks were framed anew, in a buffer of their own.
-    Framed(Vec<u8>),
+    /// In a buffer of their own from `start` on, with room for a head in front.
+    Apart { buffer: Vec<u8>, start: usize },
 }
 
 impl BodyStart {
@@ -38,14 +45,13 @@ impl BodyStart {
         let end = connection.buffer.len();
         let (part, next_at) = if request.framing() == BodyFraming::Chunked && start < end {
             // Framing writes in front of the payload, where the head still is: so it is done elsewhere.
-            let mut framed = connection.core.buffers.take(Room::for_bytes((end - start) as u64));
-            framed.extend_from_slice(connection.buffer.get(start..end).unwrap_or_default());
-            let filled = HEADROOM_BYTES..framed.len();
-            let relayed = request.relay(&mut framed, filled)?;
-            framed.truncate(relayed.send.end);
-            framed.drain(..relayed.send.start);
-            framed.extend_from_slice(request.epilogue());
-            (Part::Framed(framed), start + relayed.consumed_end - HEADROOM_BYTES)
+            let mut buffer = room_with_front(connection.core.as_ref(), end - start);
+            buffer.extend_from_slice(connection.buffer.get(start..end).unwrap_or_default());
+            let filled = FRONT_BYTES..buffer.len();
+            let relayed = request.relay(&mut buffer, filled)?;
+            buffer.truncate(relayed.send.end);
+            buffer.extend_from_slice(request.epilogue());
+            (Part::Apart { buffer, start: relayed.send.start }, start + relayed.consumed_end - FRONT_BYTES)
         } else if request.is_complete() {
             (Part::InPlace(start..start), start)
         } else if start == end {
@@ -57,11 +63,61 @@ impl BodyStart {
         Ok(BodyStart { part, next_at, leftover: Vec::new(), went_beyond: false })
     }
 
-    /// The bytes to send behind the head.
-    pub(crate) fn bytes<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
-        match &self.part {
-            Part::InPlace(range) => buffer.get(range.clone()).unwrap_or_default(),
-            Part::Framed(framed) => framed,
+    /// Adds what the client has sent of a body of known length since its head was read, so that it need not be sent in two
+    /// pieces. Nobody waits.
+    pub(crate) fn gather(&mut self, connection: &mut Downstream) -> Result<(), BodyError> {
+        let request = &mut connection.exchange.request;
+        let Part::InPlace(there) = &self.part else { return Ok(()) };
+        if request.expectation() != Expectation::None || !request.expects_at_least(1) {
+            return Ok(());
+        }
+        let unread =
+            connection.socket.unread_bytes().min(LARGE_BYTES.saturating_sub(FRONT_BYTES + there.len()));
+        if unread == 0 {
+            return Ok(());
+        }
+        let mut buffer = room_with_front(connection.core.as_ref(), there.len() + unread);
+        buffer.extend_from_slice(connection.buffer.get(there.clone()).unwrap_or_default());
+        let received = buffer.len();
+        // An end or an error is found by the read that comes next.
+        let _ = connection.socket.receive_now(&mut buffer, unread);
+        let filled = received..buffer.len();
+        let end = filled.end;
+        if !filled.is_empty() {
+            let relayed = request.relay(&mut buffer, filled)?;
+            self.leftover.extend_from_slice(buffer.get(relayed.consumed_end..end).unwrap_or_default());
+            buffer.truncate(relayed.send.end);
+        }
+        self.part = Part::Apart { buffer, start: FRONT_BYTES };
+        Ok(())
+    }
+
+    /// The head and these bytes, to be sent in one piece: a buffer and what to send of it. [`BodyStart::sent`] takes it back.
+    pub(crate) fn join(&mut self, mut head: Vec<u8>, connection: &Downstream) -> (Vec<u8>, Range<usize>) {
+        let bytes = match &mut self.part {
+            Part::InPlace(range) => connection.buffer.get(range.clone()).unwrap_or_default(),
+            Part::Apart { buffer, start } => {
+                let end = buffer.len();
+                if let Some(from) = start.checked_sub(head.len())
+                    && let Some(front) = buffer.get_mut(from..*start)
+                {
+                    front.copy_from_slice(&head);
+                    connection.core.buffers.give(head);
+                    return (std::mem::take(buffer), from..end);
+                }
+                buffer.get(*start..).unwrap_or_default()
+            }
+        };
+        head.extend_from_slice(bytes);
+        let end = head.len();
+        (head, 0..end)
+    }
+
+    /// Takes back what [`BodyStart::join`] gave.
+    pub(crate) fn sent(&mut self, sent: Vec<u8>, core: &Core) {
+        match &mut self.part {
+            Part::Apart { buffer, .. } if buffer.is_empty() => *buffer = sent,
+            _ => core.buffers.give(sent),
         }
     }
 
@@ -89,8 +145,14 @@ impl BodyStart {
     pub(crate) fn finish(self, connection: &mut Downstream) {
         connection.at = self.next_at;
         connection.buffer.extend_from_slice(&self.leftover);
-        if let Part::Framed(framed) = self.part {
-            connection.core.buffers.give(framed);
+        if let Part::Apart { buffer, .. } = self.part {
+            connection.core.buffers.give(buffer);
         }
     }
+}
+
+fn room_with_front(core: &Core, bytes: usize) -> Vec<u8> {
+    let mut buffer = core.buffers.take(Room::for_bytes((FRONT_BYTES + bytes) as u64));
+    buffer.resize(FRONT_BYTES, 0);
+    buffer
 }

@@ -200,7 +200,7 @@ impl Downstream {
                 let _ = self.socket.reset();
             }
             // A close with unread bytes is a reset, which could take the answer with it.
-            Fate::Done if self.buffer.len() <= self.at && self.socket.is_read_up() => {}
+            Fate::Done if self.buffer.len() <= self.at && self.socket.unread_bytes() == 0 => {}
             Fate::Done | Fate::Linger => self.linger().await,
         }
         self.core.buffers.give(std::mem::take(&mut self.buffer));

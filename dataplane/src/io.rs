@@ -202,9 +202,15 @@ impl Socket {
         sys::reset(self.watching.0.fd.get())
     }
 
-    /// Whether everything that has arrived was read.
-    pub(crate) fn is_read_up(&self) -> bool {
-        sys::unread_bytes(self.watching.0.fd.get()).is_ok_and(|bytes| bytes == 0)
+    /// How many bytes have arrived and were not read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        sys::unread_bytes(self.watching.0.fd.get()).unwrap_or(0)
+    }
+
+    /// Appends at most `bytes_max` of the bytes that have arrived. No read may be armed.
+    pub(crate) fn receive_now(&mut self, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
+        debug_assert!(!self.reader.is_armed(), "two reads at a time");
+        sys::receive_now(self.watching.0.fd.get(), buffer, bytes_max)
     }
 
     /// What its deadlines can be moved by while its halves are in use.

@@ -120,7 +120,8 @@ struct Tries {
 
 async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Cluster>) -> Fate {
     let core = Rc::clone(&connection.core);
-    let mut body = match BodyStart::take(connection) {
+    let body = BodyStart::take(connection).and_then(|mut body| body.gather(connection).map(|()| body));
+    let mut body = match body {
         Ok(body) => body,
         Err(error) => {
             core.count(|counters| counters.refused_heads.up());
@@ -216,10 +217,9 @@ async fn attempt(
     let mut out = core.buffers.take(Room::Head);
     out.clear();
     write_head(connection, cluster, endpoint, &mut out);
-    out.extend_from_slice(body.bytes(&connection.buffer));
-    let end = out.len();
-    let written = upstream.socket.writer.write_all(out, 0..end, waits.send).await;
-    core.buffers.give(written.buffer);
+    let (out, range) = body.join(out, connection);
+    let written = upstream.socket.writer.write_all(out, range, waits.send).await;
+    body.sent(written.buffer, &core);
     if let Err(error) = written.result {
         let fault = match error.kind() {
             io::ErrorKind::TimedOut => UpstreamFault::SendTimeout,

@@ -58,6 +58,21 @@ pub(crate) fn send_held(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// Appends at most `bytes_max` of the bytes that have arrived, without waiting (MSG_DONTWAIT, recv(2)).
+pub(crate) fn receive_now(fd: RawFd, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
+    buffer.reserve(bytes_max);
+    let length = buffer.len();
+    let room = buffer.spare_capacity_mut();
+    let bytes_max = bytes_max.min(room.len());
+    // SAFETY: the kernel writes at most `bytes_max` bytes, which are all in the vector's spare capacity; a stale descriptor
+    // gives EBADF or ENOTSOCK.
+    let received = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), bytes_max, libc::MSG_DONTWAIT) };
+    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: so many bytes of the spare capacity were just written, and no more than there are.
+    unsafe { buffer.set_len(length + received.min(bytes_max)) };
+    Ok(received)
+}
+
 /// How many received bytes nobody has read (FIONREAD, tcp(7)).
 pub(crate) fn unread_bytes(fd: RawFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;

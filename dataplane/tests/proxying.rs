@@ -418,3 +418,52 @@ fn a_tunnel_s_halves_end_one_after_the_other() {
     sending.join().unwrap();
     assert!(!reset && echoed == expected, "{} of {}", echoed.len(), expected.len());
 }
+
+#[test]
+fn a_body_that_came_with_its_head_is_sent_again_whole_to_another_node() {
+    let body: Vec<u8> = (0..60_000_u32).map(|n| (n % 251) as u8).collect();
+    let (all_written, written) = mpsc::channel::<()>();
+    let written = std::sync::Mutex::new(written);
+    let expected = body.clone();
+    let good = node(move |stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        let head = read_head(&mut reader);
+        if head.starts_with("GET") {
+            written.lock().unwrap().recv().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        } else if !head.is_empty() {
+            let mut received = vec![0; expected.len()];
+            reader.read_exact(&mut received).unwrap();
+            let verdict = if received == expected { "whole" } else { "wrong" };
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n{verdict}").unwrap();
+        }
+    });
+    // Takes what it is sent and never answers.
+    let bad = node(|mut stream| drop(read_head(&mut stream)));
+    let gateway = Gateway::start_in(tempfile::tempdir().unwrap(), &["--workers", "1"]);
+    let upstream = json!({"nodes": {good.to_string(): 1}});
+    let both = json!({"nodes": {bad.to_string(): 1000, good.to_string(): 1}, "retries": 1});
+    gateway.configure(
+        1,
+        &[
+            ("routes", "1", json!({"uri": "/wait", "upstream": upstream})),
+            ("routes", "2", json!({"uri": "/put", "upstream": both})),
+        ],
+    );
+    for large_head in [false, true] {
+        let mut stream = gateway.connect();
+        stream.write_all(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        // A head that does not fit in front of the body is another way.
+        let cookie = if large_head { format!("Cookie: {}\r\n", "c".repeat(8_000)) } else { String::new() };
+        let head = format!("PUT /put HTTP/1.1\r\nHost: a\r\n{cookie}Content-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        all_written.send(()).unwrap();
+        let mut reader = BufReader::new(stream);
+        let (first, _) = read_message_text(&mut reader).unwrap();
+        assert!(first.contains(" 200 "), "{first}");
+        let (second, answer) = read_message_text(&mut reader).unwrap();
+        assert!(second.contains(" 200 ") && answer == b"whole", "{second}{answer:?}");
+    }
+}
