@@ -436,7 +436,8 @@ fn a_body_that_came_with_its_head_is_sent_again_whole_to_another_node() {
             let mut received = vec![0; expected.len()];
             reader.read_exact(&mut received).unwrap();
             let verdict = if received == expected { "whole" } else { "wrong" };
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n{verdict}").unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n{verdict}")
+                .unwrap();
         }
     });
     // Takes what it is sent and never answers.

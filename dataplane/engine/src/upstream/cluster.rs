@@ -3,9 +3,14 @@
 //! Immutable; what outlives a version (pools, balancing, health) is kept elsewhere under [`Cluster::key`] or an
 //! endpoint's address, never under an index.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use ringway_snapshot::model::{KeepalivePool, Nodes, PassHost, Timeout, Upstream};
+use ringway_snapshot::model::{Balancer, KeepalivePool, Nodes, PassHost, Timeout, Upstream};
+use ringway_snapshot::upstream::{Checks, HashOn, Tuning};
+
+use super::ring::Ring;
 
 const DEFAULT_PORT: u16 = 80;
 
@@ -16,6 +21,16 @@ pub struct Cluster {
     pub key: Box<str>,
     /// All nodes, those of weight 0 too.
     pub endpoints: Box<[Endpoint]>,
+    /// How one of them is chosen.
+    pub balancer: Balancer,
+    /// What is hashed, with [`Balancer::Chash`].
+    pub hash_on: Option<HashOn>,
+    /// Health checks.
+    pub checks: Option<Arc<Checks>>,
+    /// Ringway's own options.
+    pub tuning: Tuning,
+    /// Nodes by priority, the highest first.
+    pub(super) tiers: Box<[Tier]>,
     /// What the nodes see as Host.
     pub host: HostRule,
     /// Further tries on other nodes; `None`: as many as there are other usable nodes.
@@ -28,6 +43,15 @@ pub struct Cluster {
     pub keepalive: KeepalivePool,
 }
 
+/// Nodes of one priority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tier {
+    /// Indices of the cluster's endpoints.
+    pub(super) members: Box<[u32]>,
+    /// With [`Balancer::Chash`].
+    pub(super) ring: Option<Arc<Ring>>,
+}
+
 /// One node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -35,6 +59,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Share of the requests; 0 gets none.
     pub weight: u32,
+    /// Nodes of a lower one get requests when none of the higher is usable.
+    pub priority: i32,
     /// Its own name as a Host field has it (`pass_host: node`).
     pub authority: Box<[u8]>,
 }
@@ -90,6 +116,7 @@ impl Cluster {
             endpoints.push(Endpoint {
                 address,
                 weight: node.weight,
+                priority: node.priority,
                 authority: authority.into_bytes().into(),
             });
         }
@@ -98,8 +125,15 @@ impl Cluster {
             (PassHost::Pass | PassHost::Rewrite, _) => HostRule::Pass,
             (PassHost::Node, _) => HostRule::Node,
         };
+        let checks = upstream.checks.as_ref().and_then(|checks| Checks::read(checks).ok());
+        let is_hashed = upstream.balancer == Balancer::Chash;
         Ok(Cluster {
             key: key.into_boxed_str(),
+            balancer: upstream.balancer,
+            hash_on: HashOn::read(upstream).ok().filter(|_| is_hashed),
+            checks: checks.map(Arc::new),
+            tuning: Tuning::read(&upstream.labels).unwrap_or_default(),
+            tiers: tiers(&endpoints, is_hashed),
             endpoints: endpoints.into_boxed_slice(),
             host,
             retries: upstream.retries,
@@ -121,6 +155,22 @@ impl Cluster {
             None => u32::try_from(self.usable()).unwrap_or(u32::MAX).max(1),
         }
     }
+}
+
+fn tiers(endpoints: &[Endpoint], is_hashed: bool) -> Box<[Tier]> {
+    let mut priorities: Vec<i32> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
+    priorities.sort_unstable_by_key(|priority| Reverse(*priority));
+    priorities.dedup();
+    let tier = |priority: i32| {
+        let of_it = (0u32..).zip(endpoints).filter(|(_, endpoint)| endpoint.priority == priority);
+        let ring = || {
+            let nodes: Vec<_> =
+                of_it.clone().map(|(_, endpoint)| (endpoint.address, endpoint.weight)).collect();
+            Arc::new(Ring::build(&nodes))
+        };
+        Tier { ring: is_hashed.then(ring), members: of_it.clone().map(|(index, _)| index).collect() }
+    };
+    priorities.into_iter().map(tier).collect()
 }
 
 #[expect(
