@@ -1,6 +1,6 @@
 //! Upstreams as the request path sees them: which node next, with what Host, how often again, and who is well.
 //!
-//! [`Roster`] is one core's state of one [`Cluster`]; the health checks decide over the whole process who is healthy. Both live on across
+//! [`Roster`] is one core's state of one [`Cluster`]; [`Watch`] knows over the whole process who is well, [`Orders`] what operators want. Both live on across
 //! versions, keyed by the cluster's key and the node's address.
 
 mod breaker;
@@ -9,8 +9,10 @@ mod chash;
 mod cluster;
 mod ewma;
 mod hash;
+mod health;
 mod heap;
 mod least_conn;
+mod orders;
 mod picker;
 mod places;
 mod ring;
@@ -18,10 +20,14 @@ mod roster;
 mod round_robin;
 mod standing;
 mod tally;
+mod watch;
 
 pub use cluster::{Cluster, Endpoint, HostRule, Timeouts};
 pub use hash::{HashFacts, hash_of};
+pub use health::{Finding, Health, Sickness};
+pub use orders::{Ordered, Orders};
 pub use places::Places;
 pub use roster::{Ask, NodeReport, Outcome, Roster, Ticket};
 pub use standing::{NodeStanding, Order, Standing, Standings};
 pub use tally::{FailureKind, Rows, Tally};
+pub use watch::{HealthReport, Probe, Watch};
