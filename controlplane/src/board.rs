@@ -1,15 +1,21 @@
-//! What the program knows about itself, for its status socket, systemd and the table of refusals.
+//! What the program knows about itself, for its status socket, systemd and the tables of nodes and refusals.
 //!
-//! Each part notes its own state here and reads nobody else's but through the two watches: what is refused at present, and what the
-//! data plane serves. No lock is held across a wait.
+//! Each part notes its own state here and reads nobody else's but through the two watches: what is told to other nodes, and what the
+//! data plane serves. What only the source can answer, the state of the fleet, is asked for through a queue that it
+//! reads. No lock is held across a wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway_snapshot::message::{Ack, Peer};
 use ringway_snapshot::{Fault, Version};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Questions for the fleet that wait at once.
+const FLEET_QUESTIONS_MAX: usize = 8;
+/// For the source to answer one; it may be loading.
+const FLEET_ANSWER_MAX: Duration = Duration::from_secs(4);
 
 /// A configuration that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +25,44 @@ pub struct Refusal {
     /// Object by object; never empty.
     pub faults: Vec<Fault>,
 }
+
+impl Refusal {
+    /// One line for a table of nodes: the first fault, and how many more there are.
+    pub fn line(&self) -> String {
+        let first = match self.faults.first() {
+            // A fault of the configuration as such belongs to no object.
+            Some(fault) if fault.id.is_empty() => fault.reason.clone(),
+            Some(fault) => fault.to_string(),
+            None => "no reason given".to_owned(),
+        };
+        let more = self.faults.len().saturating_sub(1);
+        let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+        format!("revision {}: {first}{more}", self.version.revision)
+    }
+}
+
+/// What this node tells the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// What the data plane serves, as far as it has said.
+    pub served: Option<Served>,
+    /// Build of the data plane while it is connected.
+    pub dataplane_build: Option<String>,
+    /// What is refused at present, by this program or by the data plane.
+    pub refusal: Option<Arc<Refusal>>,
+}
+
+/// A version that the data plane serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// Which.
+    pub version: Version,
+    /// Since when, as far as this program has seen.
+    pub since: Instant,
+}
+
+/// A question for the fleet, and where its answer goes.
+pub type FleetQuestion = oneshot::Sender<Result<Value, String>>;
 
 /// State of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +96,10 @@ pub struct Board {
     source_detail: String,
     feed_socket: String,
     notes: Mutex<Notes>,
-    refusal: watch::Sender<Option<Arc<Refusal>>>,
+    report: watch::Sender<Report>,
     served: watch::Sender<Option<Version>>,
+    fleet: mpsc::Sender<FleetQuestion>,
+    fleet_questions: Mutex<Option<mpsc::Receiver<FleetQuestion>>>,
 }
 
 #[derive(Debug)]
@@ -83,20 +129,53 @@ impl Board {
             dataplane_refused: None,
             last_ack: None,
         };
+        let (fleet, questions) = mpsc::channel(FLEET_QUESTIONS_MAX);
         Board {
             node: node.to_owned(),
             source_kind,
             source_detail,
             feed_socket,
             notes: Mutex::new(notes),
-            refusal: watch::Sender::new(None),
+            report: watch::Sender::new(Report::default()),
             served: watch::Sender::new(None),
+            fleet,
+            fleet_questions: Mutex::new(Some(questions)),
         }
     }
 
-    /// Follows what is refused at present, by this program or by the data plane.
-    pub fn refusal(&self) -> watch::Receiver<Option<Arc<Refusal>>> {
-        self.refusal.subscribe()
+    /// Follows what this node tells the others.
+    pub fn report(&self) -> watch::Receiver<Report> {
+        self.report.subscribe()
+    }
+
+    /// Where questions for the fleet arrive; for the one source that can answer them.
+    pub fn fleet_questions(&self) -> Option<mpsc::Receiver<FleetQuestion>> {
+        self.fleet_questions.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// All nodes, as the source knows them; where it does not, why.
+    pub async fn fleet(&self) -> Value {
+        let answer = match tokio::time::timeout(FLEET_ANSWER_MAX, self.ask_fleet()).await {
+            Ok(answer) => answer,
+            Err(_) => Err("the source is busy and does not answer; try again".to_owned()),
+        };
+        match answer {
+            Ok(mut fleet) => {
+                fleet["asked"] = json!(self.node);
+                fleet
+            }
+            Err(error) => json!({ "asked": self.node, "error": error }),
+        }
+    }
+
+    async fn ask_fleet(&self) -> Result<Value, String> {
+        let nobody = || format!("the source is a {}, which knows no other nodes", self.source_kind);
+        if self.fleet_questions.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Err(nobody());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.fleet.send(answer).await.map_err(|_| nobody())?;
+        answered.await.map_err(|_| nobody())?
     }
 
     /// Follows what the data plane last said that it serves.
@@ -122,14 +201,14 @@ impl Board {
         if notes.dataplane_refused.as_ref().is_some_and(|refusal| refusal.version != version) {
             notes.dataplane_refused = None;
         }
-        self.tell_refusal(&notes);
+        self.tell(&notes);
     }
 
     /// The source has a configuration that is not valid.
     pub fn refused(&self, refusal: Arc<Refusal>) {
         let mut notes = self.notes();
         notes.refused = Some(refusal);
-        self.tell_refusal(&notes);
+        self.tell(&notes);
     }
 
     /// The data plane has said who it is and what it serves.
@@ -138,6 +217,7 @@ impl Board {
         notes.dataplane = Some(peer);
         notes.dataplane_error = None;
         self.served.send_replace(version);
+        self.tell(&notes);
     }
 
     /// The data plane is gone or was never there.
@@ -145,6 +225,7 @@ impl Board {
         let mut notes = self.notes();
         notes.dataplane = None;
         notes.dataplane_error = Some(error);
+        self.tell(&notes);
     }
 
     /// Every core runs a version.
@@ -154,7 +235,7 @@ impl Board {
         notes.dataplane_error = None;
         notes.dataplane_refused = None;
         self.served.send_replace(Some(ack.version));
-        self.tell_refusal(&notes);
+        self.tell(&notes);
     }
 
     /// The data plane runs what another control plane brought.
@@ -167,7 +248,7 @@ impl Board {
         let mut notes = self.notes();
         notes.dataplane_refused = Some(refusal);
         notes.dataplane_error = Some(text);
-        self.tell_refusal(&notes);
+        self.tell(&notes);
     }
 
     /// One line for systemd.
@@ -209,11 +290,21 @@ impl Board {
         })
     }
 
-    fn tell_refusal(&self, notes: &Notes) {
-        let wanted = notes.refused.clone().or_else(|| notes.dataplane_refused.clone());
-        self.refusal.send_if_modified(|refusal| {
-            let changed = *refusal != wanted;
-            *refusal = wanted;
+    fn tell(&self, notes: &Notes) {
+        let served = *self.served.borrow();
+        let refusal = notes.refused.clone().or_else(|| notes.dataplane_refused.clone());
+        let dataplane_build = notes.dataplane.as_ref().map(|peer| peer.build.clone());
+        self.report.send_if_modified(|report| {
+            let before = report.served.map(|served| served.version);
+            let since = Instant::now();
+            let served = if served == before {
+                report.served
+            } else {
+                served.map(|version| Served { version, since })
+            };
+            let wanted = Report { served, dataplane_build, refusal };
+            let changed = *report != wanted;
+            *report = wanted;
             changed
         });
     }
@@ -223,7 +314,8 @@ impl Board {
     }
 }
 
-fn version_document(version: &Version, objects: Option<usize>) -> Value {
+/// A version as status documents have it.
+pub fn version_document(version: &Version, objects: Option<usize>) -> Value {
     json!({
         "lineage": format!("{:016x}", version.lineage),
         "timeline": version.timeline,
@@ -267,8 +359,8 @@ mod tests {
     #[test]
     fn the_sources_refusal_stands_before_the_data_planes_and_each_is_healed_by_its_own() {
         let board = Board::new("n1", "file", "f".into(), "s".into());
-        let watch = board.refusal();
-        let told = || watch.borrow().as_ref().map(|refusal| refusal.faults[0].reason.clone());
+        let watch = board.report();
+        let told = || watch.borrow().refusal.as_ref().map(|refusal| refusal.faults[0].reason.clone());
         board.dataplane_nack(refusal(4, "nack"), "nack".into());
         assert_eq!(told().as_deref(), Some("nack"));
         board.refused(refusal(5, "source"));

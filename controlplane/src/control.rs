@@ -1,5 +1,6 @@
-//! The status socket: whoever connects gets one JSON document, and the connection is closed.
+//! The status sockets: whoever connects gets one JSON document, and the connection is closed.
 //!
+//! One tells about this program and always answers at once; beside it, a second one tells about all nodes and asks the source for it.
 //! Only this program's user may connect (mode 0600 before the socket has its name). A socket that a killed program left behind is
 //! taken over; one that answers is not.
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
@@ -34,6 +36,20 @@ pub enum ControlError {
         /// Why.
         reason: io::Error,
     },
+}
+
+/// What a socket tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// This program and its data plane.
+    Status,
+    /// All nodes.
+    Fleet,
+}
+
+/// Where all nodes are told: `control.fleet.sock` beside `control.sock`.
+pub fn fleet_socket(control: &Path) -> PathBuf {
+    control.with_extension("fleet.sock")
 }
 
 /// The listening socket; removed from the file system when dropped.
@@ -71,14 +87,18 @@ impl Control {
     }
 
     /// Answers until it is dropped.
-    pub async fn serve(&self, board: Arc<Board>) {
+    pub async fn serve(&self, answer: Answer, board: Arc<Board>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let board = Arc::clone(&board);
                     tokio::spawn(async move {
+                        let document = match answer {
+                            Answer::Status => board.document(),
+                            Answer::Fleet => board.fleet().await,
+                        };
                         // A reader that goes away early has what it wanted.
-                        let _ = timeout(READER_MAX, answer(stream, &board)).await;
+                        let _ = timeout(READER_MAX, write(stream, &document)).await;
                     });
                 }
                 Err(error) => {
@@ -90,8 +110,8 @@ impl Control {
     }
 }
 
-async fn answer(mut stream: UnixStream, board: &Board) -> io::Result<()> {
-    let mut text = board.document().to_string();
+async fn write(mut stream: UnixStream, document: &Value) -> io::Result<()> {
+    let mut text = document.to_string();
     text.push('\n');
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::board::{Board, Refusal};
 use crate::config::{Config, SourceConfig};
-use crate::control::{Control, ControlError};
+use crate::control::{Answer, Control, ControlError, fleet_socket};
 use crate::publish::{Configuration, Offer, Publisher};
 use crate::source::file::{File, FileError};
-use crate::source::postgresql::Postgresql;
+use crate::source::postgresql::{Identity, Postgresql};
 use crate::source::{Loaded, Source};
 
 /// Why the program does not start.
@@ -51,14 +51,22 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let board = Arc::new(Board::new(&config.node, kind, detail.clone(), feed));
     let source = match config.source {
         SourceConfig::Postgresql(target) => {
-            let node = config.node.clone();
-            Source::Postgresql(Box::new(Postgresql::new(*target, config.poll_ms, node, Arc::clone(&board))))
+            let control =
+                std::path::absolute(&config.control_socket).unwrap_or(config.control_socket.clone());
+            let identity = Identity { node: config.node.clone(), control: control.display().to_string() };
+            Source::Postgresql(Box::new(Postgresql::new(
+                *target,
+                config.poll_ms,
+                identity,
+                Arc::clone(&board),
+            )))
         }
         SourceConfig::File(path) => {
             Source::File(Box::new(File::open(&path, &config.state_dir, Arc::clone(&board))?))
         }
     };
     let control = Control::bind(&config.control_socket).await?;
+    let fleet = Control::bind(&fleet_socket(&config.control_socket)).await?;
     tracing::info!(
         build = env!("CARGO_PKG_VERSION"),
         node = config.node,
@@ -69,12 +77,14 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let offer = watch::Sender::new(Offer::default());
     let publisher = Publisher::new(config.feed_socket, config.node, Arc::clone(&board), offer.subscribe());
     notify(&[NotifyState::Ready, NotifyState::Status(&board.line())]);
-    let serve = control.serve(Arc::clone(&board));
+    let serve = control.serve(Answer::Status, Arc::clone(&board));
+    let serve_fleet = fleet.serve(Answer::Fleet, Arc::clone(&board));
     tokio::select! {
         () = stop => tracing::info!("stopping"),
         // None of these ends. They are one task on purpose: a panic in any ends the program, and its supervisor
         // starts it anew, where a lost task would leave a control plane that looks alive.
         () = serve => {}
+        () = serve_fleet => {}
         () = publisher.run() => {}
         () = pipeline(source, &board, &offer) => {}
     }

@@ -5,10 +5,12 @@
 mod cluster;
 mod feed;
 mod program;
+mod wire;
 
 use cluster::Cluster;
 use feed::Feed;
 use program::Program;
+use wire::Wire;
 
 fn insert(id: &str) -> String {
     format!(
@@ -91,6 +93,118 @@ fn a_server_that_hangs_is_noticed_and_found_again() {
     );
     cluster.signal_all("CONT");
     program.wait_status("connected", |status| status["source"]["state"] == "connected");
+}
+
+#[test]
+fn a_network_that_swallows_everything_is_noticed_whatever_the_poll_is_and_mends() {
+    let cluster = migrated();
+    let directory = program::directory();
+    let feed = Feed::listen(&directory.path().join("feed.sock"));
+    let wire = Wire::to(&cluster.socket());
+    let url = format!("postgresql://postgres@127.0.0.1:{}/gateway?connect_timeout=2", wire.port());
+    let mut program =
+        Program::start(directory.path(), "n1", &["--database-url", &url, "--poll-ms", "3600000"]);
+    let mut link = feed.accept(None);
+    link.until(|snapshot| snapshot.version.revision == 0);
+    wire.cut();
+    program.wait_status("disconnected", |status| status["source"]["state"] == "disconnected");
+    program.wait_log("no answer from PostgreSQL for 5 s while ");
+    // New connections are swallowed too.
+    program.wait_log(
+        "no answer from PostgreSQL for 2 s while connecting; is the host up, and the network between?",
+    );
+    cluster.sql(&insert("a"));
+    wire.mend();
+    link.until(|snapshot| snapshot.version.revision == 1);
+    cluster.sql(&insert("b"));
+    link.until(|snapshot| snapshot.version.revision == 2);
+    // It listens on the last connection alone: the server has freed the others, or will.
+    program.wait_status("connected", |status| status["source"]["state"] == "connected");
+}
+
+#[test]
+fn while_the_network_to_the_primary_is_cut_it_reads_the_standby_and_returns_when_it_mends() {
+    let primary = migrated();
+    let directory = program::directory();
+    let standby = primary.standby();
+    let feed = Feed::listen(&directory.path().join("feed.sock"));
+    let (to_primary, to_standby) = (Wire::to(&primary.socket()), Wire::to(&standby.socket()));
+    let url = format!(
+        "postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/gateway?target_session_attrs=primary&connect_timeout=2",
+        to_primary.port(),
+        to_standby.port()
+    );
+    let mut program = Program::start(directory.path(), "n1", &["--database-url", &url, "--poll-ms", "200"]);
+    let mut link = feed.accept(None);
+    link.until(|snapshot| snapshot.version.revision == 0);
+    assert_eq!(program.status()["source"]["state"], "connected");
+    to_primary.cut();
+    program.wait_status("a standby", |status| status["source"]["state"] == "reading a standby");
+    // The primary goes on without this node's network, and its standby tells what it writes.
+    primary.sql(&insert("a"));
+    link.until(|snapshot| snapshot.version.revision == 1);
+    to_primary.mend();
+    program.wait_status("the primary", |status| status["source"]["state"] == "connected");
+    primary.sql(&insert("b"));
+    link.until(|snapshot| snapshot.version.revision == 2);
+    program.wait_log("found a better server");
+}
+
+#[test]
+fn where_a_standby_is_preferred_it_is_read_and_the_primary_only_without_one() {
+    let mut primary = migrated();
+    let directory = program::directory();
+    let mut standby = primary.standby();
+    let feed = Feed::listen(&directory.path().join("feed.sock"));
+    let both = url(&[&primary, &standby], "&target_session_attrs=prefer-standby");
+    let mut program = Program::start(directory.path(), "n1", &["--database-url", &both, "--poll-ms", "100"]);
+    let mut link = feed.accept(None);
+    link.until(|snapshot| snapshot.version.revision == 0);
+    assert_eq!(program.status()["source"]["state"], "reading a standby");
+    standby.kill();
+    program.wait_status("the primary", |status| status["source"]["state"] == "connected");
+    primary.sql(&insert("a"));
+    link.until(|snapshot| snapshot.version.revision == 1);
+    standby.start_server();
+    program.wait_status("the standby again", |status| status["source"]["state"] == "reading a standby");
+    primary.sql(&insert("b"));
+    link.until(|snapshot| snapshot.version.revision == 2);
+    // Where nothing but a standby is asked for, a primary is none.
+    drop((program, link));
+    standby.kill();
+    let only = url(&[&primary, &standby], "&target_session_attrs=standby");
+    let mut program = Program::start(directory.path(), "n2", &["--database-url", &only]);
+    program.wait_log("is a primary, and the database URL asks for a standby (target_session_attrs)");
+    primary.stop();
+}
+
+#[test]
+fn after_a_reconnect_contents_are_compared_and_not_only_the_head() {
+    let mut cluster = migrated();
+    let directory = program::directory();
+    let feed = Feed::listen(&directory.path().join("feed.sock"));
+    let program = Program::start(directory.path(), "n1", &["--database-url", &cluster.url()]);
+    let mut link = feed.accept(None);
+    cluster.sql(&insert("a"));
+    let before = link.until(|snapshot| snapshot.version.revision == 1).version;
+    // The same head and another content: what is left after two primaries of one timeline.
+    cluster.sql(
+        "begin; alter table ringway.resource disable trigger all; update ringway.resource set spec = '{\"uri\": \"/b\"}';
+         alter table ringway.resource enable trigger all; commit",
+    );
+    link.quiet_for_pings(3);
+    cluster.kill();
+    cluster.start_server();
+    let after = link.full().version;
+    assert_eq!(after.order(), before.order());
+    assert_ne!(after.digest, before.digest);
+    // A reconnect that finds nothing else sends nothing.
+    link.ack(after);
+    cluster.kill();
+    cluster.start_server();
+    let mut told = program;
+    told.wait_status("connected", |status| status["source"]["state"] == "connected");
+    link.quiet_for_pings(2);
 }
 
 #[test]
@@ -194,8 +308,10 @@ fn a_primary_that_only_reads_is_read() {
         Program::start(directory.path(), "n1", &["--database-url", &cluster.url(), "--poll-ms", "100"]);
     program.wait_status("the refusal", |status| status["refused"]["revision"] == 1);
     program.wait_log(
-        "cannot stamp the timeline of this primary: cannot execute UPDATE in a read-only transaction",
+        "cannot stamp the timeline of this primary: cannot execute UPDATE in a read-only transaction; \
+         is default_transaction_read_only on",
     );
+    program.wait_log("cannot write table ringway.node: cannot execute SELECT in a read-only transaction");
     program.wait_log("cannot write table ringway.refusal: cannot execute DELETE in a read-only transaction");
     assert_eq!(program.status()["source"]["state"], "connected");
 }

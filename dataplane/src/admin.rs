@@ -13,14 +13,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
+
 use self::command::Command;
 use crate::config::Flags;
+use crate::helm::Order;
 use crate::state::State;
-use crate::{feed, sys};
+use crate::{door, feed, sys};
 
 const CONNECTIONS_MAX: usize = 32;
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 const WAIT: Duration = Duration::from_secs(600);
+/// How long the main thread may take for an order, beside an upgrade.
+const ORDER_WAIT: Duration = Duration::from_secs(10);
 
 /// What commands work on.
 #[derive(Debug)]
@@ -30,16 +35,23 @@ pub(crate) struct Admin {
     /// The addresses really listened on, where a port was left to the kernel.
     pub(crate) listening: Vec<std::net::SocketAddr>,
     pub(crate) status: std::net::SocketAddr,
+    pub(crate) orders: Sender<Order>,
+    /// What `upgrade` starts.
+    pub(crate) executable: std::path::PathBuf,
 }
 
 impl Admin {
-    /// Serves until the process ends.
+    /// Serves until the process ends or a successor does.
     pub(crate) fn serve(self: &Arc<Self>, listener: &UnixListener) {
         let open = Arc::new(AtomicUsize::new(0));
-        for stream in listener.incoming() {
-            let Ok(stream) = stream else {
-                std::thread::sleep(Duration::from_millis(50));
-                continue;
+        while door::wait(listener, || self.state.life.status_door()) {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
             };
             if !feed::is_trusted(&stream) || open.fetch_add(1, Relaxed) >= CONNECTIONS_MAX {
                 continue;
@@ -78,8 +90,13 @@ impl Admin {
                 if text == "quit" {
                     return Ok(());
                 }
-                writer.write_all(self.reply(text).as_bytes())?;
-                writer.write_all(b"\n")?;
+                let replying = &self.state.life.replying;
+                // An order may end the process, which waits for this.
+                replying.fetch_add(1, Relaxed);
+                let reply = self.reply(text) + "\n";
+                let written = writer.write_all(reply.as_bytes());
+                replying.fetch_sub(1, Relaxed);
+                written?;
             }
             if !interactive {
                 return Ok(());
@@ -94,6 +111,15 @@ impl Admin {
         }
     }
 
+    /// Gives an order to the main thread and waits for what it says.
+    fn order(&self, order: impl FnOnce(Sender<String>) -> Order) -> String {
+        let (reply, said) = crossbeam::channel::bounded(1);
+        let wait = ORDER_WAIT + Duration::from_secs(self.flags.upgrade_timeout_s);
+        let sent = self.orders.send(order(reply));
+        let said = sent.ok().and_then(|()| said.recv_timeout(wait).ok());
+        said.unwrap_or_else(|| "error: this process is ending".to_owned())
+    }
+
     fn carry_out(&self, command: Command, json: bool) -> String {
         match command {
             Command::Help => command::HELP.to_owned(),
@@ -105,10 +131,19 @@ impl Admin {
                     "the next configuration of lineage {lineage:016x} will replace the present one, whatever its revision"
                 )
             }
-            Command::Drain => {
-                self.state.draining.store(true, Relaxed);
-                "draining: /readyz fails, no new connections, kept ones end with their next answer".to_owned()
+            Command::Drain(grace_s) => {
+                self.order(|reply| Order::Drain(grace_s.map(Duration::from_secs), reply))
             }
+            Command::Undrain => self.order(Order::Undrain),
+            Command::Upgrade(program) => self.order(|reply| Order::Upgrade(program, Some(reply))),
+            #[cfg(debug_assertions)]
+            Command::Fault(core, fault) => match self.state.cores.get(core) {
+                Some(core) => {
+                    core.fault.store(fault, Relaxed);
+                    "as you like".to_owned()
+                }
+                None => "error: there is no such core".to_owned(),
+            },
             Command::Shutdown => {
                 sys::raise_signal(libc::SIGTERM);
                 "shutting down: open requests are finished first".to_owned()

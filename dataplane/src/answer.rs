@@ -24,7 +24,7 @@ pub(crate) struct Answer<'a> {
 /// Sends it. With `keep` the connection may go on afterwards.
 pub(crate) async fn send(connection: &mut Downstream, answer: &Answer<'_>, keep: bool) -> Fate {
     let core = std::rc::Rc::clone(&connection.core);
-    let keep = keep && !core.is_draining();
+    let keep = keep && !core.is_closing();
     let mut out = core.buffers.take(Room::Head);
     out.clear();
     write(connection, answer, keep, &mut out);

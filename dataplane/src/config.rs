@@ -56,7 +56,23 @@ pub(crate) struct Flags {
     #[arg(long, env = "RINGWAY_IO_DRIVER", value_enum, default_value = "uring", value_name = "DRIVER")]
     pub(crate) io_driver: IoDriver,
 
-    /// Seconds that open requests get to finish on SIGTERM.
+    /// Seconds on SIGTERM in which /readyz fails while connections are still taken, so that load balancers notice.
+    #[arg(long, env = "RINGWAY_DRAIN_GRACE_S", default_value = "0", value_name = "SECONDS")]
+    pub(crate) drain_grace_s: u64,
+
+    /// Seconds that the successor of an upgrade gets to be ready; else it is ended, and this process serves on.
+    #[arg(long, env = "RINGWAY_UPGRADE_TIMEOUT_S", default_value = "30", value_name = "SECONDS")]
+    pub(crate) upgrade_timeout_s: u64,
+
+    /// Let systemd keep the listening sockets over restarts (the unit's FileDescriptorStoreMax must be large enough).
+    #[arg(long, env = "RINGWAY_KEEP_SOCKETS")]
+    pub(crate) keep_sockets: bool,
+
+    /// Milliseconds without a turn of its loop after which a core is stuck: /livez fails.
+    #[arg(long, env = "RINGWAY_STUCK_AFTER_MS", default_value = "5000", value_name = "MS")]
+    pub(crate) stuck_after_ms: u64,
+
+    /// Seconds that open requests get to finish after the listeners have closed, on SIGTERM and on an upgrade.
     #[arg(long, env = "RINGWAY_DRAIN_TIMEOUT_S", default_value = "30", value_name = "SECONDS")]
     pub(crate) drain_timeout_s: u64,
 

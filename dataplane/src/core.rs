@@ -145,8 +145,8 @@ impl Core {
     }
 
     /// Whether connections should end with their next answer.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.state.draining.load(Relaxed)
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.life.is_closing()
     }
 
     /// What is due every tick: deadlines, the date, the sign of life.
@@ -159,7 +159,19 @@ impl Core {
         }
         if let Some(core) = self.state.cores.get(self.id) {
             core.turned_ms.store(self.state.uptime_ms(), Relaxed);
+            #[cfg(debug_assertions)]
+            show_fault(core);
         }
+    }
+}
+
+/// Stands still or dies, so that tests see what becomes of it.
+#[cfg(debug_assertions)]
+fn show_fault(core: &crate::state::Core) {
+    match core.fault.swap(0, Relaxed) {
+        0 => {}
+        u64::MAX => panic!("this core was told to die"),
+        ms => std::thread::sleep(std::time::Duration::from_millis(ms)),
     }
 }
 

@@ -123,12 +123,21 @@ impl Desk {
 impl Keeper {
     /// Starts the thread.
     pub(crate) fn start(disk: Disk, state: Arc<State>) -> io::Result<Keeper> {
-        let desk = Arc::new(Desk::default());
-        let (own_disk, own_desk) = (disk.clone(), Arc::clone(&desk));
-        let thread = std::thread::Builder::new()
-            .name("disk".into())
-            .spawn(move || write_until_the_end(&own_disk, &own_desk, &state))?;
-        Ok(Keeper { disk, desk, thread: Some(thread) })
+        let mut keeper = Keeper { disk, desk: Arc::default(), thread: None };
+        keeper.resume(state)?;
+        Ok(keeper)
+    }
+
+    /// Starts the thread again after [`Keeper::finish`].
+    pub(crate) fn resume(&mut self, state: Arc<State>) -> io::Result<()> {
+        if self.thread.is_some() {
+            return Ok(());
+        }
+        self.desk.papers().ending = false;
+        let (disk, desk) = (self.disk.clone(), Arc::clone(&self.desk));
+        let thread = std::thread::Builder::new().name("disk".into());
+        self.thread = Some(thread.spawn(move || write_until_the_end(&disk, &desk, &state))?);
+        Ok(())
     }
 
     pub(crate) fn disk(&self) -> &Disk {

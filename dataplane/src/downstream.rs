@@ -14,8 +14,14 @@ use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILR
 use crate::answer::{self, Answer};
 use crate::buf::Room;
 use crate::core::{Core, Ends};
-use crate::io::{Socket, TICK};
+use crate::drain::IDLE_GRACE;
+use crate::io::{Read, Socket, TICK};
 use crate::proxy;
+
+/// After so long without a request a connection gives its memory back.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// What an idle connection can take in at once: enough to see that a request comes.
+const IDLE_BYTES: usize = 24;
 
 /// A client's connection with what its present request needs.
 #[derive(Debug)]
@@ -56,19 +62,52 @@ pub(crate) enum Fate {
 enum NoRequest {
     /// The client is gone, or was idle too long.
     Quiet,
+    /// Nothing has come for a moment.
+    Idle,
     /// Its head is refused.
     Refused(HeadError),
     /// Its head did not come in time.
     TooSlow,
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
-    let socket = Socket::downstream(stream, &core.deadlines);
-    let lifetime_ms = u64::try_from(core.limits.connection_lifetime.as_millis()).unwrap_or(u64::MAX);
-    // The client's port is as good as a random number here, and can be told from outside.
-    let jitter_ms = lifetime_ms / 10 / 97 * u64::from(ends.client.port() % 97);
-    let ends_at_ms = core.deadlines.now_ms().saturating_add(lifetime_ms - jitter_ms);
+/// A connection between two requests: what is left of it when nothing is going on.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    socket: Socket,
+    ends: Ends,
+    requests: u64,
+    ends_at_ms: u64,
+    /// What came while it was idle.
+    came: Option<Read>,
+}
+
+impl Idle {
+    /// A connection that was just made.
+    pub(crate) fn new(core: &Core, stream: TcpStream, ends: Ends) -> Idle {
+        let lifetime_ms = u64::try_from(core.limits.connection_lifetime.as_millis()).unwrap_or(u64::MAX);
+        // The client's port is as good as a random number here, and can be told from outside.
+        let jitter_ms = lifetime_ms / 10 / 97 * u64::from(ends.client.port() % 97);
+        let ends_at_ms = core.deadlines.now_ms().saturating_add(lifetime_ms - jitter_ms);
+        let socket = Socket::downstream(stream, &core.deadlines);
+        Idle { socket, ends, requests: 0, ends_at_ms, came: None }
+    }
+
+    /// Waits for the next request's first bytes, with hardly any memory. `None`: the connection has ended.
+    pub(crate) async fn wait(mut self, core: &Core) -> Option<Idle> {
+        let wait = if self.requests == 0 { core.limits.request_head } else { core.limits.keepalive_idle };
+        let buffer = Vec::with_capacity(IDLE_BYTES + TAILROOM_BYTES);
+        self.socket.reader.set_idle(true);
+        let read = self.socket.reader.read(buffer, wait.saturating_sub(IDLE_AFTER)).await;
+        self.socket.reader.set_idle(false);
+        let goes_on = matches!(read.result, Ok(1..)) || core.is_closing();
+        self.came = Some(read);
+        goes_on.then_some(self)
+    }
+}
+
+/// Serves a connection until it ends, or is idle.
+pub(crate) async fn serve(core: Rc<Core>, idle: Idle) -> Option<Idle> {
+    let Idle { socket, ends, requests, ends_at_ms, came } = idle;
     let mut connection = Box::new(Downstream {
         socket,
         ends,
@@ -77,24 +116,29 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, ends: Ends) {
         head: RequestHead::new(),
         exchange: Exchange::default(),
         rewritten: Vec::new(),
-        requests: 0,
+        requests,
         ends_at_ms,
         core,
     });
+    let mut came = came.map(|read| connection.take_in(read));
     loop {
-        let request = connection.next_request().await;
+        let request = connection.next_request(came.take()).await;
+        if matches!(request, Err(NoRequest::Idle)) {
+            return Some(connection.rest());
+        }
         // Until what follows the answer is done too: an end of the process would turn it into a reset.
         let _busy = Busy::new(&connection.core);
         let fate = match request {
             Ok(()) => proxy::handle(&mut connection).await,
-            Err(NoRequest::Quiet) => Fate::Close,
+            Err(NoRequest::Quiet | NoRequest::Idle) => Fate::Close,
             Err(NoRequest::Refused(error)) => connection.refuse(error.status(), &error.to_string()).await,
             Err(NoRequest::TooSlow) => {
                 connection.refuse(408, "the request's head did not come in time").await
             }
         };
         if fate != Fate::Keep {
-            return connection.end(fate).await;
+            connection.end(fate).await;
+            return None;
         }
     }
 }
@@ -116,8 +160,21 @@ impl Drop for Busy {
 }
 
 impl Downstream {
-    /// Reads until a whole head stands in the buffer at `at`.
-    async fn next_request(&mut self) -> Result<(), NoRequest> {
+    /// Takes what came while the connection was idle, as if it had been read here.
+    fn take_in(&mut self, read: Read) -> Read {
+        self.buffer.extend_from_slice(&read.buffer);
+        Read { result: read.result, buffer: std::mem::take(&mut self.buffer) }
+    }
+
+    /// What is left when nothing is going on.
+    fn rest(self: Box<Self>) -> Idle {
+        let Downstream { core, socket, ends, buffer, requests, ends_at_ms, .. } = *self;
+        core.buffers.give(buffer);
+        Idle { socket, ends, requests, ends_at_ms, came: None }
+    }
+
+    /// Reads until a whole head stands in the buffer at `at`. `came` is what was read already.
+    async fn next_request(&mut self, mut came: Option<Read>) -> Result<(), NoRequest> {
         let mut began_ms = None;
         loop {
             let bytes = self.buffer.get(self.at..).unwrap_or_default();
@@ -133,21 +190,57 @@ impl Downstream {
                 }
                 began_ms = began_ms.or(Some(self.core.deadlines.now_ms()));
             }
-            let wait = self.head_wait(began_ms);
-            self.make_room();
-            let buffer = std::mem::take(&mut self.buffer);
-            let before = buffer.len();
-            let read = self.socket.reader.read(buffer, wait).await;
+            let mut read = match came.take() {
+                Some(read) => read,
+                None => self.read_on(began_ms).await,
+            };
+            if began_ms.is_none() && self.core.is_closing() && self.socket.reader.has_expired() {
+                // Boxed: rare, and every connection's task has room for what it may wait for.
+                read = Box::pin(self.last_look(read)).await;
+            }
             self.buffer = read.buffer;
             match read.result {
                 Ok(0) => return Err(NoRequest::Quiet),
-                Ok(_) => debug_assert!(self.buffer.len() > before),
+                Ok(_) => {}
+                // Where the process is on its way out, another wait follows, which is short.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if !self.core.is_closing() {
+                        return Err(NoRequest::Idle);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && began_ms.is_some() => {
                     return Err(NoRequest::TooSlow);
                 }
                 Err(_) => return Err(NoRequest::Quiet),
             }
         }
+    }
+
+    /// Reads once behind what is there.
+    async fn read_on(&mut self, began_ms: Option<u64>) -> Read {
+        let wait = self.head_wait(began_ms);
+        self.make_room();
+        let buffer = std::mem::take(&mut self.buffer);
+        let reader = &mut self.socket.reader;
+        reader.set_idle(began_ms.is_none());
+        let rests = began_ms.is_none() && wait > IDLE_AFTER && !self.core.is_closing();
+        let read =
+            if rests { reader.read_soon(buffer, IDLE_AFTER).await } else { reader.read(buffer, wait).await };
+        reader.set_idle(false);
+        read
+    }
+
+    /// A request may have come just when the wait was ended: it is still served. After this the end is sent at once, so that
+    /// the time in which another one could come and be lost is that of one trip over the network (RFC 9112 section 9.5).
+    async fn last_look(&mut self, read: Read) -> Read {
+        if !matches!(&read.result, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+            return read;
+        }
+        let read = self.socket.reader.read(read.buffer, TICK).await;
+        if read.result.is_err() {
+            self.socket.shut();
+        }
+        read
     }
 
     /// Whether this connection has lived long enough, or carried enough.
@@ -164,6 +257,7 @@ impl Downstream {
                 let passed = Duration::from_millis(self.core.deadlines.now_ms().saturating_sub(began_ms));
                 limits.request_head.saturating_sub(passed)
             }
+            None if self.core.is_closing() => IDLE_GRACE,
             None if self.requests == 0 => limits.request_head,
             None => limits.keepalive_idle,
         }

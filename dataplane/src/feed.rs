@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use ringway_engine::view::View;
+use ringway_snapshot::frame::{self, FrameKind};
 use ringway_snapshot::message::{Ack, Nack, Reason, ToControlplane};
 use ringway_snapshot::validate::validate;
 use ringway_snapshot::version::Admission;
 use ringway_snapshot::{Delta, Fault, Snapshot, Validator, Version};
 
-pub(crate) use self::connection::Event;
 use self::connection::{Content, Offer, Reply};
+pub(crate) use self::connection::{Event, Frozen};
 pub(crate) use self::socket::{bind_private, is_trusted, listen};
 use crate::disk::Keeper;
 use crate::publish::{Publisher, SlowCores};
@@ -40,6 +41,8 @@ pub(crate) struct FeedLoop {
     served: Option<Served>,
     /// Published, but some core has not swapped yet: acknowledged when the last one has.
     late: Option<(Ack, Reply)>,
+    /// Nothing new is taken, because a successor is about to.
+    frozen: bool,
 }
 
 /// The configuration that is served, as the next delta needs it.
@@ -60,7 +63,7 @@ struct Accepted {
 
 impl FeedLoop {
     pub(crate) fn new(state: Arc<State>, publisher: Publisher, keeper: Keeper) -> FeedLoop {
-        FeedLoop { state, publisher, keeper, served: None, late: None }
+        FeedLoop { state, publisher, keeper, served: None, late: None, frozen: false }
     }
 
     /// Serves the last good snapshot on disk, if there is one: the newest that is whole and that this release accepts.
@@ -77,7 +80,7 @@ impl FeedLoop {
             };
             match check(&snapshot) {
                 Ok(view) => {
-                    self.serve_from_disk(snapshot, view, age, complaints.is_empty());
+                    self.serve_from_disk(&snapshot, view, age, complaints.is_empty());
                     break;
                 }
                 Err(faults) => {
@@ -91,7 +94,7 @@ impl FeedLoop {
         }
     }
 
-    fn serve_from_disk(&mut self, snapshot: Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
+    fn serve_from_disk(&mut self, snapshot: &Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
         let (version, routes) = (snapshot.version, view.counts.routes);
         let accepted = Accepted { snapshot: snapshot.clone(), validator: None, view };
         if let Err(slow) = self.serve(accepted).1 {
@@ -101,11 +104,13 @@ impl FeedLoop {
         let mut feed = self.state.feed();
         feed.booted_from_disk = true;
         feed.age_at_boot = age;
-        feed.saved = Some(version);
+        if is_newest {
+            feed.saved = Some(version);
+        }
         drop(feed);
         if !is_newest {
             // What is bad gives way to what is served.
-            self.keeper.keep(&snapshot);
+            self.keeper.keep(snapshot);
         }
     }
 
@@ -115,6 +120,10 @@ impl FeedLoop {
             match events.recv_timeout(SWEEP_EVERY) {
                 Ok(Event::Offer(offer)) => self.offer(*offer),
                 Ok(Event::SourceRefused { version, faults }) => self.source_refused(version, faults),
+                Ok(Event::Freeze(reply)) => {
+                    let _ = reply.send(self.freeze()); // Who asked may have given up.
+                }
+                Ok(Event::Thaw) => self.thaw(),
                 Ok(Event::Stop(done)) => {
                     self.keeper.finish();
                     drop(done);
@@ -136,7 +145,56 @@ impl FeedLoop {
         }
     }
 
+    /// Serves what the predecessor serves, from these bytes or from disk; what it serves then.
+    pub(crate) fn inherit(&mut self, last: Option<&str>, bytes: Option<&[u8]>) -> Option<String> {
+        let served = self.served();
+        if served.as_deref() == last {
+            return served;
+        }
+        match bytes.map(|bytes| frame::decode::<Snapshot>(FrameKind::Disk, bytes)) {
+            Some(Ok(snapshot)) => match check(&snapshot) {
+                Ok(view) => self.serve_from_disk(&snapshot, view, None, false),
+                Err(faults) => {
+                    log_faults("the predecessor's configuration is refused", snapshot.version, &faults);
+                }
+            },
+            Some(Err(error)) => tracing::error!("the predecessor's configuration is damaged: {error}"),
+            None => self.boot(),
+        }
+        self.served()
+    }
+
+    /// The version that is served, in words.
+    pub(crate) fn served(&self) -> Option<String> {
+        self.state.feed().view.as_ref().map(|view| view.version.to_string())
+    }
+
+    /// Has the disk written, for the last time: from now on it is the successor's.
+    fn freeze(&mut self) -> Frozen {
+        self.frozen = true;
+        self.keeper.finish();
+        let served = self.served.as_ref().map(|served| &served.snapshot);
+        let saved = self.state.feed().saved;
+        let unsaved = served.filter(|served| saved != Some(served.version));
+        let unsaved = unsaved.and_then(|served| frame::encode(FrameKind::Disk, served).ok());
+        Frozen { version: served.map(|served| served.version), unsaved }
+    }
+
+    fn thaw(&mut self) {
+        self.frozen = false;
+        if let Err(error) = self.keeper.resume(Arc::clone(&self.state)) {
+            tracing::error!("cannot start the thread that writes snapshots: {error}");
+        }
+        let saved = self.state.feed().saved;
+        if let Some(served) = self.served.as_ref().filter(|served| saved != Some(served.snapshot.version)) {
+            self.keeper.keep(&served.snapshot);
+        }
+    }
+
     fn offer(&mut self, offer: Offer) {
+        if self.frozen {
+            return; // Its control plane offers it again to the process that serves then.
+        }
         self.late = None;
         let Offer { content, started, received, decoded, reply } = offer;
         let version = content.version();
@@ -281,15 +339,15 @@ impl FeedLoop {
         for fault in &faults {
             tracing::error!(version = %nack.version, "{fault}");
         }
-        let (version, by_source) = (nack.version, false);
-        self.state.feed().last_refusal = Some(RefusalNews { version, text, faults, by_source });
+        self.state.feed().last_refusal =
+            Some(RefusalNews { by: "data plane", version: nack.version, text, faults });
         reply.send(&ToControlplane::Nack(nack));
     }
 
     fn source_refused(&self, version: Version, faults: Vec<Fault>) {
         log_faults("the control plane refused a revision; the old one keeps serving", version, &faults);
-        let (text, by_source) = (summary(&faults), true);
-        self.state.feed().last_refusal = Some(RefusalNews { version, text, faults, by_source });
+        let text = summary(&faults);
+        self.state.feed().last_refusal = Some(RefusalNews { by: "control plane", version, text, faults });
     }
 }
 

@@ -7,15 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Runs a future; `false` when it panicked. What it owned is dropped, which closes its sockets. Boxed by its caller, lest
+/// Runs a future; `None` when it panicked. What it owned is dropped, which closes its sockets. Boxed by its caller, lest
 /// the task hold room for it twice.
-pub(crate) async fn catch<F: Future<Output = ()>>(mut future: Pin<Box<F>>) -> bool {
+pub(crate) async fn catch<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Output> {
     poll_fn(|context| {
         // A connection shares only cells and counters with others, none of which is left half changed across a call that can panic.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => Poll::Ready(true),
-            Err(_) => Poll::Ready(false),
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Err(_) => Poll::Ready(None),
         }
     })
     .await

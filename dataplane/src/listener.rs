@@ -3,18 +3,24 @@
 //!
 //! Invariant: all are bound before the first is served, so that a port in use ends the start with one line and not half a gateway.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener as CoreListener, TcpStream};
+use socket2::SockRef;
 
 use crate::buf::Room;
 use crate::core::{Core, Ends};
-use crate::downstream;
+use crate::downstream::{self, Idle};
+use crate::drain::HANDSHAKES_WAIT;
 use crate::guard;
 use crate::io::Socket;
+use crate::sys;
 
 /// Connections that the kernel keeps for a core that is busy (capped by net.core.somaxconn).
 const BACKLOG: i32 = 16_384;
@@ -43,7 +49,13 @@ pub(crate) fn bind(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>
     let first = bind_when_free(address).map_err(explain)?;
     let address = first.local_addr().map_err(explain)?;
     drop(first);
-    (0..cores).map(|_| bind_one(address, true).map_err(explain)).collect()
+    bind_more(address, cores)
+}
+
+/// Binds further sockets to an address that is ours already.
+pub(crate) fn bind_more(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, String> {
+    let explain = |error: io::Error| format!("cannot listen on {address} once more: {error}");
+    (0..count).map(|_| bind_one(address, true).map_err(explain)).collect()
 }
 
 /// Binds an address that nobody else has. The kernel takes rings apart after their process has ended, so the sockets of one that
@@ -80,23 +92,154 @@ fn bind_one(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Takes connections until the process drains.
-pub(crate) async fn accept(core: Rc<Core>, listener: Rc<CoreListener>) {
-    let local = listener.local_addr().ok();
-    loop {
-        let accepted = listener.accept().await;
-        if core.is_draining() && accepted.is_err() {
-            return;
+/// The listening sockets of one core.
+pub(crate) struct Doorway {
+    listeners: Vec<Rc<CoreListener>>,
+    step: Step,
+}
+
+enum Step {
+    /// Nothing is taken yet.
+    Waiting,
+    /// Connections are taken until these are cancelled.
+    Open(Vec<Canceller>),
+    /// No new handshake begins, those that have begun are finished and taken.
+    Settling {
+        until_ms: u64,
+        cancellers: Vec<Canceller>,
+    },
+    Closed,
+}
+
+impl Doorway {
+    pub(crate) fn new(listeners: Vec<TcpListener>) -> io::Result<Doorway> {
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| CoreListener::from_std(listener).map(Rc::new))
+            .collect::<Result<_, _>>()?;
+        Ok(Doorway { listeners, step: Step::Waiting })
+    }
+
+    /// Does what the process's phase asks for; called every tick.
+    pub(crate) fn turn(&mut self, core: &Rc<Core>) {
+        let life = &core.state.life;
+        self.step = match std::mem::replace(&mut self.step, Step::Closed) {
+            Step::Waiting if life.is_closing() => self.ended(core),
+            Step::Waiting if life.is_accepting() => self.open(core),
+            Step::Open(cancellers) if life.is_closing() => self.settle(core, cancellers),
+            Step::Settling { until_ms, cancellers }
+                if core.deadlines.now_ms() >= until_ms || life.leaves_sockets() =>
+            {
+                self.close(cancellers)
+            }
+            step => step,
+        };
+    }
+
+    fn open(&self, core: &Rc<Core>) -> Step {
+        let open = Rc::new(Cell::new(self.listeners.len()));
+        let start = |listener: &Rc<CoreListener>| {
+            let canceller = Canceller::new();
+            let (handle, listener) = (canceller.handle(), Rc::clone(listener));
+            monoio::spawn(accept(Rc::clone(core), listener, handle, Rc::clone(&open)));
+            canceller
+        };
+        let step = Step::Open(self.listeners.iter().map(start).collect());
+        if let Some(shared) = core.state.cores.get(core.id) {
+            shared.listening.store(true, Relaxed);
         }
-        match accepted {
-            Ok((stream, client)) => {
-                let Some(local) = local else { continue };
-                admit(&core, stream, Ends::new(client, local));
+        step
+    }
+
+    fn settle(&mut self, core: &Rc<Core>, cancellers: Vec<Canceller>) -> Step {
+        if core.state.life.leaves_sockets() {
+            return self.close(cancellers);
+        }
+        for listener in &self.listeners {
+            if let Err(error) = refuse_handshakes(listener) {
+                tracing::debug!("a listener closes without waiting for handshakes: {error}");
             }
-            Err(error) => {
-                tracing::error!("cannot accept a connection: {error}");
-                monoio::time::sleep(PAUSE).await;
+        }
+        Step::Settling { until_ms: core.deadlines.until_ms(HANDSHAKES_WAIT), cancellers }
+    }
+
+    /// A dropped accept may own a connection: each is cancelled, and its task awaits it.
+    fn close(&mut self, cancellers: Vec<Canceller>) -> Step {
+        self.listeners.clear();
+        for canceller in cancellers {
+            canceller.cancel();
+        }
+        Step::Closed
+    }
+
+    fn ended(&mut self, core: &Core) -> Step {
+        self.listeners.clear();
+        let_go(core);
+        Step::Closed
+    }
+}
+
+/// The core takes nothing more: its sockets' second descriptors are closed.
+fn let_go(core: &Core) {
+    if let Some(shared) = core.state.cores.get(core.id) {
+        shared.sockets().clear();
+        shared.listening.store(false, Relaxed);
+    }
+}
+
+/// Drops what asks for a new connection (SYN without ACK, RFC 9293 section 3.5), so that between the last accept and the close
+/// nobody is told that a connection stands. Who asks, asks again a second later, and finds the port closed or another process.
+fn refuse_handshakes(listener: &CoreListener) -> io::Result<()> {
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN_OR_ACK: u32 = 0x12;
+    const SYN: u32 = 0x02;
+    const WHOLE: u32 = u32::MAX;
+    // Classic BPF (kernel documentation, networking/filter): load the flags, keep two of them, compare, drop or pass.
+    let program = [
+        socket2::SockFilter::new(0x30, 0, 0, FLAGS_OFFSET),
+        socket2::SockFilter::new(0x54, 0, 0, SYN_OR_ACK),
+        socket2::SockFilter::new(0x15, 0, 1, SYN),
+        socket2::SockFilter::new(0x06, 0, 0, 0),
+        socket2::SockFilter::new(0x06, 0, 0, WHOLE),
+    ];
+    SockRef::from(&sys::borrow(listener)).attach_filter(&program)
+}
+
+/// Takes connections until it is cancelled; the last of a core's tells that the core takes no more.
+async fn accept(core: Rc<Core>, listener: Rc<CoreListener>, cancel: CancelHandle, open: Rc<Cell<usize>>) {
+    if let Ok(local) = listener.local_addr() {
+        loop {
+            match listener.cancelable_accept(cancel.clone()).await {
+                Ok((stream, client)) => admit(&core, stream, Ends::new(client, local)),
+                Err(_) if core.is_closing() => break,
+                Err(error) => {
+                    tracing::error!("cannot accept a connection: {error}");
+                    monoio::time::sleep(PAUSE).await;
+                }
             }
+        }
+        if !core.state.life.leaves_sockets() {
+            take_queued(&core, &listener, local);
+        }
+    }
+    drop(listener);
+    open.set(open.get().saturating_sub(1));
+    if open.get() == 0 {
+        let_go(&core);
+    }
+}
+
+/// Takes what stands in the queue of a listener that is about to close, or the close would reset it.
+fn take_queued(core: &Rc<Core>, listener: &CoreListener, local: SocketAddr) {
+    // Where somebody has made it blocking, the queue is left alone rather than a core stopped.
+    if SockRef::from(&sys::borrow(listener)).set_nonblocking(true).is_err() {
+        return;
+    }
+    while let Ok((socket, client)) = SockRef::from(&sys::borrow(listener)).accept() {
+        let Some(client) = client.as_socket() else { continue };
+        match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket.into())) {
+            Ok(stream) => admit(core, stream, Ends::new(client, local)),
+            Err(error) => tracing::error!("cannot serve a queued connection: {error}"),
         }
     }
 }
@@ -110,9 +253,18 @@ fn admit(core: &Rc<Core>, stream: TcpStream, ends: Ends) {
     core.count(|counters| counters.accepted.up());
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let whole = guard::catch(Box::pin(downstream::serve(Rc::clone(&core), stream, ends))).await;
-        if !whole {
-            core.count(|counters| counters.panics.up());
+        let mut next = Some(Idle::new(&core, stream, ends));
+        while let Some(idle) = next {
+            // Boxed: only while it has something to do does a connection need the room for it.
+            let ended = guard::catch(Box::pin(downstream::serve(Rc::clone(&core), idle))).await;
+            next = match ended {
+                Some(Some(idle)) => idle.wait(&core).await,
+                Some(None) => None,
+                None => {
+                    core.count(|counters| counters.panics.up());
+                    None
+                }
+            };
         }
         drop(place);
     });

@@ -12,6 +12,8 @@ pub(crate) fn page(state: &State) -> String {
     let mut page = Page::default();
     page.single("ringway_uptime_seconds", "gauge", "Time since the start.", state.uptime_ms() / 1000);
     page.single("ringway_ready", "gauge", "Whether /readyz says so.", u64::from(state.not_ready().is_none()));
+    let draining = state.life.phase() != crate::drain::Phase::Serving;
+    page.single("ringway_draining", "gauge", "Whether it is on its way out.", u64::from(draining));
     cores(&mut page, state);
     feed(&mut page, state);
     page.text
@@ -19,7 +21,7 @@ pub(crate) fn page(state: &State) -> String {
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 14] = [
+const CORE_ROWS: [Row; 15] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -53,6 +55,12 @@ const CORE_ROWS: [Row; 14] = [
     ("ringway_core_dead", "gauge", "Whether the core's thread has died.", |c| {
         u64::from(c.dead.load(Relaxed))
     }),
+    (
+        "ringway_core_stuck_milliseconds",
+        "gauge",
+        "For how long its loop has not turned, once that is too long.",
+        |c| c.stuck_ms.load(Relaxed),
+    ),
     ("ringway_core_revision", "gauge", "Revision that the core serves.", |c| {
         c.served_version().map_or(0, |v| v.revision)
     }),

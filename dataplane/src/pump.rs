@@ -384,7 +384,7 @@ impl Answering<'_> {
                 }),
                 Ok(_) => {
                     buffer.resize(end + TAILROOM_BYTES, 0);
-                    let close = self.context.close || self.core.is_draining();
+                    let close = self.context.close || self.core.is_closing();
                     let awaits_leave = self.asks_leave && !self.go_on.get();
                     let context = ResponseContext { close, awaits_leave, ..self.context };
                     side.receive(&mut buffer, from..end, &context, &mut out)

@@ -1,73 +1,75 @@
-//! Start, signals and the end of the process.
+//! The start of the process, afresh or as the successor of one that serves.
 //!
 //! Invariant: whatever can be refused (sockets, folders, io_uring) is tried before a core serves its first request, and
 //! each refusal is one line that says what to do.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender};
 use crossbeam::utils::CachePadded;
 
 use crate::admin::Admin;
 use crate::config::{Flags, IoDriver, Limits};
 use crate::core::Options;
 use crate::disk::{Disk, Keeper};
+use crate::drain::Life;
 use crate::feed::{self, Event, FeedLoop};
-use crate::publish;
-use crate::state::{Core, Feed, State};
+use crate::handoff::{Heir, Sockets};
+use crate::helm::{self, Helm, Local, Order};
+use crate::state::{Core, Feed, Listening, State};
 use crate::worker::Worker;
-use crate::{listener, status, sys};
+use crate::{listener, publish, status, supervisor, sys, watchdog};
 
 /// Configurations of control planes that wait for the feed thread.
 const EVENTS_WAITING_MAX: usize = 4;
 /// Descriptors for everything that is not a client's connection: listeners, rings, sockets, files.
 const FILES_RESERVED: u64 = 256;
-/// How often the end of the last request is looked for.
-const DRAIN_EVERY: Duration = Duration::from_millis(20);
-/// Kept connections without a request get this long on shutdown.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the data plane until a signal ends it.
+/// Runs the data plane until a signal ends it, or a successor takes its place.
 pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     sys::private_files();
     sys::block_signals().map_err(|error| format!("cannot block signals: {error}"))?;
+    let Some((heir, sockets)) = Heir::from_environment()? else {
+        let addresses = supervisor::Addresses {
+            http: &flags.listen,
+            status: flags.status,
+            feed: &flags.feed_socket,
+            admin: &flags.admin_socket,
+        };
+        return serve(flags, None, supervisor::sockets(&addresses));
+    };
+    let heir = Arc::new(heir);
+    let outcome = serve(flags, Some(&heir), sockets);
+    if let Err(reason) = &outcome {
+        heir.failed(reason);
+    }
+    outcome
+}
+
+fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<(), String> {
     check_io_uring(flags.io_driver)?;
+    let executable =
+        helm::executable().map_err(|error| format!("cannot tell the own executable: {error}"))?;
     let limits = limits(flags);
     let cpus = cpus(flags.workers)?;
     let disk = Disk::new(flags.snapshot_dir.clone());
     disk.prepare()?;
-    let feed_listener = feed::bind_private(&flags.feed_socket, "--feed-socket")?;
-    let admin_listener = feed::bind_private(&flags.admin_socket, "--admin-socket")?;
-    let status_listener = status::bind(flags.status)?;
-    let status_address = status_listener.local_addr().map_err(|error| error.to_string())?;
-    let mut by_core: Vec<Vec<TcpListener>> = cpus.iter().map(|_| Vec::new()).collect();
-    let mut listening: Vec<SocketAddr> = Vec::new();
-    for address in &flags.listen {
-        let listeners = listener::bind(*address, cpus.len())?;
-        listening.extend(listeners.first().and_then(|listener| listener.local_addr().ok()));
-        for (core, listener) in by_core.iter_mut().zip(listeners) {
-            core.push(listener);
-        }
+    let given = !sockets.http.is_empty();
+    let (local, by_core, listening) = listen(flags, sockets, cpus.len())?;
+    let status = local.status.local_addr().map_err(|error| error.to_string())?;
+    let state = Arc::new(state(flags, &cpus, heir.is_some()));
+    if flags.keep_sockets || heir.map_or(given, |heir| heir.kept) {
+        state.life.keep_sockets();
     }
-
-    let state = Arc::new(State {
-        node: flags.node.clone().unwrap_or_else(sys::host_name),
-        started: Instant::now(),
-        cores: cpus
-            .iter()
-            .map(|cpu| Arc::new(CachePadded::new(Core { cpu: *cpu, ..Core::default() })))
-            .collect(),
-        draining: AtomicBool::new(false),
-        feed: Mutex::new(Feed::default()),
-        stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
-    });
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
     let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
-    for (((id, cpu), inlet), listeners) in cpus.iter().copied().enumerate().zip(inlets).zip(by_core) {
+    for (((id, cpu), inlet), sockets) in cpus.iter().copied().enumerate().zip(inlets).zip(by_core) {
+        let listeners =
+            lend(&state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
         let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(&state));
         let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners };
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
@@ -77,23 +79,175 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
         .map_err(|error| format!("cannot start the thread that writes snapshots: {error}"))?;
     let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, keeper);
     feed_loop.boot();
-    thread("feed", move || feed_loop.run(&inbox))?;
-    let (feed_state, feed_events) = (Arc::clone(&state), events.clone());
-    thread("feed-accept", move || feed::listen(&feed_listener, &feed_state, &feed_events))?;
-    let status_state = Arc::clone(&state);
-    thread("status-accept", move || status::serve(&status_listener, &status_state))?;
+    if let Some(heir) = heir {
+        take_over(heir, &state, &mut feed_loop)?;
+    }
+    let (orders, order_inbox) = crossbeam::channel::unbounded();
     let admin = Arc::new(Admin {
         state: Arc::clone(&state),
         flags: flags.clone(),
         listening: listening.clone(),
-        status: status_address,
+        status,
+        orders: orders.clone(),
+        executable: executable.clone(),
     });
-    thread("admin-accept", move || admin.serve(&admin_listener))?;
-    wait_until_listening(&state)?;
-    announce(&listening, status_address);
+    start_threads(&state, feed_loop, inbox, &events, &local, admin)?;
+    wait_until(&state, |core| core.listening.load(Relaxed))?;
+    state.life.answer();
+    let (stuck_after, watched) = (Duration::from_millis(flags.stuck_after_ms), Arc::clone(&state));
+    thread("watchdog", move || watchdog::watch(&watched, stuck_after))?;
+    if flags.keep_sockets {
+        supervisor::keep(&helm::sockets(&state, &local).map_err(|error| error.to_string())?);
+    }
+    let signals = orders.clone();
+    thread("signals", move || helm::listen(&signals))?;
+    match heir {
+        Some(heir) => succeed(heir, &state, &orders)?,
+        None => state.life.feed(true),
+    }
+    supervisor::ready();
+    announce(&listening, status);
     tracing::info!(node = state.node, cores = state.cores.len(), io = flags.io_driver.name(), "serving");
-    wait_for_end(flags, &state, &events);
+    let flags = flags.clone();
+    Helm { flags, state, events, orders, inbox: order_inbox, local: Some(local), executable }.steer();
     Ok(())
+}
+
+fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
+    State {
+        node: flags.node.clone().unwrap_or_else(sys::host_name),
+        started: Instant::now(),
+        cores: cpus
+            .iter()
+            .map(|cpu| Arc::new(CachePadded::new(Core { cpu: *cpu, ..Core::default() })))
+            .collect(),
+        life: Life::new(heir),
+        feed: Mutex::new(Feed::default()),
+        stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
+    }
+}
+
+type ByCore = Vec<Vec<Listening>>;
+
+/// Every listening socket: those that were given, and new ones for what is missing. Each core gets one of each address at least,
+/// and every one that was given gets a core, however many cores there were before: one without a core would swallow its share.
+fn listen(
+    flags: &Flags,
+    given: Sockets,
+    cores: usize,
+) -> Result<(Arc<Local>, ByCore, Vec<SocketAddr>), String> {
+    let feed = match given.feed {
+        Some(socket) => socket,
+        None => feed::bind_private(&flags.feed_socket, "--feed-socket")?,
+    };
+    let admin = match given.admin {
+        Some(socket) => socket,
+        None => feed::bind_private(&flags.admin_socket, "--admin-socket")?,
+    };
+    let status = match given.status {
+        Some(socket) => socket,
+        None => status::bind(flags.status)?,
+    };
+    for prepared in [status.set_nonblocking(true), feed.set_nonblocking(true), admin.set_nonblocking(true)] {
+        prepared.map_err(|error| format!("cannot prepare a socket: {error}"))?;
+    }
+    let mut by_flag: Vec<Vec<TcpListener>> = flags.listen.iter().map(|_| Vec::new()).collect();
+    for (flag, socket) in given.http {
+        if by_flag.len() <= flag {
+            by_flag.resize_with(flag + 1, Vec::new);
+        }
+        by_flag[flag].push(socket);
+    }
+    let mut listening = Vec::new();
+    let mut by_core: ByCore = (0..cores).map(|_| Vec::new()).collect();
+    for (flag, mut sockets) in by_flag.into_iter().enumerate() {
+        let first = sockets.first().and_then(|socket| socket.local_addr().ok());
+        match (first, flags.listen.get(flag)) {
+            (Some(address), _) => complete(&mut sockets, address, cores)?,
+            (None, Some(address)) => sockets = listener::bind(*address, cores)?,
+            (None, None) => {}
+        }
+        listening.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
+        for (core, socket) in (0..cores).cycle().zip(sockets) {
+            socket.set_nonblocking(true).map_err(|error| format!("cannot prepare a socket: {error}"))?;
+            if let Some(own) = by_core.get_mut(core) {
+                own.push(Listening { flag, socket });
+            }
+        }
+    }
+    Ok((Arc::new(Local { status, feed, admin }), by_core, listening))
+}
+
+/// A socket for each core where fewer were given.
+fn complete(sockets: &mut Vec<TcpListener>, address: SocketAddr, cores: usize) -> Result<(), String> {
+    let missing = cores.saturating_sub(sockets.len());
+    for socket in &*sockets {
+        // Ours say so already; a supervisor's may not.
+        let _ = socket2::SockRef::from(socket).set_reuse_port(true);
+    }
+    match listener::bind_more(address, missing) {
+        Ok(more) => sockets.extend(more),
+        Err(error) => {
+            tracing::warn!("{error}: cores share a socket; give the supervisor's unit ReusePort=yes");
+            let shared: std::io::Result<Vec<_>> =
+                sockets.iter().cycle().take(missing).map(TcpListener::try_clone).collect();
+            sockets.extend(shared.map_err(|error| format!("cannot share a socket: {error}"))?);
+        }
+    }
+    Ok(())
+}
+
+/// Gives a core its sockets, and keeps them once more for a successor.
+fn lend(state: &State, core: usize, sockets: Vec<Listening>) -> std::io::Result<Vec<TcpListener>> {
+    let own = sockets.iter().map(|listening| listening.socket.try_clone()).collect();
+    if let Some(core) = state.cores.get(core) {
+        *core.sockets() = sockets;
+    }
+    own
+}
+
+fn start_threads(
+    state: &Arc<State>,
+    feed_loop: FeedLoop,
+    inbox: Receiver<Event>,
+    events: &Sender<Event>,
+    local: &Local,
+    admin: Arc<Admin>,
+) -> Result<(), String> {
+    let shared = |error: std::io::Error| format!("cannot share a socket: {error}");
+    thread("feed", move || feed_loop.run(&inbox))?;
+    let (socket, feed_state, events) =
+        (local.feed.try_clone().map_err(shared)?, Arc::clone(state), events.clone());
+    thread("feed-accept", move || feed::listen(&socket, &feed_state, &events))?;
+    let (socket, status_state) = (local.status.try_clone().map_err(shared)?, Arc::clone(state));
+    thread("status-accept", move || status::serve(&socket, &status_state))?;
+    let socket = local.admin.try_clone().map_err(shared)?;
+    thread("admin-accept", move || admin.serve(&socket))
+}
+
+/// Shows the predecessor that this process can serve just what it serves, and waits for its word.
+fn take_over(heir: &Heir, state: &State, feed_loop: &mut FeedLoop) -> Result<(), String> {
+    wait_until(state, |core| core.running.load(Relaxed))?;
+    heir.ready(feed_loop.served())?;
+    let (last, bytes) = heir.last()?;
+    heir.ready(feed_loop.inherit(last.as_deref(), bytes.as_deref()))?;
+    heir.wait_for_go()?;
+    state.life.accept();
+    Ok(())
+}
+
+/// Tells the predecessor that this process serves; follows its end.
+fn succeed(heir: &Arc<Heir>, state: &Arc<State>, orders: &Sender<Order>) -> Result<(), String> {
+    heir.serving()?;
+    let (heir, state, orders) = (Arc::clone(heir), Arc::clone(state), orders.clone());
+    thread("predecessor", move || {
+        heir.wait_for_quiet();
+        state.life.feed(true);
+        let tie = heir.wait_for_end();
+        tracing::info!("the predecessor has ended");
+        // The main thread ends only with the process.
+        let _ = orders.send(Order::Alone(tie));
+    })
 }
 
 /// What the first lines of standard output say, for scripts and tests: the addresses, ports chosen by the kernel included.
@@ -104,12 +258,14 @@ fn announce(listening: &[SocketAddr], status: SocketAddr) {
         let _ = writeln!(out, "listening http {address}");
     }
     let _ = writeln!(out, "listening status {status}");
+    // Whoever started the first of a line of processes learns here which one it is now.
+    let _ = writeln!(out, "serving {}", std::process::id());
     let _ = out.flush();
 }
 
-fn wait_until_listening(state: &State) -> Result<(), String> {
+fn wait_until(state: &State, reached: impl Fn(&Core) -> bool) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !state.cores.iter().all(|core| core.listening.load(Relaxed)) {
+    while !state.cores.iter().all(|core| reached(core)) {
         if let Some(reason) = state.not_alive() {
             return Err(format!("{reason}; the log says why"));
         }
@@ -175,38 +331,4 @@ fn check_io_uring(driver: IoDriver) -> Result<(), String> {
             .to_owned(),
         _ => format!("io_uring cannot be used: {error}; or choose --io-driver epoll"),
     })
-}
-
-/// Waits for SIGTERM or SIGINT, lets open requests finish, and saves what is served.
-fn wait_for_end(flags: &Flags, state: &State, events: &Sender<Event>) {
-    let signal = sys::wait_for_signal().unwrap_or(libc::SIGTERM);
-    tracing::info!(
-        signal,
-        timeout_s = flags.drain_timeout_s,
-        "draining: no new connections, open requests finish"
-    );
-    state.draining.store(true, Relaxed);
-    let started = Instant::now();
-    let timeout = Duration::from_secs(flags.drain_timeout_s);
-    let open = || -> u64 { state.cores.iter().map(|core| core.counters.connections.get()).sum() };
-    let busy = || -> u64 { state.cores.iter().map(|core| core.counters.busy.get()).sum() };
-    while open() > 0 && started.elapsed() < timeout {
-        if busy() == 0 && started.elapsed() > IDLE_GRACE {
-            break;
-        }
-        std::thread::sleep(DRAIN_EVERY);
-    }
-    if busy() > 0 {
-        tracing::warn!(requests = busy(), "requests were still open when the drain timeout ended");
-    }
-    let (done, saved) = crossbeam::channel::bounded(0);
-    if events.send_timeout(Event::Stop(done), Duration::from_secs(2)).is_ok() {
-        // Ends with a disconnect when the feed thread has saved.
-        let _ = saved.recv_timeout(Duration::from_secs(5));
-    }
-    for path in [&flags.feed_socket, &flags.admin_socket] {
-        // A successor may have taken it over; then it is gone already.
-        let _ = std::fs::remove_file(path);
-    }
-    tracing::info!("ended");
 }

@@ -2,6 +2,7 @@
 //!
 //! Counters have one writer each, their core, so that an increment is a load and a store without a locked bus.
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,14 +12,16 @@ use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
 use ringway_snapshot::{Fault, Version};
 
+use crate::drain::{Life, Phase};
+
 /// What all threads see.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) node: String,
     pub(crate) started: Instant,
     pub(crate) cores: Vec<Arc<CachePadded<Core>>>,
-    /// No new connections are taken, and kept ones end with their next answer.
-    pub(crate) draining: AtomicBool,
+    /// How far the process is on its way out.
+    pub(crate) life: Life,
     pub(crate) feed: Mutex<Feed>,
     /// Silence of control planes after which this process says that it is not ready; `None`: never.
     pub(crate) stale_after: Option<Duration>,
@@ -31,9 +34,27 @@ pub(crate) struct Core {
     /// Milliseconds since the start at which its loop last turned.
     pub(crate) turned_ms: AtomicU64,
     pub(crate) dead: AtomicBool,
+    /// For how long its loop has not turned, once that is too long; else 0.
+    pub(crate) stuck_ms: AtomicU64,
+    /// Its loop runs.
+    pub(crate) running: AtomicBool,
+    /// It takes connections.
     pub(crate) listening: AtomicBool,
+    /// Its listening sockets once more, for a successor. Dropped when it stops taking connections or dies: a socket that is
+    /// open and served by nobody would swallow its share of all connections.
+    pub(crate) sockets: Mutex<Vec<Listening>>,
+    /// A fault to show, for tests: milliseconds to stand still, or the highest number to die.
+    #[cfg(debug_assertions)]
+    pub(crate) fault: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) version: Mutex<Option<Version>>,
+}
+
+/// A listening socket and which `--listen` it is of.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) flag: usize,
+    pub(crate) socket: TcpListener,
 }
 
 /// The counters of one core.
@@ -122,11 +143,11 @@ pub(crate) struct Feed {
 /// A configuration that was refused after the served one.
 #[derive(Debug, Clone)]
 pub(crate) struct RefusalNews {
+    /// Who refused it: `control plane` or `data plane`.
+    pub(crate) by: &'static str,
     pub(crate) version: Version,
     pub(crate) text: String,
     pub(crate) faults: Vec<Fault>,
-    /// The control plane refused what its source has; else this process refused what a control plane offered.
-    pub(crate) by_source: bool,
 }
 
 impl Feed {
@@ -172,11 +193,12 @@ impl State {
 
     /// Why this process should get no traffic, if so.
     pub(crate) fn not_ready(&self) -> Option<&'static str> {
-        if self.draining.load(Relaxed) {
+        // With a successor this answer is about what is behind the address, which is the successor.
+        if self.life.phase() != Phase::Serving && !self.life.has_successor() {
             return Some("draining");
         }
         if self.not_alive().is_some() {
-            return Some("a core has died");
+            return Some("a core has died or is stuck");
         }
         if !self.cores.iter().all(|core| core.listening.load(Relaxed)) {
             return Some("not listening yet");
@@ -189,18 +211,28 @@ impl State {
 
     /// Why this process should be restarted, if so.
     pub(crate) fn not_alive(&self) -> Option<String> {
-        let dead: Vec<usize> = self
-            .cores
-            .iter()
-            .enumerate()
-            .filter(|(_, core)| core.dead.load(Relaxed))
-            .map(|(n, _)| n)
-            .collect();
-        if dead.is_empty() { None } else { Some(format!("cores {dead:?} have died")) }
+        let mut trouble = Vec::new();
+        for (number, core) in self.cores.iter().enumerate() {
+            let stuck_ms = core.stuck_ms.load(Relaxed);
+            if core.dead.load(Relaxed) {
+                trouble.push(format!("core {number} has died"));
+            } else if stuck_ms > 0 {
+                trouble.push(format!(
+                    "core {number} has been stuck for {:.1} s",
+                    Duration::from_millis(stuck_ms).as_secs_f64()
+                ));
+            }
+        }
+        if trouble.is_empty() { None } else { Some(trouble.join("; ")) }
     }
 }
 
 impl Core {
+    /// Its sockets for a successor; a thread that panicked while it held them left them whole.
+    pub(crate) fn sockets(&self) -> std::sync::MutexGuard<'_, Vec<Listening>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn served_version(&self) -> Option<Version> {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }

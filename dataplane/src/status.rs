@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use ringway_engine::http1::{HeadLimits, Method, OwnResponse, Parse, RequestHead, encode_own_response};
 
-use crate::metrics;
 use crate::state::State;
+use crate::{door, metrics};
 
 const CONNECTIONS_MAX: usize = 64;
 const WAIT: Duration = Duration::from_secs(5);
@@ -26,13 +26,17 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-/// Serves until the process ends.
+/// Serves until the process ends or a successor does.
 pub(crate) fn serve(listener: &TcpListener, state: &Arc<State>) {
     let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else {
-            std::thread::sleep(Duration::from_millis(50));
-            continue;
+    while door::wait(listener, || state.life.status_door()) {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
         };
         if open.fetch_add(1, Relaxed) >= CONNECTIONS_MAX {
             open.fetch_sub(1, Relaxed);

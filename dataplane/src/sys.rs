@@ -2,10 +2,12 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Which direction of a socket is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +88,14 @@ pub(crate) fn unread_bytes(fd: RawFd) -> io::Result<usize> {
 /// The error that a socket has met, once (SO_ERROR, socket(7)).
 pub(crate) fn take_error(fd: RawFd) -> io::Result<Option<io::Error>> {
     // SAFETY: the descriptor is open, because its caller holds the socket that owns it, and is not kept beyond this call.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     socket2::SockRef::from(&borrowed).take_error()
+}
+
+/// The descriptor of a type that lends only its number.
+pub(crate) fn borrow(owner: &impl AsRawFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open, because its owner is borrowed for as long as what is returned lives.
+    unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }
 }
 
 /// The CPUs that this process may run on, in order (sched_getaffinity(2)).
@@ -176,7 +184,7 @@ pub(crate) fn private_files() {
     unsafe { libc::umask(0o077) };
 }
 
-/// Blocks SIGTERM, SIGINT and SIGHUP's default death in this thread and those it starts; [`wait_for_signal`] takes them.
+/// Blocks the signals that are orders in this thread and those it starts; [`wait_for_signal`] takes them.
 pub(crate) fn block_signals() -> io::Result<()> {
     let set = signal_set();
     // SAFETY: `set` lives across the call; no old set is asked for.
@@ -197,13 +205,13 @@ pub(crate) fn wait_for_signal() -> io::Result<i32> {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGUSR2.
 fn signal_set() -> libc::sigset_t {
     // SAFETY: sigemptyset initialises what it is given, and sigaddset takes an initialised set and valid numbers.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR2] {
             libc::sigaddset(&raw mut set, signal);
         }
         set
@@ -215,6 +223,80 @@ pub(crate) fn raise_signal(signal: i32) {
     // SAFETY: kill takes no pointer; the process exists because it is this one.
     unsafe { libc::kill(libc::getpid(), signal) };
 }
+
+/// Starts a program with `inherited` as its descriptor [`INHERITED_FD`] and none above; returns its process id.
+///
+/// posix_spawn(3) and not fork(2): the address space may be large, and copying its tables would stop the cores. All higher
+/// descriptors are closed by number, because those of accepted connections are not marked close-on-exec, and a connection
+/// whose descriptor had leaked would not end when it is closed here.
+pub(crate) fn spawn(
+    program: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+    inherited: BorrowedFd<'_>,
+) -> io::Result<i32> {
+    let pointers = |texts: &[CString]| -> Vec<*mut libc::c_char> {
+        texts.iter().map(|text| text.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    let mut pid = 0;
+    // SAFETY: all zero is replaced by the init call before any other use; the actions are destroyed once, after the last
+    // use; both lists end with a null pointer and, as the strings that they point to, live across the call.
+    let code = unsafe {
+        let mut actions: libc::posix_spawn_file_actions_t = std::mem::zeroed();
+        let mut code = libc::posix_spawn_file_actions_init(&raw mut actions);
+        if code == 0 {
+            for step in [
+                libc::posix_spawn_file_actions_adddup2(&raw mut actions, inherited.as_raw_fd(), INHERITED_FD),
+                libc::posix_spawn_file_actions_addclosefrom_np(&raw mut actions, INHERITED_FD + 1),
+            ] {
+                code = if code == 0 { step } else { code };
+            }
+            if code == 0 {
+                code = libc::posix_spawn(
+                    &raw mut pid,
+                    program.as_ptr(),
+                    &raw const actions,
+                    std::ptr::null(),
+                    arguments.as_ptr(),
+                    environment.as_ptr(),
+                );
+            }
+            libc::posix_spawn_file_actions_destroy(&raw mut actions);
+        }
+        code
+    };
+    if code == 0 { Ok(pid) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// The first descriptor after the standard ones.
+pub(crate) const INHERITED_FD: RawFd = 3;
+
+/// Takes descriptors that this process was started with (3 and up), once: they close when what is returned is dropped, and are
+/// not inherited further. Only those that are open sockets.
+pub(crate) fn take_inherited(count: RawFd) -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Relaxed) {
+        return Vec::new();
+    }
+    let take = |fd: RawFd| {
+        let (mut kind, mut bytes) = (0_i32, 4);
+        // SAFETY: both pointers live across the call; a descriptor that is closed or no socket gives an error.
+        let is_socket = unsafe {
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut bytes)
+        } == 0;
+        // SAFETY: no pointer is passed.
+        if !is_socket || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            return None;
+        }
+        // SAFETY: open, checked above; nobody else in this process owns what it was started with, and this is done once.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    (INHERITED_FD..INHERITED_FD.saturating_add(count.clamp(0, INHERITED_MAX))).filter_map(take).collect()
+}
+
+/// Descriptors that a supervisor may pass.
+const INHERITED_MAX: RawFd = 4_096;
 
 /// Whether io_uring can be set up here: the error of a small trial ring (io_uring_setup(2)).
 pub(crate) fn probe_io_uring() -> io::Result<()> {

@@ -15,8 +15,9 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use crate::config::{IoDriver, Limits};
 use crate::core::{Core, Options};
+use crate::drain::{IDLE_GRACE, IDLE_SPREAD};
 use crate::io::TICK;
-use crate::listener;
+use crate::listener::Doorway;
 use crate::publish::Inlet;
 use crate::state::State;
 use crate::sys;
@@ -64,28 +65,24 @@ impl Worker {
 
     async fn serve(self) -> io::Result<()> {
         let core = Rc::new(Core::new(self.id, Arc::clone(&self.state), self.limits, self.options));
-        let mut closing = Vec::new();
+        let mut doorway = Doorway::new(self.listeners)?;
         let bell = monoio::net::UnixStream::from_std(self.inlet.bell.try_clone()?)?;
         // What was published before this thread ran.
         take_mail(&core, &self.inlet);
         monoio::spawn(mail(Rc::clone(&core), self.inlet, bell));
-        for listener in self.listeners {
-            let listener = Rc::new(monoio::net::TcpListener::from_std(listener)?);
-            closing.push(Rc::clone(&listener));
-            monoio::spawn(listener::accept(Rc::clone(&core), listener));
-        }
         if let Some(shared) = self.state.cores.get(self.id) {
-            shared.listening.store(true, Relaxed);
+            shared.running.store(true, Relaxed);
         }
+        let mut hastened = false;
         loop {
+            doorway.turn(&core);
+            if core.is_closing() && !hastened {
+                hastened = true;
+                let last = if core.state.life.has_successor() { IDLE_SPREAD } else { IDLE_GRACE };
+                core.deadlines.hasten_idle(IDLE_GRACE, last);
+            }
             monoio::time::sleep(TICK).await;
             core.turn();
-            if core.is_draining() && !closing.is_empty() {
-                for listener in closing.drain(..) {
-                    // The pending accept completes with an error, and its task ends.
-                    sys::shutdown(std::os::fd::AsRawFd::as_raw_fd(&*listener), sys::Side::Both);
-                }
-            }
         }
     }
 }
@@ -140,13 +137,21 @@ fn take_mail(core: &Core, inlet: &Inlet) {
     inlet.report(version);
 }
 
-/// Marks the core as dead when its thread ends by a panic.
+/// Marks the core as dead when its thread ends.
 struct Death(Arc<State>, usize);
 
 impl Drop for Death {
     fn drop(&mut self) {
         if let Some(core) = self.0.cores.get(self.1) {
             core.dead.store(true, Relaxed);
+            core.listening.store(false, Relaxed);
+            // The tasks of a dead loop are never dropped, and so their descriptors stay open: the sockets themselves must end, or
+            // they would swallow their share of all connections. Unless they are a successor's.
+            let mut sockets = core.sockets();
+            for listening in sockets.iter().filter(|_| !self.0.life.has_successor()) {
+                sys::shutdown(std::os::fd::AsRawFd::as_raw_fd(&listening.socket), sys::Side::Both);
+            }
+            sockets.clear();
         }
     }
 }

@@ -468,3 +468,46 @@ fn a_body_that_came_with_its_head_is_sent_again_whole_to_another_node() {
         assert!(second.contains(" 200 ") && answer == b"whole", "{second}{answer:?}");
     }
 }
+
+#[test]
+fn idle_connections_cost_little_and_serve_on() {
+    const CONNECTIONS: u64 = 2_000;
+    let node = node(|mut stream| {
+        while !read_head(&mut stream).is_empty() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        }
+    });
+    let gateway = gateway(node, &["--workers", "1"]);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    };
+    let request = b"GET /a/path/that/is/longer/than/what/is/read/at/first HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let exchange = |stream: &mut TcpStream| {
+        stream.write_all(request).unwrap();
+        let (head, body) = read_message_text(&mut BufReader::new(stream)).unwrap();
+        assert!(head.contains(" 200 ") && body == b"ok", "{head}");
+    };
+    exchange(&mut gateway.connect());
+    let before = resident();
+    let mut idle: Vec<TcpStream> = (0..CONNECTIONS).map(|_| gateway.connect()).collect();
+    // Half have had a request, half have never said a word.
+    idle.iter_mut().step_by(2).for_each(exchange);
+    wait_until("what idle connections hold", || {
+        let each = resident().saturating_sub(before) / CONNECTIONS;
+        (each < 2_500).then_some(each)
+    });
+    for (number, stream) in idle.iter_mut().enumerate() {
+        if number % 3 == 0 {
+            // First less than an idle connection takes in.
+            let (first, rest) = request.split_at(number % 60 + 1);
+            stream.write_all(first).unwrap();
+            stream.write_all(rest).unwrap();
+            let (head, body) = read_message_text(&mut BufReader::new(&mut *stream)).unwrap();
+            assert!(head.contains(" 200 ") && body == b"ok", "{head}");
+        } else {
+            exchange(stream);
+        }
+    }
+}

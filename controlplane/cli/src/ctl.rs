@@ -1,11 +1,17 @@
-//! `ringway ctl` and `ringway adopt`: one command to the data plane's admin socket, its reply to the terminal.
+//! `ringway ctl`, `adopt`, `upgrade`, `drain` and `undrain`: one command to the data plane's admin socket, its reply to the terminal.
 //!
 //! The words are the data plane's, not checked here, so that an older `ringway` can speak to a newer data
 //! plane. Only the first word of the reply is looked at: `error:` makes the exit code 1.
 
-use crate::failure::Failure;
-use crate::socket::{self, Sockets};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::failure::{Doing as _, Failure};
+use crate::socket::{self, ANSWER_WAIT, Sockets};
 use crate::terminal::say;
+
+/// `upgrade` answers when the new process serves, or does not.
+const UPGRADE_WAIT: Duration = Duration::from_secs(120);
 
 /// A command and where to send it.
 #[derive(Debug, clap::Args)]
@@ -26,10 +32,66 @@ pub(crate) struct AdoptArgs {
     lineage: String,
 }
 
+/// What to start in place of the running data plane.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpgradeArgs {
+    #[command(flatten)]
+    sockets: Sockets,
+    /// The new executable [default: the file that the running one was started from, as it is now]
+    executable: Option<PathBuf>,
+    /// Seconds to wait for the outcome; the data plane has its own limit, --upgrade-timeout-s
+    #[arg(long, default_value = "120", value_name = "SECONDS")]
+    wait_s: u64,
+}
+
+/// When connections are no longer taken.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    sockets: Sockets,
+    /// Seconds in which connections are still taken [default: the data plane's --drain-grace-s]
+    seconds: Option<u32>,
+}
+
+/// Where to take a drain back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UndrainArgs {
+    #[command(flatten)]
+    sockets: Sockets,
+}
+
+/// Replaces the data plane's process.
+pub(crate) fn upgrade(args: &UpgradeArgs) -> Result<u8, Failure> {
+    let line = match &args.executable {
+        None => "upgrade".to_owned(),
+        Some(path) => {
+            // The data plane has another working directory.
+            let path = std::path::absolute(path).doing(|| format!("find {}", path.display()))?;
+            let text = path.to_str().filter(|text| !text.contains(';'));
+            let text = text
+                .ok_or_else(|| Failure::new(format!("{}: not a path for a command line", path.display())))?;
+            format!("upgrade {text}")
+        }
+    };
+    send_within(&args.sockets, &line, Duration::from_secs(args.wait_s))
+}
+
+/// Begins a drain.
+pub(crate) fn drain(args: &DrainArgs) -> Result<u8, Failure> {
+    let line = args.seconds.map_or_else(|| "drain".to_owned(), |seconds| format!("drain {seconds}"));
+    send(&args.sockets, &line)
+}
+
+/// Takes a drain back.
+pub(crate) fn undrain(args: &UndrainArgs) -> Result<u8, Failure> {
+    send(&args.sockets, "undrain")
+}
+
 /// Sends the command and prints the reply.
 pub(crate) fn run(args: &CtlArgs) -> Result<u8, Failure> {
     let line = if args.words.is_empty() { "help".to_owned() } else { args.words.join(" ") };
-    send(&args.sockets, &line)
+    let wait = if line.trim_start().starts_with("upgrade") { UPGRADE_WAIT } else { ANSWER_WAIT };
+    send_within(&args.sockets, &line, wait)
 }
 
 /// Lets the data plane follow another source.
@@ -42,11 +104,15 @@ pub(crate) fn adopt(args: &AdoptArgs) -> Result<u8, Failure> {
 }
 
 fn send(sockets: &Sockets, line: &str) -> Result<u8, Failure> {
+    send_within(sockets, line, ANSWER_WAIT)
+}
+
+fn send_within(sockets: &Sockets, line: &str, wait: Duration) -> Result<u8, Failure> {
     if line.contains(['\n', '\r']) {
         return Err(Failure::new("a command is one line"));
     }
-    let reply =
-        socket::command(&sockets.admin(), line).map_err(|unanswered| Failure::new(unanswered.to_string()))?;
+    let reply = socket::command_within(&sockets.admin(), line, wait)
+        .map_err(|unanswered| Failure::new(unanswered.to_string()))?;
     say(reply.trim_end_matches('\n'));
     Ok(u8::from(reply.starts_with("error:")))
 }

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 mod ctl;
 mod demo;
 mod failure;
+mod fleet;
 mod hold;
 mod socket;
 mod status;
@@ -39,6 +40,12 @@ enum Verb {
     Ctl(ctl::CtlArgs),
     /// Let the data plane follow another source (the lineage that its refusal named)
     Adopt(ctl::AdoptArgs),
+    /// Replace the data plane's process by a new one (of another executable) without losing a request
+    Upgrade(ctl::UpgradeArgs),
+    /// Let /readyz fail, and after a grace take no more connections
+    Drain(ctl::DrainArgs),
+    /// Take a drain back, as long as connections are still taken
+    Undrain(ctl::UndrainArgs),
     /// Say what is wrong with a declarative file
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
@@ -53,6 +60,9 @@ fn main() -> ExitCode {
         Verb::Status(args) => Ok(status::run(args)),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Adopt(args) => ctl::adopt(args),
+        Verb::Upgrade(args) => ctl::upgrade(args),
+        Verb::Drain(args) => ctl::drain(args),
+        Verb::Undrain(args) => ctl::undrain(args),
         Verb::Validate(args) => Ok(validate::run(args)),
         Verb::DemoBackend(args) => up::demo_backend(args).map(|()| 0),
         Verb::Hold(args) => hold::run(args).map(|()| 0),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a plane may take to answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of an answer.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
 /// Where `ringway up` keeps its things unless told otherwise.
@@ -48,6 +48,11 @@ impl Sockets {
         self.control_socket.clone().unwrap_or_else(|| self.run_dir().join("control.sock"))
     }
 
+    /// Where the control plane tells of all nodes.
+    pub(crate) fn fleet(&self) -> PathBuf {
+        ringway_controlplane::control::fleet_socket(&self.control())
+    }
+
     fn run_dir(&self) -> PathBuf {
         match &self.dir {
             Some(dir) => dir.join("run"),
@@ -62,12 +67,13 @@ impl Sockets {
 pub(crate) struct Unanswered {
     path: PathBuf,
     plane: &'static str,
+    wait: Duration,
     error: std::io::Error,
 }
 
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unanswered { path, plane, error } = self;
+        let Unanswered { path, plane, wait, error } = self;
         let path = path.display();
         let flag = if *plane == "data plane" { "--admin-socket" } else { "--control-socket" };
         match error.kind() {
@@ -87,7 +93,7 @@ impl fmt::Display for Unanswered {
                 )
             }
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                write!(f, "the {plane} at {path} does not answer within {} s", ANSWER_WAIT.as_secs())
+                write!(f, "the {plane} at {path} does not answer within {} s", wait.as_secs())
             }
             _ => write!(f, "cannot speak to the {plane} at {path}: {error}"),
         }
@@ -96,17 +102,24 @@ impl fmt::Display for Unanswered {
 
 /// Sends one command line to the data plane's admin socket and reads the whole reply.
 pub(crate) fn command(path: &Path, line: &str) -> Result<String, Unanswered> {
-    ask(path, Some(line)).map_err(|error| Unanswered { path: path.to_owned(), plane: "data plane", error })
+    command_within(path, line, ANSWER_WAIT)
+}
+
+/// As [`command`], for one that takes its time.
+pub(crate) fn command_within(path: &Path, line: &str, wait: Duration) -> Result<String, Unanswered> {
+    let plane = "data plane";
+    ask(path, Some(line), wait).map_err(|error| Unanswered { path: path.to_owned(), plane, wait, error })
 }
 
 /// Reads the control plane's status document.
 pub(crate) fn document(path: &Path) -> Result<String, Unanswered> {
-    ask(path, None).map_err(|error| Unanswered { path: path.to_owned(), plane: "control plane", error })
+    let (plane, wait) = ("control plane", ANSWER_WAIT);
+    ask(path, None, wait).map_err(|error| Unanswered { path: path.to_owned(), plane, wait, error })
 }
 
-fn ask(path: &Path, line: Option<&str>) -> std::io::Result<String> {
+fn ask(path: &Path, line: Option<&str>, wait: Duration) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    stream.set_read_timeout(Some(wait))?;
     stream.set_write_timeout(Some(ANSWER_WAIT))?;
     if let Some(line) = line {
         stream.write_all(format!("{line}\n").as_bytes())?;

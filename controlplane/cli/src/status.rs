@@ -17,10 +17,16 @@ pub(crate) struct StatusArgs {
     /// One JSON document instead of a table
     #[arg(long)]
     json: bool,
+    /// All nodes of the database instead of this one (exit code 0: all serve the last revision, 1: not, 2: unknown)
+    #[arg(long)]
+    fleet: bool,
 }
 
 /// Prints the status and gives the exit code.
 pub(crate) fn run(args: &StatusArgs) -> u8 {
+    if args.fleet {
+        return crate::fleet::run(&args.sockets, args.json);
+    }
     let report = Report::gather(&args.sockets);
     if args.json {
         say(&report.json().to_string());
@@ -121,7 +127,9 @@ impl Report {
             .is_ok_and(|control| !control["refused"].is_null() || !control["dataplane"]["refused"].is_null());
         if let (Some(refusal), false) = (info["last_refusal"].as_object(), told) {
             let text = refusal.get("text").and_then(Value::as_str).unwrap_or("no reason given");
-            problems.push(format!("the data plane refused a version: {}", plain(text)));
+            let by = refusal.get("by").and_then(Value::as_str).unwrap_or("data plane");
+            let version = refusal.get("version").map(shown).unwrap_or_default();
+            problems.push(format!("the {} refused version {version}: {}", plain(by), plain(text)));
         }
         if let Some(error) = info["disk_error"].as_str() {
             problems.push(format!("the data plane cannot keep its snapshot: {}", plain(error)));
@@ -227,8 +235,11 @@ fn control_problems(control: &Value, problems: &mut Vec<String>) {
         let error = source["last_error"].as_str().map(|error| format!(": {}", plain(error)));
         problems.push(format!("the control plane's source is {state}{}", error.unwrap_or_default()));
     }
+    if let ("reading a standby", Some(note)) = (state, source["last_error"].as_str()) {
+        problems.push(format!("the control plane reads a standby: {}", plain(note)));
+    }
     let dataplane = &control["dataplane"];
-    refusal_problems(&control["refused"], "", problems);
+    refusal_problems(&control["refused"], " by the control plane", problems);
     refusal_problems(&dataplane["refused"], " by the data plane", problems);
     if dataplane["state"] != "connected" {
         let error = dataplane["last_error"].as_str().map(|error| format!(": {}", plain(error)));
@@ -301,6 +312,10 @@ fn version(version: &Value) -> Option<String> {
 }
 
 fn fault_text(fault: &Value) -> String {
+    // A fault of the configuration as such belongs to no object.
+    if fault["id"] == "" {
+        return shown(&fault["reason"]);
+    }
     let at = match fault["pointer"].as_str() {
         None | Some("") => String::new(),
         Some(pointer) => format!(" at {}", plain(pointer)),
@@ -380,8 +395,34 @@ mod tests {
         let fault = json!({"kind": "routes", "id": "1", "pointer": "/uri", "reason": "must start with '/'"});
         report.control.as_mut().unwrap()["refused"] =
             json!({"version": "ab:1:6", "revision": 6, "faults": [fault]});
-        assert_eq!(report.problems(), ["revision 6 is refused: routes/1 at /uri: must start with '/'"]);
+        assert_eq!(
+            report.problems(),
+            ["revision 6 is refused by the control plane: routes/1 at /uri: must start with '/'"]
+        );
         assert_eq!(report.json()["verdict"], "degraded");
+        // The data plane heard of it, and tells who refused where the control plane is gone.
+        report.control = Err("gone".to_owned());
+        let info = report.info.as_mut().unwrap();
+        info["last_refusal"] = json!({"version": "ab:1:6", "by": "control plane", "text": "routes/1: no"});
+        assert_eq!(report.problems(), ["gone", "the control plane refused version ab:1:6: routes/1: no"]);
+    }
+
+    #[test]
+    fn a_refusal_by_the_version_rule_is_told_in_its_own_words_and_a_late_standby_is_told() {
+        let mut report = report(5);
+        let control = report.control.as_mut().unwrap();
+        let fault =
+            json!({"kind": "snapshot", "id": "", "pointer": "", "reason": "version x is older than y"});
+        control["dataplane"]["refused"] = json!({"version": "ab:1:4", "revision": 4, "faults": [fault]});
+        control["source"]["state"] = json!("reading a standby");
+        control["source"]["last_error"] = json!("the standby is late");
+        assert_eq!(
+            report.problems(),
+            [
+                "the control plane reads a standby: the standby is late",
+                "revision 4 is refused by the data plane: version x is older than y"
+            ]
+        );
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod banner;
 mod child;
 mod cluster;
 mod folder;
+mod process;
 mod seed;
 mod source;
 mod supervise;
@@ -251,8 +252,8 @@ impl Gateway<'_> {
         loop {
             self.turn()?;
             if !filled && next_try <= Instant::now() {
-                if let (Some(demo), Some(config)) = (&self.demo, self.source.database()) {
-                    filled = self.runtime.block_on(demo.fill(&config))?.is_some();
+                if let (Some(demo), Some(target)) = (&self.demo, self.source.database()) {
+                    filled = self.runtime.block_on(demo.fill(&target))?.is_some();
                 }
                 next_try = Instant::now() + FILL_AGAIN;
             }
@@ -391,11 +392,11 @@ impl Gateway<'_> {
 
     /// The revision at which the demonstration is there; `None` where there is none, or not yet.
     fn fill_store(&mut self) -> Result<Option<u64>, Ended> {
-        let Some(config) = self.source.database().filter(|_| self.demo.is_some()) else { return Ok(None) };
+        let Some(target) = self.source.database().filter(|_| self.demo.is_some()) else { return Ok(None) };
         let mut revision = None;
         self.wait(CONFIGURATION_WAIT, |gateway| {
             if let Some(demo) = &gateway.demo {
-                revision = gateway.runtime.block_on(demo.fill(&config))?;
+                revision = gateway.runtime.block_on(demo.fill(&target))?;
             }
             Ok(revision.is_some())
         })?;

@@ -4,33 +4,43 @@
 //! lost one costs seconds and not correctness. Bursts are coalesced: between two loads at least as long passes as the last
 //! load took, within a bound, so that a database which changes without pause takes half of this process at most.
 //!
-//! Invariants: one connection (a second one only for the moment of a search); LISTEN stands before the first load; a standby is
-//! never written to, and what it has is never published once something newer was.
+//! Invariants: one connection (a second one only for the moment of a search); LISTEN stands before the first load; after each reconnect
+//! everything is read and compared, whatever the head says; a standby is never written to, and what it has is never
+//! published once something newer was, by this program or by the data plane's own word.
 
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use ringway_snapshot::Version;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use self::load::{Base, Head};
+pub use self::nodes::Identity;
+use self::nodes::Nodes;
 use self::refusals::Refusals;
+pub use self::session::Connected;
 use self::session::{QUERY_MAX, Session, limited, open};
 use self::target::{Target, Wanted};
+use self::trouble::CLOSED;
 pub use self::trouble::{Cause, Trouble};
 use super::{Loaded, Times};
 use crate::backoff::{Backoff, jitter};
-use crate::board::{Board, Refusal, SourceState};
+use crate::board::{Board, FleetQuestion, Report, SourceState};
 use crate::complaint::Complaint;
 use crate::store::Store;
 
+mod binding;
+mod conninfo;
 mod load;
 mod migrate;
+mod nodes;
 mod refusals;
 mod session;
 pub mod target;
+mod tls;
 mod trouble;
 
 /// After a hint, how long to wait for more of the same burst.
@@ -40,9 +50,16 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A standby is looked at this often at least: it sends no notifications.
 const STANDBY_POLL_MS_MAX: u64 = 1_000;
 /// How often the other hosts are asked for a primary while a standby is read.
-const SEARCH_ON_STANDBY: Duration = Duration::from_secs(1);
+const SEARCH_ON_STANDBY_MS: u64 = 1_000;
 /// How often they are asked for a primary of a higher timeline while a primary is read.
 const SEARCH_ON_PRIMARY_MS: u64 = 10_000;
+/// The same in the largest fleet.
+const SEARCH_ON_PRIMARY_MS_MAX: u64 = 120_000;
+/// All nodes together ask each of the other hosts about so often.
+const FLEET_SEARCHES_PER_S: u64 = 20;
+/// A connection on which nothing was heard for so long is asked whether it stands. With the limit of a statement on top, a network
+/// that swallows everything is noticed within ten seconds, whatever `poll_ms` is.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
 const RETRY_MS_FIRST: u64 = 50;
 /// The cap while the server is out of reach: it may be back any moment.
 const RETRY_MS_MAX: u64 = 1_500;
@@ -55,15 +72,24 @@ pub struct Postgresql {
     target: Target,
     poll_ms: u64,
     board: Arc<Board>,
-    refusal: watch::Receiver<Option<Arc<Refusal>>>,
+    report: watch::Receiver<Report>,
+    served: watch::Receiver<Option<Version>>,
+    fleet: Option<mpsc::Receiver<FleetQuestion>>,
+    nodes: Nodes,
     refusals: Refusals,
     session: Option<Session>,
     /// Whether the head has to be looked at, and since when that is known.
     look: Option<Instant>,
+    /// When it is looked at without a hint.
+    poll_at: Instant,
+    /// When the server answered last.
+    heard_at: Instant,
+    /// The connection is a new one: what stands behind an equal head is not known to be equal.
+    unproven: bool,
     store: Store,
     base: Option<Base>,
     /// What the pipeline was given last.
-    published: Option<Head>,
+    published: Option<(Head, Version)>,
     /// When the next load may begin.
     load_after: Instant,
     search: Option<JoinHandle<Result<Session, Trouble>>>,
@@ -87,23 +113,33 @@ enum Wake {
     Hint,
     Poll,
     Closed,
-    Refusal,
+    /// What is told to others has changed; what has to be written when is asked anew.
+    News,
+    Write,
+    Probe,
+    Fleet(FleetQuestion),
     Search,
     Found(Box<Result<Session, Trouble>>),
 }
 
 impl Postgresql {
     /// Connects to nothing yet.
-    pub fn new(target: Target, poll_ms: u64, node: String, board: Arc<Board>) -> Postgresql {
+    pub fn new(target: Target, poll_ms: u64, identity: Identity, board: Arc<Board>) -> Postgresql {
         let now = Instant::now();
         Postgresql {
             target,
             poll_ms,
-            refusal: board.refusal(),
+            report: board.report(),
+            served: board.served(),
+            fleet: board.fleet_questions(),
             board,
-            refusals: Refusals::new(node),
+            nodes: Nodes::new(identity.clone()),
+            refusals: Refusals::new(identity),
             session: None,
             look: None,
+            poll_at: now,
+            heard_at: now,
+            unproven: true,
             store: Store::default(),
             base: None,
             published: None,
@@ -136,28 +172,41 @@ impl Postgresql {
         if let Some(noticed) = self.look.take() {
             return self.look(noticed).await;
         }
+        let searches = self.searches();
+        let write_at = self.write_at();
         let Some(session) = &mut self.session else { return Ok(None) };
-        let standby = session.facts.standby;
-        let poll_ms = if standby { self.poll_ms.min(STANDBY_POLL_MS_MAX) } else { self.poll_ms };
-        // A fleet that started at one moment is not to ask at one moment for ever.
-        let poll_ms = poll_ms - jitter(poll_ms / 8);
-        let write_at = if standby { None } else { self.refusals.due(&self.refusal.borrow()) };
-        let searches =
-            self.target.hosts.len() > 1 && self.search.is_none() && self.target.wanted == Wanted::Primary;
         let wake = tokio::select! {
             changed = session.hints.changed() => if changed.is_ok() { Wake::Hint } else { Wake::Closed },
-            () = sleep(Duration::from_millis(poll_ms)) => Wake::Poll,
-            // Ends the wait, so that `due` is asked again.
-            changed = self.refusal.changed(), if write_at.is_none() && changed_can_come(&self.refusal) => {
-                let _ = changed;
-                return Ok(None);
-            }
-            () = sleep_until(write_at.unwrap_or(self.search_after)), if write_at.is_some() => Wake::Refusal,
+            () = sleep_until(self.poll_at) => Wake::Poll,
+            // Where the board is gone nothing can change any more, and waiting for it would spin.
+            _ = self.report.changed(), if self.report.has_changed().is_ok() => Wake::News,
+            () = sleep_until(write_at.unwrap_or(self.poll_at)), if write_at.is_some() => Wake::Write,
+            () = sleep_until(self.heard_at + PROBE_AFTER) => Wake::Probe,
+            question = asked(&mut self.fleet) => Wake::Fleet(question),
             () = sleep_until(self.search_after), if searches => Wake::Search,
             found = finished(&mut self.search) => Wake::Found(Box::new(found)),
         };
         self.woken(wake).await?;
         Ok(None)
+    }
+
+    /// When something is to be written, if this server takes writes at all.
+    fn write_at(&self) -> Option<Instant> {
+        let standby = self.session.as_ref().is_none_or(|session| session.facts.standby);
+        let report = self.report.borrow();
+        let nodes_at = self.nodes.due(&report);
+        (!standby).then(|| self.refusals.due(&report.refusal).map_or(nodes_at, |at| at.min(nodes_at)))
+    }
+
+    /// Whether the other hosts may have a better server than the one at hand.
+    fn searches(&self) -> bool {
+        let standby = self.session.as_ref().is_some_and(|session| session.facts.standby);
+        let may_gain = match self.target.wanted {
+            Wanted::Primary => true,
+            Wanted::PreferStandby => !standby,
+            Wanted::Standby | Wanted::ReadOnly => false,
+        };
+        may_gain && self.target.hosts.len() > 1 && self.search.is_none()
     }
 
     async fn woken(&mut self, wake: Wake) -> Result<(), Trouble> {
@@ -172,38 +221,82 @@ impl Postgresql {
             }
             Wake::Poll => self.look = Some(noticed),
             Wake::Closed => {
-                return Err(Trouble::out_of_reach("the connection to PostgreSQL was closed"));
+                return Err(Trouble::out_of_reach(CLOSED));
             }
-            Wake::Refusal => {
-                let wanted = self.refusal.borrow_and_update().clone();
-                if let Some(session) = &mut self.session {
-                    self.refusals.write(session, wanted).await?;
+            Wake::News => {}
+            Wake::Write => self.write(noticed).await?,
+            Wake::Probe => {
+                if let Some(session) = &self.session {
+                    // No statement: the server answers without looking at anything.
+                    limited("probing the connection", QUERY_MAX, session.client.batch_execute("")).await?;
+                    self.heard_at = Instant::now();
                 }
             }
+            Wake::Fleet(question) => self.tell_fleet(question).await?,
             Wake::Search => {
                 let here = self.session.as_ref().map(|session| session.host.clone());
                 self.search = Some(tokio::spawn(open(self.target.clone(), here)));
             }
-            Wake::Found(found) => {
-                self.search = None;
-                let standby = self.session.as_ref().is_some_and(|session| session.facts.standby);
-                let wait_ms = SEARCH_ON_PRIMARY_MS / 2 + jitter(SEARCH_ON_PRIMARY_MS / 2);
-                self.search_after =
-                    noticed + if standby { SEARCH_ON_STANDBY } else { Duration::from_millis(wait_ms) };
-                let timeline = self.session.as_ref().map_or(0, |session| session.facts.timeline);
-                match *found {
-                    // On a standby the timeline here is 0, so that any primary is above it.
-                    Ok(session) if !session.facts.standby && session.facts.timeline > timeline => {
-                        tracing::info!(
-                            host = session.host,
-                            timeline = session.facts.timeline,
-                            "found a better primary"
-                        );
-                        self.take_over(session).await?;
-                    }
-                    _ => {}
+            Wake::Found(found) => self.found(*found, noticed).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes what is due, this node's row before its refusals: whoever removes what belongs to no node looks at it.
+    async fn write(&mut self, now: Instant) -> Result<(), Trouble> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let report = self.report.borrow_and_update().clone();
+        if self.nodes.due(&report) <= now {
+            self.nodes.write(session, report.clone()).await?;
+        }
+        if self.refusals.due(&report.refusal).is_some_and(|at| at <= now) {
+            self.refusals.write(session, report.refusal).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_fleet(&mut self, question: FleetQuestion) -> Result<(), Trouble> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let (answer, lost) = if session.facts.standby {
+            let text = "only a standby can be reached, which does not hold the table of nodes; ask again when there is a primary";
+            (Err(text.to_owned()), None)
+        } else {
+            match nodes::fleet(session).await {
+                Ok(fleet) => (Ok(fleet), None),
+                Err(trouble) => {
+                    (Err(trouble.text.clone()), (trouble.cause == Cause::OutOfReach).then_some(trouble))
                 }
             }
+        };
+        // Who asked may have gone.
+        let _ = question.send(answer);
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// What a search of the other hosts gave.
+    async fn found(&mut self, found: Result<Session, Trouble>, now: Instant) -> Result<(), Trouble> {
+        self.search = None;
+        let here = self.session.as_ref().map(|session| session.facts);
+        let standby = here.is_some_and(|facts| facts.standby);
+        let wait_ms = if standby {
+            SEARCH_ON_STANDBY_MS
+        } else {
+            let share_ms = self.nodes.fleet().saturating_mul(1_000) / FLEET_SEARCHES_PER_S;
+            share_ms.clamp(SEARCH_ON_PRIMARY_MS, SEARCH_ON_PRIMARY_MS_MAX)
+        };
+        self.search_after = now + Duration::from_millis(wait_ms / 2 + jitter(wait_ms / 2));
+        let Ok(session) = found else { return Ok(()) };
+        let better = match self.target.wanted {
+            // On a standby the timeline here is 0, so that any primary is above it.
+            Wanted::Primary => {
+                !session.facts.standby && session.facts.timeline > here.map_or(0, |facts| facts.timeline)
+            }
+            _ => session.facts.standby,
+        };
+        if better {
+            let timeline = session.facts.timeline;
+            tracing::info!(host = session.host, timeline, "found a better server");
+            self.take_over(session).await?;
         }
         Ok(())
     }
@@ -229,8 +322,10 @@ impl Postgresql {
         if let Some(base) = &mut self.base {
             base.same_session = false;
         }
+        self.nodes.forget();
         self.refusals.forget();
         self.session = Some(session);
+        self.unproven = true;
         self.look = Some(Instant::now());
         Ok(())
     }
@@ -273,14 +368,25 @@ impl Postgresql {
             }
             return Ok(None);
         }
-        let known = self.published.is_some_and(|published| {
-            published.key() == head.key() || (head.standby && is_behind(&head, &published))
-        });
-        if known {
-            self.settled(head.standby);
+        self.heard_at = Instant::now();
+        let poll_ms = if head.standby { self.poll_ms.min(STANDBY_POLL_MS_MAX) } else { self.poll_ms };
+        // A fleet that started at one moment is not to ask at one moment for ever.
+        self.poll_at = self.heard_at + Duration::from_millis(poll_ms - jitter(poll_ms / 8));
+        if let Some(note) = self.behind(&head) {
+            self.settled(true, Some(note));
+            return Ok(None);
+        }
+        if !self.unproven && self.published.is_some_and(|(published, _)| published.key() == head.key()) {
+            self.settled(head.standby, None);
             return Ok(None);
         }
         sleep_until(self.load_after).await;
+        self.load(noticed).await
+    }
+
+    /// Loads, and gives what the pipeline has not seen.
+    async fn load(&mut self, noticed: Instant) -> Result<Option<Loaded>, Trouble> {
+        let Some(session) = &mut self.session else { return Ok(None) };
         let started = Instant::now();
         let store = mem::take(&mut self.store);
         let (store, head) = load::load(session, store, self.base.take()).await?;
@@ -294,28 +400,50 @@ impl Postgresql {
             checked.await.map_err(|error| Trouble::out_of_reach(format!("validation failed: {error}")))?;
         self.store = store;
         self.base = Some(Base { head, same_session: true });
-        self.published = Some(head);
-        self.settled(head.standby);
-        let loaded = Instant::now();
-        self.load_after = loaded + (loaded - started).min(PAUSE_MAX);
+        self.unproven = false;
+        self.heard_at = Instant::now();
+        self.settled(head.standby, None);
+        let ended = Instant::now();
+        self.load_after = ended + (ended - started).min(PAUSE_MAX);
         let before_us = u64::try_from((head.read_at - noticed).as_micros()).unwrap_or(u64::MAX);
         let times = Times {
             noticed: noticed.into_std(),
             committed_us_before: u64::try_from(head.age_us).ok().map(|age| age.saturating_sub(before_us)),
-            loaded: loaded.into_std(),
+            loaded: ended.into_std(),
         };
-        Ok(Some(Loaded::new(lineage, timeline, revision, outcome, times)))
+        let loaded = Loaded::new(lineage, timeline, revision, outcome, times);
+        let before = self.published.replace((head, loaded.version)).map(|(_, version)| version);
+        // A reconnect that found everything as it was is no news.
+        Ok((loaded.outcome.is_err() || before != Some(loaded.version)).then_some(loaded))
+    }
+
+    /// What to say where a standby shows less than this program published or the data plane serves: it may only be late.
+    fn behind(&self, head: &Head) -> Option<String> {
+        let served = *self.served.borrow();
+        let published = self.published.map(|(_, version)| version);
+        let newest = served
+            .into_iter()
+            .chain(published)
+            .filter(|version| head.standby && version.lineage == head.lineage)
+            .filter(|version| version.order() > (head.timeline, head.revision))
+            .max_by_key(Version::order)?;
+        let host = self.session.as_ref().map_or("?", |session| session.host.as_str());
+        Some(format!(
+            "the standby {host} has revision {} of timeline {} and what is served is {newest}: \
+             nothing is taken from it until it has caught up",
+            head.revision, head.timeline
+        ))
     }
 
     /// The session does all that it has to. Only now is a trouble over: a server that lets us in and then refuses would
     /// otherwise be told as lost and found at every attempt.
-    fn settled(&mut self, standby: bool) {
+    fn settled(&mut self, standby: bool, note: Option<String>) {
         self.backoff.reset();
         self.refused_backoff.reset();
         if let Some(lasted) = self.complaint.over(std::time::Instant::now()) {
             tracing::info!(after_ms = lasted.as_millis(), "PostgreSQL is back");
         }
-        self.board.source(if standby { SourceState::Standby } else { SourceState::Connected }, None);
+        self.board.source(if standby { SourceState::Standby } else { SourceState::Connected }, note);
     }
 
     /// The session is of no use any more: says so once, and waits.
@@ -329,19 +457,27 @@ impl Postgresql {
             Cause::OutOfReach => self.backoff.wait(),
             Cause::Refused | Cause::ReadOnly => self.refused_backoff.wait(),
         };
-        sleep(wait).await;
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return,
+                question = asked(&mut self.fleet) => {
+                    // Who asked may have gone.
+                    let _ = question.send(Err(format!("the source is disconnected: {}", trouble.text)));
+                }
+            }
+        }
     }
 }
 
-/// Whether a standby shows less than was published already.
-fn is_behind(head: &Head, published: &Head) -> bool {
-    head.lineage == published.lineage
-        && (head.timeline, head.revision) < (published.timeline, published.revision)
-}
-
-/// Where the board is gone nothing can change any more, and waiting for it would spin.
-fn changed_can_come(refusal: &watch::Receiver<Option<Arc<Refusal>>>) -> bool {
-    refusal.has_changed().is_ok()
+async fn asked(questions: &mut Option<mpsc::Receiver<FleetQuestion>>) -> FleetQuestion {
+    if let Some(receiver) = questions {
+        if let Some(question) = receiver.recv().await {
+            return question;
+        }
+        *questions = None;
+    }
+    std::future::pending().await
 }
 
 async fn finished(search: &mut Option<JoinHandle<Result<Session, Trouble>>>) -> Result<Session, Trouble> {

@@ -1,6 +1,6 @@
 //! A real PostgreSQL for tests: a cluster of its own in a temporary directory, reached over its Unix socket.
 //!
-//! No TCP and no fixed port, so that any number run beside each other. PostgreSQL refuses to run as root: then
+//! No TCP unless a test asks for it, and no fixed port, so that any number run beside each other. PostgreSQL refuses to run as root: then
 //! another user is taken for it. Dropping a cluster stops the server and removes all of it.
 //!
 //! Everything is done with PostgreSQL's own programs, so that a test crate needs no driver to use this file.
@@ -8,13 +8,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// For a server to start, stop, or be promoted. Recovery after a crash is the longest.
 const SERVER_MAX: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
+/// It names the socket's file.
+const PORT: u16 = 5432;
 /// The database that tests use.
 pub const DATABASE: &str = "gateway";
 
@@ -23,6 +25,7 @@ pub const DATABASE: &str = "gateway";
 pub struct Cluster {
     directory: tempfile::TempDir,
     server: Option<Child>,
+    port: u16,
 }
 
 impl Drop for Cluster {
@@ -34,7 +37,7 @@ impl Drop for Cluster {
 impl Cluster {
     /// A running cluster with an empty database.
     pub fn start() -> Cluster {
-        let mut cluster = Cluster { directory: new_directory(), server: None };
+        let mut cluster = Cluster { directory: new_directory(), server: None, port: PORT };
         let data = cluster.data();
         let mut initdb = cluster.program("initdb");
         initdb.args(["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C"]);
@@ -51,20 +54,77 @@ impl Cluster {
 
     /// A standby that streams from this one, as `pg_basebackup` makes it.
     pub fn standby(&self) -> Cluster {
-        let mut standby = Cluster { directory: new_directory(), server: None };
-        let mut backup = standby.program("pg_basebackup");
-        backup.args([
-            "--username=postgres",
-            "--write-recovery-conf",
-            "--checkpoint=fast",
-            "--no-sync",
-            "--host",
-        ]);
-        succeed(backup.arg(self.directory.path()).arg("--pgdata").arg(standby.data()));
-        let directory = standby.directory.path().display().to_string();
-        standby.configure(&format!("unix_socket_directories = '{directory}'\nhot_standby = on\n"));
+        let mut standby = self.copied(&["--write-recovery-conf"]);
         standby.start_server();
         standby
+    }
+
+    /// A copy of this one that is another primary of the same timeline: a backup that was restored without recovery.
+    pub fn restored(&self) -> Cluster {
+        let mut copy = self.backup();
+        copy.start_server();
+        copy
+    }
+
+    /// The same, not started yet.
+    pub fn backup(&self) -> Cluster {
+        self.copied(&[])
+    }
+
+    fn copied(&self, arguments: &[&str]) -> Cluster {
+        let copy = Cluster { directory: new_directory(), server: None, port: PORT };
+        let mut backup = copy.program("pg_basebackup");
+        backup.args(["--username=postgres", "--checkpoint=fast", "--no-sync"]).args(arguments);
+        backup.args(["--port", &self.port.to_string(), "--host"]).arg(self.directory.path());
+        succeed(backup.arg("--pgdata").arg(copy.data()));
+        let directory = copy.directory.path().display().to_string();
+        copy.configure(&format!(
+            "unix_socket_directories = '{directory}'\nhot_standby = on\nlisten_addresses = ''\nport = {PORT}\n"
+        ));
+        copy
+    }
+
+    /// Restarts it with these lines in `postgresql.conf`.
+    pub fn reconfigure(&mut self, lines: &str) {
+        self.stop();
+        self.configure(lines);
+        self.start_server();
+    }
+
+    /// Restarts it so that it listens on 127.0.0.1 too, on a port that was free.
+    pub fn listen_tcp(&mut self, lines: &str) -> u16 {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        self.stop();
+        self.port = free.expect("a port").port();
+        self.configure(&format!("listen_addresses = '127.0.0.1'\nport = {}\n{lines}\n", self.port));
+        self.start_server();
+        self.port
+    }
+
+    /// Puts lines before all others of `pg_hba.conf`.
+    pub fn admit(&self, lines: &str) {
+        let path = self.data().join("pg_hba.conf");
+        let text = fs::read_to_string(&path).expect("pg_hba.conf");
+        fs::write(&path, format!("{lines}\n{text}")).expect("pg_hba.conf");
+        if self.server.is_some() {
+            self.sql("select pg_reload_conf()");
+        }
+    }
+
+    /// Copies a file to where the server may read it and nobody else.
+    pub fn give_file(&self, name: &str, from: &Path) -> PathBuf {
+        let to = self.data().join(name);
+        fs::copy(from, &to).expect("copy");
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("chmod");
+        if let Some((user, group)) = unprivileged() {
+            std::os::unix::fs::chown(&to, Some(user), Some(group)).expect("chown");
+        }
+        to
+    }
+
+    /// The file of its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// Makes a primary of a standby and waits until it is one.
@@ -74,10 +134,7 @@ impl Cluster {
 
     /// Asks a role for its password from now on.
     pub fn ask_password(&self, role: &str) {
-        let path = self.data().join("pg_hba.conf");
-        let text = fs::read_to_string(&path).expect("pg_hba.conf");
-        fs::write(&path, format!("local all {role} scram-sha-256\n{text}")).expect("pg_hba.conf");
-        self.sql("select pg_reload_conf()");
+        self.admit(&format!("local all {role} scram-sha-256"));
     }
 
     /// The directory of the socket.
@@ -92,7 +149,8 @@ impl Cluster {
 
     /// The URL for a role.
     pub fn url_as(&self, role: &str) -> String {
-        format!("postgresql:///{DATABASE}?host={}&user={role}", self.host())
+        let port = if self.port == PORT { String::new() } else { format!("&port={}", self.port) };
+        format!("postgresql:///{DATABASE}?host={}{port}&user={role}", self.host())
     }
 
     /// Runs statements and gives what they answer, one row a line, `|` between columns.
@@ -207,7 +265,7 @@ impl Cluster {
     fn psql_command(&self, role: &str, database: &str) -> Command {
         let mut psql = Command::new(program_path("psql"));
         psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database, "-h"]);
-        psql.arg(self.directory.path());
+        psql.arg(self.directory.path()).args(["-p", &self.port.to_string()]);
         psql
     }
 

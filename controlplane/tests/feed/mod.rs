@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ringway_snapshot::frame::{FrameKind, HEADER_BYTES, Header, SCHEMA, SCHEMA_MIN, encode_as};
@@ -17,6 +18,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Listens as a data plane does.
 pub struct Feed {
     listener: UnixListener,
+    /// What came on any connection: a data plane keeps what it serves.
+    seen: Arc<Mutex<Vec<Snapshot>>>,
 }
 
 /// One connection of a control plane.
@@ -28,7 +31,7 @@ pub struct Link {
     pub pings: usize,
     /// What was taken last: deltas lead on from it.
     pub known: Option<Snapshot>,
-    offered: Option<Snapshot>,
+    seen: Arc<Mutex<Vec<Snapshot>>>,
     /// Configurations that came as deltas.
     pub deltas: usize,
     schema: u16,
@@ -38,7 +41,7 @@ impl Feed {
     pub fn listen(path: &Path) -> Feed {
         let listener = UnixListener::bind(path).expect("bind");
         listener.set_nonblocking(true).expect("nonblocking");
-        Feed { listener }
+        Feed { listener, seen: Arc::default() }
     }
 
     /// Waits for a control plane, says what is served, and hears who it is.
@@ -69,7 +72,9 @@ impl Feed {
             panic!("not a Hello that any release reads")
         };
         let schema = schema_max.min(peer.schema_max);
-        Link { stream, peer, pings: 0, known: None, offered: None, deltas: 0, schema }
+        let seen = Arc::clone(&self.seen);
+        let known = served.and_then(|version| find(&seen, version));
+        Link { stream, peer, pings: 0, known, seen, deltas: 0, schema }
     }
 }
 
@@ -105,7 +110,7 @@ impl Link {
         match self.next() {
             ToDataplane::Full(snapshot) => {
                 snapshot.check_integrity().expect("whole");
-                self.offered = Some(snapshot.clone());
+                self.seen.lock().expect("lock").push(snapshot.clone());
                 snapshot
             }
             other => panic!("not a configuration: {other:?}"),
@@ -118,7 +123,7 @@ impl Link {
         loop {
             if let ToDataplane::Full(snapshot) = self.next() {
                 snapshot.check_integrity().expect("whole");
-                self.offered = Some(snapshot.clone());
+                self.seen.lock().expect("lock").push(snapshot.clone());
                 self.ack(snapshot.version);
                 if wanted(&snapshot) {
                     return snapshot;
@@ -148,9 +153,7 @@ impl Link {
             first_core_us: 4,
             last_core_us: 5,
         };
-        if let Some(offered) = self.offered.take_if(|offered| offered.version == version) {
-            self.known = Some(offered);
-        }
+        self.known = find(&self.seen, version).or(self.known.take());
         say(&mut self.stream, self.schema, &ToControlplane::Ack(ack));
     }
 
@@ -162,6 +165,10 @@ impl Link {
     pub fn serves(&mut self, version: Version) {
         say(&mut self.stream, self.schema, &ToControlplane::Serves(version));
     }
+}
+
+fn find(seen: &Mutex<Vec<Snapshot>>, version: Version) -> Option<Snapshot> {
+    seen.lock().expect("lock").iter().find(|snapshot| snapshot.version == version).cloned()
 }
 
 fn say(stream: &mut UnixStream, schema: u16, message: &ToControlplane) {

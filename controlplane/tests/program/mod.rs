@@ -73,15 +73,12 @@ impl Program {
 
     /// What its status socket tells; null while there is none.
     pub fn status(&self) -> Value {
-        let mut text = String::new();
-        match UnixStream::connect(&self.control_socket) {
-            Ok(mut stream) => {
-                stream.set_read_timeout(Some(WAIT_MAX)).expect("timeout");
-                stream.read_to_string(&mut text).expect("status");
-                serde_json::from_str(&text).expect("JSON")
-            }
-            Err(_) => Value::Null,
-        }
+        document(&self.control_socket)
+    }
+
+    /// What its socket for all nodes tells.
+    pub fn fleet(&self) -> Value {
+        document(&self.control_socket.with_extension("fleet.sock"))
     }
 
     /// Waits until the status is as wanted, and gives it.
@@ -134,4 +131,12 @@ impl Program {
         assert!(Instant::now() < deadline, "not within the limit: {what}\n{seen}\n{}", self.log());
         std::thread::sleep(PAUSE);
     }
+}
+
+fn document(socket: &Path) -> Value {
+    let Ok(mut stream) = UnixStream::connect(socket) else { return Value::Null };
+    let mut text = String::new();
+    stream.set_read_timeout(Some(WAIT_MAX)).expect("timeout");
+    stream.read_to_string(&mut text).expect("status");
+    serde_json::from_str(&text).expect("JSON")
 }

@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringway_snapshot::model::{Id, Kind, Object, Route, Service, Upstream};
-use ringway_snapshot::sorted::{Keyed, Sorted};
+use ringway_snapshot::sorted::{Change, Keyed, Sorted};
 use ringway_snapshot::{Entries, Entry, Fault, Snapshot, Validator, Version};
 
 use crate::route::{self, Removal, Rule, Table};
 use crate::upstream::{Cluster, Places, Timeouts};
 
 /// A compiled configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct View {
     /// Which one it is.
     pub version: Version,
@@ -116,7 +116,7 @@ impl View {
         let mut compiler = Compiler::new(self, &newer.entries);
         let changes = older.entries.changes(&newer.entries);
         // The routes to compile again, and what of services and upstreams made it so.
-        let mut routes: BTreeMap<&str, (Option<&Arc<Entry>>, Option<&Arc<Entry>>)> = BTreeMap::new();
+        let mut routes: BTreeMap<&str, Change<'_, Entry>> = BTreeMap::new();
         for change in &changes {
             for (entry, by) in [(change.old, -1), (change.new, 1)] {
                 entry.into_iter().for_each(|entry| compiler.view.counts.add(entry, by));
@@ -124,7 +124,9 @@ impl View {
             let moved = compiler.replace_cluster(change.old, change.new);
             let Some(entry) = change.new.or(change.old) else { continue };
             match entry.object {
-                Object::Route(_) => drop(routes.insert(&entry.id, (change.old, change.new))),
+                Object::Route(_) => {
+                    routes.insert(&entry.id, Change { old: change.old, new: change.new });
+                }
                 Object::Service(_) if !moved && same_for_routes(change.old, change.new) => {}
                 Object::Upstream(_) if !moved => {}
                 _ => {
@@ -132,14 +134,14 @@ impl View {
                         let key = (Kind::Route, &**id);
                         if *kind == Kind::Route && !routes.contains_key(&**id) {
                             let (old, new) = (older.entries.get(&key), newer.entries.get(&key));
-                            routes.insert(id, (old, new));
+                            routes.insert(id, Change { old, new });
                         }
                     }
                 }
             }
         }
         let (mut removed, mut added) = (Vec::new(), Vec::new());
-        for (id, (old, new)) in routes {
+        for (id, Change { old, new }) in routes {
             removed.extend(old.and_then(|old| removal(id, old, &older.entries)));
             added.extend(new.and_then(|new| {
                 let own = compiler.place(Kind::Route, id);
@@ -173,18 +175,6 @@ impl View {
     /// Whether there is a cluster of that key.
     pub fn has_cluster(&self, key: &str) -> bool {
         self.by_key.get(&key).is_some()
-    }
-}
-
-impl Default for View {
-    fn default() -> View {
-        View {
-            version: Version::default(),
-            routes: Table::default(),
-            counts: Counts::default(),
-            clusters: Places::default(),
-            by_key: Sorted::default(),
-        }
     }
 }
 

@@ -30,7 +30,7 @@ fn object(kind: u8, id: u8, form: u8) -> Entry {
     let (reference, host) = ((form % 3).to_string(), HOSTS[usize::from(form) % HOSTS.len()]);
     let (kind, mut spec) = match kind % 3 {
         0 => ("upstreams", upstream(form)),
-        1 => ("services", json!({"enable_websocket": form % 2 == 0})),
+        1 => ("services", json!({"enable_websocket": form.is_multiple_of(2)})),
         _ => ("routes", json!({"uri": URIS[usize::from(form / 3) % URIS.len()], "priority": form % 5 / 3})),
     };
     if kind == "routes" {
@@ -44,7 +44,7 @@ fn object(kind: u8, id: u8, form: u8) -> Entry {
             1 | 2 => spec["service_id"] = json!(reference),
             _ => spec["upstream"] = upstream(form),
         }
-        spec["status"] = json!(u8::from(form % 11 != 0));
+        spec["status"] = json!(u8::from(!form.is_multiple_of(11)));
     } else if kind == "services" {
         match form / 2 % 4 {
             0 => spec["upstream_id"] = json!(reference),

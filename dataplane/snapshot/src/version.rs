@@ -75,7 +75,7 @@ pub enum Refusal {
         offered: Version,
     },
     /// It would take the configuration back.
-    #[error("version {offered} is older than {current}, which is being served")]
+    #[error("version {offered} is older than {current}, which is being served: {}", went_back(.current, .offered))]
     Older {
         /// What is served.
         current: Version,
@@ -84,7 +84,8 @@ pub enum Refusal {
     },
     /// The same number for another content.
     #[error(
-        "version {offered} has digest {} where this data plane has {}: two sources wrote the same revision",
+        "version {offered} has digest {} where this data plane has {}: two sources wrote the same revision; stop \
+         the wrong one, and change an object in the right one, which takes a higher revision",
         .offered.digest, .current.digest
     )]
     Diverged {
@@ -93,6 +94,20 @@ pub enum Refusal {
         /// What was offered.
         offered: Version,
     },
+}
+
+/// Why a source may offer what is older, and what to do about it.
+fn went_back(current: &Version, offered: &Version) -> String {
+    if offered.timeline < current.timeline {
+        return "it comes from a primary that a promoted standby has replaced, or from a late standby; stop that server, or \
+                take it out of the database URL"
+            .to_owned();
+    }
+    format!(
+        "the source went back, as a restored backup does, or it is a late standby; if it is meant, run there \
+         UPDATE ringway.head SET revision = {}",
+        current.revision.saturating_add(1)
+    )
 }
 
 /// Order-independent 128-bit hash of a set of objects: the wrapping sum of their hashes, so that adding or

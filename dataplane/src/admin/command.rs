@@ -1,6 +1,10 @@
 //! The grammar of the operator's commands.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A day: a longer grace is a typing mistake.
+const DRAIN_GRACE_S_MAX: u64 = 86_400;
 
 /// What `help` says.
 pub(crate) const HELP: &str = "\
@@ -12,7 +16,9 @@ show route ID                      one route as it is configured
 show upstreams                     every upstream with its nodes
 explain METHOD HOST PATH [from IP] which route takes this request, why the others do not, and where it would go
 adopt LINEAGE                      let another source replace this configuration
-drain                              stop taking connections
+drain [SECONDS]                    /readyz fails; after SECONDS (--drain-grace-s) the listeners close
+undrain                            take a drain back, as long as the listeners are open
+upgrade [EXECUTABLE]               hand all sockets to a new process, without losing a request (this one's file)
 shutdown                           drain, then end
 prompt                             keep this connection for more commands
 quit                               end it
@@ -25,8 +31,13 @@ pub(crate) enum Command {
     Show(Show),
     Explain(Request),
     Adopt(u64),
-    Drain,
+    Drain(Option<u64>),
+    Undrain,
+    Upgrade(Option<PathBuf>),
     Shutdown,
+    /// Core, and milliseconds to stand still or the highest number to die.
+    #[cfg(debug_assertions)]
+    Fault(usize, u64),
 }
 
 /// What to show.
@@ -81,7 +92,29 @@ impl Command {
             ["adopt", lineage] => Command::Adopt(u64::from_str_radix(lineage, 16).map_err(|_| {
                 format!("{lineage:?} is not a lineage: 16 hexadecimal digits, as the refusal tells it")
             })?),
-            ["drain"] => Command::Drain,
+            ["drain"] => Command::Drain(None),
+            ["drain", grace_s] => Command::Drain(Some(
+                grace_s.parse().ok().filter(|grace_s| *grace_s <= DRAIN_GRACE_S_MAX).ok_or_else(|| {
+                    format!("{grace_s:?} is not a number of seconds up to {DRAIN_GRACE_S_MAX}")
+                })?,
+            )),
+            ["undrain"] => Command::Undrain,
+            ["upgrade"] => Command::Upgrade(None),
+            ["upgrade", ..] => {
+                // A path may hold spaces; nothing follows it.
+                let path = PathBuf::from(text.trim_start().trim_start_matches("upgrade").trim());
+                if !path.is_absolute() {
+                    return Err(format!("{}: give the path from / on", path.display()));
+                }
+                Command::Upgrade(Some(path))
+            }
+            #[cfg(debug_assertions)]
+            ["fault", core, fault] => {
+                let fault = if *fault == "die" { Ok(u64::MAX) } else { fault.parse() };
+                let numbers = core.parse().ok().zip(fault.ok());
+                let (core, fault) = numbers.ok_or("fault CORE MILLISECONDS, or fault CORE die")?;
+                Command::Fault(core, fault)
+            }
             ["shutdown"] => Command::Shutdown,
             _ => return Err(format!("unknown command {text:?}; say help for a list")),
         };
@@ -97,6 +130,8 @@ mod tests {
     fn commands_are_read_with_and_without_json() {
         assert_eq!(Command::parse("show  info json"), Ok((Command::Show(Show::Info), true)));
         assert_eq!(Command::parse("shutdown"), Ok((Command::Shutdown, false)));
+        assert_eq!(Command::parse("drain 7"), Ok((Command::Drain(Some(7)), false)));
+        assert_eq!(Command::parse("upgrade /a b"), Ok((Command::Upgrade(Some("/a b".into())), false)));
         let request = Request {
             method: "GET".into(),
             host: "a".into(),
@@ -116,5 +151,7 @@ mod tests {
         assert!(Command::parse("show").unwrap_err().contains("upstreams"));
         assert!(Command::parse("explain GET").unwrap_err().contains("HOST"));
         assert!(Command::parse("adopt xyz").unwrap_err().contains("lineage"));
+        assert!(Command::parse("drain soon").unwrap_err().contains("seconds"));
+        assert!(Command::parse("upgrade ringway").unwrap_err().contains("from / on"));
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::command::Show;
+use crate::drain::Phase;
 use crate::state::State;
 
 /// The reply to a `show` command.
@@ -76,12 +77,15 @@ fn info(admin: &Admin) -> Value {
         "booted_from_disk": feed.booted_from_disk,
         "connections": sum(|c| c.connections.get()),
         "requests_total": sum(|c| c.requests.get()),
-        "draining": state.draining.load(Relaxed),
+        "draining": state.life.phase() != Phase::Serving,
+        "successor": state.life.has_successor(),
+        "trouble": state.not_alive(),
+        "executable": admin.executable.display().to_string(),
         "last_refusal": feed.last_refusal.as_ref().map(|refusal| json!({
+            "by": refusal.by,
             "version": refusal.version.to_string(),
             "text": refusal.text,
             "faults": refusal.faults,
-            "by": if refusal.by_source { "control plane" } else { "data plane" },
         })),
         "disk_error": feed.disk_error,
         "saved_version": feed.saved.as_ref().map(version),
@@ -123,6 +127,9 @@ fn cores(state: &State) -> Value {
             "requests": core.counters.requests.get(),
             "turned_ms_ago": now_ms.saturating_sub(core.turned_ms.load(Relaxed)),
             "dead": core.dead.load(Relaxed),
+            "stuck_ms": core.stuck_ms.load(Relaxed),
+            "listening": core.listening.load(Relaxed),
+            "sockets": core.sockets().len(),
         })
     });
     rows.collect()

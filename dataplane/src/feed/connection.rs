@@ -17,6 +17,7 @@ use ringway_snapshot::frame::{self, FrameKind, HEADER_BYTES, Header, SCHEMA_DELT
 use ringway_snapshot::message::{Peer, ToControlplane, ToDataplane};
 use ringway_snapshot::{Delta, Fault, Snapshot, Version};
 
+use crate::drain::Door;
 use crate::state::State;
 
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -29,8 +30,20 @@ pub(crate) enum Event {
     Offer(Box<Offer>),
     /// A control plane could not accept what its source has.
     SourceRefused { version: Version, faults: Vec<Fault> },
+    /// Save, take nothing more for the time being, and tell what is served.
+    Freeze(Sender<Frozen>),
+    /// Take configurations again.
+    Thaw,
     /// Save and end; dropping the sender tells that it is done.
     Stop(Sender<()>),
+}
+
+/// What is served while nothing new is taken.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) version: Option<Version>,
+    /// The configuration as it would stand on disk, where it could not be written.
+    pub(crate) unsaved: Option<Vec<u8>>,
 }
 
 /// A configuration with the times of its arrival.
@@ -127,6 +140,10 @@ pub(crate) fn serve(stream: UnixStream, state: &State, events: &Sender<Event>) -
             feed.heard_at = Some(received);
             feed.adopted.is_some() && feed.adopted != adopted
         };
+        if state.life.feed_door() != Door::Open {
+            // Another process takes configurations, or will in a moment.
+            return Ok(());
+        }
         if adopts {
             // A control plane offers what was refused again when it connects again.
             return Ok(());

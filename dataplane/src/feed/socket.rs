@@ -10,7 +10,7 @@ use crossbeam::channel::Sender;
 
 use super::connection::{Event, serve};
 use crate::state::State;
-use crate::sys;
+use crate::{door, sys};
 
 /// Control planes connected at once.
 const CONNECTIONS_MAX: usize = 8;
@@ -61,9 +61,10 @@ pub(crate) fn is_trusted(stream: &UnixStream) -> bool {
 /// Takes control planes' connections, each on a thread of its own, until the process ends.
 pub(crate) fn listen(listener: &UnixListener, state: &Arc<State>, events: &Sender<Event>) {
     let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        let stream = match stream {
-            Ok(stream) => stream,
+    while door::wait(listener, || state.life.feed_door()) {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => {
                 tracing::error!("cannot accept a control plane: {error}");
                 std::thread::sleep(std::time::Duration::from_millis(100)); // Most likely no descriptors: do not spin.

@@ -26,7 +26,7 @@ impl Bench {
             node: "test".into(),
             started: Instant::now(),
             cores: Vec::new(),
-            draining: false.into(),
+            life: crate::drain::Life::new(false),
             feed: Feed::default().into(),
             stale_after: None,
         });

@@ -37,7 +37,25 @@ impl Gateway {
 
     /// Starts one that finds what an earlier one left in `folder`.
     pub fn start_in(folder: tempfile::TempDir, flags: &[&str]) -> Gateway {
-        let mut child = command(folder.path()).args(flags).stdout(Stdio::piped()).spawn().unwrap();
+        Gateway::start_with(folder, flags, &[])
+    }
+
+    /// Starts one with variables of its own.
+    pub fn start_with(
+        folder: tempfile::TempDir,
+        flags: &[&str],
+        environment: &[(String, String)],
+    ) -> Gateway {
+        let mut command = command(folder.path());
+        command.args(flags).envs(environment.iter().map(|(name, value)| (name, value)));
+        let (child, addresses) = Gateway::spawn(&mut command, 1);
+        let [http, status] = addresses[..] else { panic!("{addresses:?}") };
+        Gateway { child, http, status, folder }
+    }
+
+    /// Starts a data plane that listens on so many addresses, and reads those and the one of its status.
+    pub fn spawn(command: &mut Command, http: usize) -> (Child, Vec<SocketAddr>) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address = |kind: &str| -> SocketAddr {
             let start = format!("listening {kind} ");
@@ -46,25 +64,21 @@ impl Gateway {
                 .find_map(|line| line.strip_prefix(&start)?.parse().ok())
                 .unwrap()
         };
-        let (http, status) = (address("http"), address("status"));
-        Gateway { child, http, status, folder }
+        let mut addresses: Vec<SocketAddr> = (0..http).map(|_| address("http")).collect();
+        addresses.push(address("status"));
+        // Its successors write there too.
+        std::thread::spawn(move || lines.for_each(drop));
+        (child, addresses)
     }
 
     /// A control plane's connection to it.
     pub fn feed(&self) -> Feed {
-        self.feed_as(frame::SCHEMA)
+        feed_at(self.folder.path())
     }
 
     /// The connection of a control plane that knows no higher schema number.
     pub fn feed_as(&self, schema_max: u16) -> Feed {
-        let mut stream = UnixStream::connect(self.folder.path().join("feed.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut feed = match read_message(&mut stream) {
-            ToControlplane::Hello(_, served) => Feed { stream, served },
-            other => panic!("{other:?}"),
-        };
-        feed.send(&ToDataplane::Hello(Peer { schema_max, ..Peer::this("test".into()) }));
-        feed
+        wait_until("a greeting", || try_feed_as(self.folder.path(), schema_max))
     }
 
     /// Configures it, and checks that every core runs that.
@@ -77,12 +91,7 @@ impl Gateway {
 
     /// The reply to an operator's command.
     pub fn ctl(&self, command: &str) -> String {
-        let mut stream = UnixStream::connect(self.folder.path().join("admin.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(format!("{command}\n").as_bytes()).unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
-        reply
+        ctl_at(self.folder.path(), command)
     }
 
     pub fn ctl_json(&self, command: &str) -> Value {
@@ -144,6 +153,37 @@ pub fn command(folder: &Path) -> Command {
     command
 }
 
+/// A control plane's connection to the data plane of this folder.
+pub fn feed_at(folder: &Path) -> Feed {
+    wait_until("a greeting", || try_feed_at(folder))
+}
+
+/// As [`feed_at`]; `None` when the connection ends before a greeting, because another process takes over.
+pub fn try_feed_at(folder: &Path) -> Option<Feed> {
+    try_feed_as(folder, frame::SCHEMA)
+}
+
+fn try_feed_as(folder: &Path, schema_max: u16) -> Option<Feed> {
+    let mut stream = UnixStream::connect(folder.join("feed.sock")).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut feed = match try_read_message(&mut stream).ok()? {
+        ToControlplane::Hello(_, served) => Feed { stream, served },
+        other => panic!("{other:?}"),
+    };
+    feed.send(&ToDataplane::Hello(Peer { schema_max, ..Peer::this("test".into()) }));
+    Some(feed)
+}
+
+/// The reply of the data plane of this folder to an operator's command.
+pub fn ctl_at(folder: &Path, command: &str) -> String {
+    let mut stream = UnixStream::connect(folder.join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(format!("{command}\n").as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
 /// A control plane as far as the data plane can tell.
 pub struct Feed {
     stream: UnixStream,
@@ -178,6 +218,13 @@ impl Feed {
         read_message(&mut self.stream)
     }
 
+    /// Offers a configuration; `None` when the connection ends instead of an answer.
+    pub fn try_offer(&mut self, snapshot: Snapshot) -> Option<ToControlplane> {
+        let bytes = frame::encode(FrameKind::ToDataplane, &ToDataplane::Full(snapshot)).unwrap();
+        self.stream.write_all(&bytes).ok()?;
+        try_read_message(&mut self.stream).ok()
+    }
+
     /// Whether the data plane ends the connection.
     pub fn is_closed(&mut self) -> bool {
         matches!(
@@ -188,12 +235,16 @@ impl Feed {
 }
 
 fn read_message(stream: &mut UnixStream) -> ToControlplane {
+    try_read_message(stream).unwrap()
+}
+
+fn try_read_message(stream: &mut UnixStream) -> std::io::Result<ToControlplane> {
     let mut header = [0; HEADER_BYTES];
-    stream.read_exact(&mut header).unwrap();
+    stream.read_exact(&mut header)?;
     let header = Header::decode(&header).unwrap();
     let mut payload = vec![0; header.payload_bytes];
-    stream.read_exact(&mut payload).unwrap();
-    header.open(FrameKind::ToControlplane, &payload).unwrap()
+    stream.read_exact(&mut payload)?;
+    Ok(header.open(FrameKind::ToControlplane, &payload).unwrap())
 }
 
 /// A configuration of lineage 1 and timeline 1.

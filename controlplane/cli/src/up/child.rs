@@ -113,11 +113,17 @@ impl Spec {
         command.current_dir("/").process_group(0).stdin(Stdio::null());
         command.stdout(log.try_clone().doing(|| format!("start {title}"))?).stderr(log);
         let child = command.spawn().doing(|| format!("start {title}"))?;
+        self.note(child.id().cast_signed(), run_dir)?;
+        Ok(child)
+    }
+
+    /// Writes the pid file.
+    pub(super) fn note(&self, pid: i32, run_dir: &Path) -> Result<(), Failure> {
         let pid_file = run_dir.join(format!("{}.pid", self.role.name()));
-        if let Some(identity) = Identity::of(child.id().cast_signed()) {
+        if let Some(identity) = Identity::of(pid) {
             fs::write(&pid_file, identity.text()).doing(|| format!("write {}", pid_file.display()))?;
         }
-        Ok(child)
+        Ok(())
     }
 }
 

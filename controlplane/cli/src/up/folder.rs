@@ -50,7 +50,7 @@ impl Folder {
             .create(dir)
             .doing(|| format!("make {shown}; give --dir"))?;
         let path = fs::canonicalize(dir).doing(|| format!("read {shown}"))?;
-        let longest = path.join("run/control.sock").as_os_str().len();
+        let longest = path.join("run/control.fleet.sock").as_os_str().len();
         if longest > SOCKET_PATH_BYTES_MAX {
             return Err(Failure::new(format!(
                 "the path {} is too long for the sockets below it ({longest} bytes, {SOCKET_PATH_BYTES_MAX} are possible); give a shorter --dir",

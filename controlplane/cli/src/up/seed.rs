@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use ringway_controlplane::source::postgresql::Connected;
+use ringway_controlplane::source::postgresql::target::Target;
 use serde_json::{Value, json};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 
 use crate::demo::Backend;
 use crate::failure::{Doing as _, Failure};
@@ -127,15 +129,12 @@ impl Demo {
 
     /// Tries once to fill an empty store. `None`: not yet, the tables are not there or the server does not answer.
     /// `Some`: the revision at which all of it is there.
-    pub(super) async fn fill(&self, config: &Config) -> Result<Option<u64>, Failure> {
-        let mut config = config.clone();
-        config.connect_timeout(ATTEMPT_WAIT);
+    pub(super) async fn fill(&self, target: &Target) -> Result<Option<u64>, Failure> {
         let attempt = async {
-            let Ok((client, connection)) = config.connect(NoTls).await else { return Ok(None) };
-            let driver = tokio::spawn(connection);
-            let done = self.fill_over(client).await;
-            let _ = driver.await;
-            done
+            match Connected::to(target).await {
+                Ok(mut connected) if connected.is_writable() => self.fill_over(connected.client()).await,
+                _ => Ok(None),
+            }
         };
         match tokio::time::timeout(ATTEMPT_WAIT, attempt).await {
             Ok(done) => done.doing(|| "put the demonstration routes into the store".to_owned()),
@@ -143,7 +142,7 @@ impl Demo {
         }
     }
 
-    async fn fill_over(&self, mut client: Client) -> Result<Option<u64>, tokio_postgres::Error> {
+    async fn fill_over(&self, client: &mut Client) -> Result<Option<u64>, tokio_postgres::Error> {
         let made = client
             .query_one(
                 "SELECT to_regclass('ringway.resource') IS NOT NULL AND to_regclass('ringway.head') IS NOT NULL",

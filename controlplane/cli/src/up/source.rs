@@ -8,12 +8,15 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
-use tokio_postgres::config::Host;
+use ringway_controlplane::source::postgresql::target::Target;
 
 use crate::failure::{Doing as _, Failure};
 use crate::up::UpArgs;
 use crate::up::cluster::{Cluster, NoCluster};
 use crate::up::folder::Folder;
+
+/// Told to PostgreSQL as the name of the application.
+const NAME: &str = "up";
 
 /// The chosen source.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub(super) enum Source {
         /// As it was given; may hold a password.
         url: String,
         /// The same, read.
-        config: Box<tokio_postgres::Config>,
+        target: Box<Target>,
     },
     /// A file of the user's.
     File(PathBuf),
@@ -37,14 +40,9 @@ impl Source {
     /// Chooses; prepares the place of a private cluster.
     pub(super) fn choose(args: &UpArgs, folder: &mut Folder) -> Result<Source, Failure> {
         if let Some(url) = &args.database_url {
-            let config = url.parse().map_err(|error: tokio_postgres::Error| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})"));
-                Failure::new(format!(
-                    "--database-url is not a PostgreSQL connection string: {error}{}; it looks like postgresql://user@host/database",
-                    cause.unwrap_or_default()
-                ))
-            })?;
-            return Ok(Source::Database { url: url.clone(), config: Box::new(config) });
+            let target = Target::parse(url, NAME)
+                .map_err(|error| Failure::new(format!("--database-url cannot be used: {error}")))?;
+            return Ok(Source::Database { url: url.clone(), target: Box::new(target) });
         }
         if let Some(file) = &args.file {
             let path = fs::canonicalize(file).doing(|| format!("read --file {}", file.display()))?;
@@ -62,7 +60,7 @@ impl Source {
     pub(super) fn described(&self) -> String {
         match self {
             Source::Private(cluster) => format!("source: {}", cluster.described()),
-            Source::Database { config, .. } => format!("source: PostgreSQL at {}", place(config)),
+            Source::Database { target, .. } => format!("source: PostgreSQL at {}", target.detail),
             Source::File(path) => format!("source: the declarative file {}", path.display()),
             Source::OwnFile(path, why) => format!("source: the declarative file {} ({why})", path.display()),
         }
@@ -72,7 +70,7 @@ impl Source {
     pub(super) fn identity(&self, system_identifier: Option<&str>) -> String {
         match self {
             Source::Private(_) => format!("private {}", system_identifier.unwrap_or_default()),
-            Source::Database { config, .. } => format!("database {}", place(config)),
+            Source::Database { target, .. } => format!("database {}", target.detail),
             Source::File(path) | Source::OwnFile(path, _) => format!("file {}", path.display()),
         }
     }
@@ -87,43 +85,11 @@ impl Source {
     }
 
     /// How to put demonstration objects into it, where that is done by SQL.
-    pub(super) fn database(&self) -> Option<tokio_postgres::Config> {
+    pub(super) fn database(&self) -> Option<Target> {
         match self {
-            Source::Private(cluster) => cluster.url().parse().ok(),
-            Source::Database { config, .. } => Some((**config).clone()),
+            Source::Private(cluster) => Target::parse(&cluster.url(), NAME).ok(),
+            Source::Database { target, .. } => Some((**target).clone()),
             Source::File(_) | Source::OwnFile(..) => None,
         }
-    }
-}
-
-/// Host and database without user and password.
-fn place(config: &tokio_postgres::Config) -> String {
-    let ports = config.get_ports();
-    let hosts: Vec<String> = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(index, host)| {
-            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(path) => format!("{}:{port}", path.display()),
-            }
-        })
-        .collect();
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    format!("{}/{database}", hosts.join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_place_of_a_database_tells_no_password() {
-        let config = "postgresql://me:secret@a:1,b:2/shop".parse().unwrap();
-        assert_eq!(place(&config), "a:1,b:2/shop");
-        let config = "host=/run/x user=me password=secret".parse().unwrap();
-        assert_eq!(place(&config), "/run/x:5432/me");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use crate::failure::Failure;
 use crate::terminal::say;
 use crate::up::child::{Role, Spec, Tail, signal};
+use crate::up::process::{self, Process};
 
 /// How often the supervisor looks.
 pub(super) const TURN: Duration = Duration::from_millis(50);
@@ -29,6 +30,10 @@ const STEADY: Duration = Duration::from_secs(30);
 const SHOWN_MAX: u32 = 10;
 /// See [`SHOWN_MAX`].
 const SHOWN_SPAN: Duration = Duration::from_secs(10);
+/// A data plane that ended well gets this long for a successor to be heard of.
+const SUCCESSOR_WAIT: Duration = Duration::from_secs(1);
+/// How often the ends of other processes' orphans are looked for.
+const REAP_EVERY: Duration = Duration::from_secs(1);
 /// A start that takes longer than this shows the warnings so far.
 const HELD_BACK: Duration = Duration::from_secs(3);
 
@@ -39,6 +44,7 @@ pub(super) struct Supervisor {
     run_dir: PathBuf,
     children: Vec<Supervised>,
     settled: bool,
+    reaped: Instant,
 }
 
 #[derive(Debug)]
@@ -49,6 +55,12 @@ struct Supervised {
     failures: u32,
     tail: Tail,
     listening: Vec<(String, String)>,
+    /// Who said last that it serves.
+    serving: Option<i32>,
+    /// When the present process was first seen to have ended well.
+    ended: Option<Instant>,
+    /// Predecessors of the present process, which finish what they have.
+    leaving: Vec<Process>,
     held: Vec<String>,
     shown: u32,
     span_began: Instant,
@@ -56,7 +68,7 @@ struct Supervised {
 
 #[derive(Debug)]
 enum State {
-    Running(Child),
+    Running(Process),
     RestartAt(Instant),
     Stopped,
 }
@@ -64,13 +76,15 @@ enum State {
 impl Supervisor {
     /// Without children yet.
     pub(super) fn new(own: PathBuf, run_dir: PathBuf) -> Supervisor {
-        Supervisor { own, run_dir, children: Vec::new(), settled: false }
+        // Where that is not possible an upgraded data plane is still found, but not how it ended.
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        Supervisor { own, run_dir, children: Vec::new(), settled: false, reaped: Instant::now() }
     }
 
     /// Starts a child and watches it from now on.
     pub(super) fn start(&mut self, spec: Spec) -> Result<(), Failure> {
         let tail = Tail::at_end_of(&spec.log);
-        let state = State::Running(spec.spawn(&self.own, &self.run_dir)?);
+        let state = State::Running(Process::own(spec.spawn(&self.own, &self.run_dir)?));
         let now = Instant::now();
         self.children.push(Supervised {
             spec,
@@ -79,6 +93,9 @@ impl Supervisor {
             failures: 0,
             tail,
             listening: Vec::new(),
+            serving: None,
+            ended: None,
+            leaving: Vec::new(),
             held: Vec::new(),
             shown: 0,
             span_began: now,
@@ -109,21 +126,28 @@ impl Supervisor {
         let settled = self.settled;
         for child in &mut self.children {
             child.read_log(settled);
+            child.follow(&self.run_dir)?;
+            child.leaving.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
             match &mut child.state {
                 State::Running(process) => {
                     if let Ok(Some(status)) = process.try_wait() {
                         child.read_log(settled);
-                        child.died(status, settled)?;
+                        child.ended_with(status, settled)?;
                     }
                 }
                 State::RestartAt(when) if *when <= Instant::now() => {
                     child.tail = Tail::at_end_of(&child.spec.log);
                     child.listening.clear();
-                    child.state = State::Running(child.spec.spawn(&self.own, &self.run_dir)?);
+                    child.serving = None;
+                    child.state = State::Running(Process::own(child.spec.spawn(&self.own, &self.run_dir)?));
                     child.started = Instant::now();
                 }
                 State::RestartAt(_) | State::Stopped => {}
             }
+        }
+        if self.reaped.elapsed() > REAP_EVERY {
+            self.reaped = Instant::now();
+            process::reap_orphans(&self.children.iter().flat_map(Supervised::pids).collect::<Vec<_>>());
         }
         Ok(())
     }
@@ -136,15 +160,20 @@ impl Supervisor {
                 continue;
             };
             let state = std::mem::replace(&mut child.state, State::Stopped);
-            let State::Running(mut process) = state else { continue };
-            let pid = process.id().cast_signed();
+            let State::Running(process) = state else { continue };
             let began = Instant::now();
-            signal(pid, child.spec.stop_signal());
+            let mut left = std::mem::take(&mut child.leaving);
+            left.push(process);
+            left.iter().for_each(|process| signal(process.pid(), child.spec.stop_signal()));
             let mut killed = false;
-            while !matches!(process.try_wait(), Ok(Some(_)) | Err(_)) {
+            loop {
+                left.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
+                if left.is_empty() {
+                    break;
+                }
                 if !killed && (began.elapsed() > child.spec.stop_wait || hurry()) {
                     say(&format!("killing {}", role.title()));
-                    signal(pid, Signal::KILL);
+                    left.iter().for_each(|process| signal(process.pid(), Signal::KILL));
                     killed = true;
                 }
                 std::thread::sleep(Duration::from_millis(5));
@@ -164,6 +193,44 @@ fn pid_file(run_dir: &Path, role: Role) -> PathBuf {
 }
 
 impl Supervised {
+    /// All of its processes.
+    fn pids(&self) -> Vec<i32> {
+        let present = match &self.state {
+            State::Running(process) => Some(process.pid()),
+            State::RestartAt(_) | State::Stopped => None,
+        };
+        self.leaving.iter().map(Process::pid).chain(present).collect()
+    }
+
+    /// Takes the process that says that it serves for the child, when it is a successor of the present one.
+    fn follow(&mut self, run_dir: &Path) -> Result<(), Failure> {
+        let (Some(pid), State::Running(present)) = (self.serving.take(), &mut self.state) else {
+            return Ok(());
+        };
+        let Some(successor) = Process::successor(pid, present) else { return Ok(()) };
+        say(&format!(
+            "{} was upgraded: process {pid} serves in place of {}",
+            self.spec.role.title(),
+            present.pid()
+        ));
+        if let Some(program) = successor.program() {
+            self.spec.program = program;
+        }
+        self.leaving.push(std::mem::replace(present, successor));
+        (self.started, self.ended) = (Instant::now(), None);
+        self.spec.note(pid, run_dir)
+    }
+
+    /// A data plane that ends well may have a successor, which says so in a moment.
+    fn ended_with(&mut self, status: ExitStatus, settled: bool) -> Result<(), Failure> {
+        let since = *self.ended.get_or_insert_with(Instant::now);
+        if self.spec.role == Role::Dataplane && status.success() && since.elapsed() < SUCCESSOR_WAIT {
+            return Ok(());
+        }
+        self.ended = None;
+        self.died(status, settled)
+    }
+
     fn died(&mut self, status: ExitStatus, settled: bool) -> Result<(), Failure> {
         let title = self.spec.role.title();
         let how = how(status);
@@ -193,10 +260,18 @@ impl Supervised {
     fn read_log(&mut self, settled: bool) {
         for line in self.tail.lines() {
             let mut words = line.split_whitespace();
-            if words.next() == Some("listening") {
+            let first = words.next();
+            if first == Some("listening") {
                 if let (Some(kind), Some(address), None) = (words.next(), words.next(), words.next()) {
-                    self.listening.push((kind.to_owned(), address.to_owned()));
+                    let said = (kind.to_owned(), address.to_owned());
+                    if !self.listening.contains(&said) {
+                        self.listening.push(said); // A successor says the same.
+                    }
                 }
+            } else if let (Some("serving"), Some(Ok(pid)), None) =
+                (first, words.next().map(str::parse), words.next())
+            {
+                self.serving = Some(pid);
             } else if worth_showing(self.spec.role, &line) {
                 self.held.push(line);
             }

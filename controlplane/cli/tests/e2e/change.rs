@@ -110,6 +110,13 @@ fn a_broken_row_is_refused_by_name_and_healed_by_its_correction() {
     assert!(log.contains("broken") && log.contains("/uri"), "{log}");
     let (code, text) = stand.ringway(&["status"]);
     assert!(code == 1 && text.contains("routes/broken at /uri"), "{code}: {text}");
+    assert!(text.contains("is refused by the control plane: routes/broken"), "{text}");
+    // With the control plane gone the data plane still tells who refused.
+    stand.kill_control();
+    let (_, text) = stand.ringway(&["status"]);
+    assert!(text.contains("the control plane refused version"), "{text}");
+    assert!(!text.contains("the data plane refused"), "{text}");
+    stand.start_control();
     assert_eq!(stand.client().get("x", "/good").status, 200, "the old configuration serves on");
     assert_eq!(stand.client().get("x", "/also-good").status, 404, "nothing of a refused revision is served");
 

@@ -4,6 +4,7 @@
 
 mod change;
 mod fault;
+mod fence;
 #[path = "../stand/mod.rs"]
 mod stand;
 mod start;

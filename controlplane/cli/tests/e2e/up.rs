@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::stand::{Cluster, Folder, Process, executables, wait_until};
+use crate::stand::{Cluster, Folder, Process, ask, executables, wait_until};
 
 /// A running `up` in a folder of its own.
 struct Up {
@@ -158,6 +158,55 @@ fn up_starts_again_what_dies() {
         up.process.log().contains("the data plane was killed by signal 9; starting it again").then_some(())
     });
     assert!(paste(&line).contains("\"backend\""));
+    up.stop();
+}
+
+/// The data plane's process, as it says itself.
+fn serving_process(up: &Up) -> Option<u64> {
+    let reply = ask(&up.dir.join("run/admin.sock"), Some("show info json"))?;
+    serde_json::from_str::<serde_json::Value>(&reply).ok()?["pid"].as_u64()
+}
+
+#[test]
+fn up_follows_an_upgraded_data_plane_and_starts_it_again_and_stops_it() {
+    let folder = Folder::new();
+    let up = Up::start(&folder, &["--no-demo"], &[("RINGWAY_POSTGRES_BIN", "")]);
+    let mut present = serving_process(&up).unwrap();
+    for round in 0..3 {
+        let upgraded = Command::new(executables().join("ringway"))
+            .args(["upgrade", "--dir"])
+            .arg(&up.dir)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&upgraded.stdout).into_owned();
+        assert!(upgraded.status.success() && told.starts_with("upgraded: "), "{told}");
+        let next = wait_until("the next process", || serving_process(&up).filter(|next| *next != present));
+        wait_until("`up` to follow", || {
+            up.process.log().contains(&format!("process {next} serves in place of {present}")).then_some(())
+        });
+        wait_until("the end of the one before", || {
+            (!std::path::Path::new(&format!("/proc/{present}")).exists()).then_some(())
+        });
+        present = next;
+        wait_until("a status that is in step", || (up.status().0 == Some(0)).then_some(()));
+        assert!(!up.process.log().contains("starting it again"), "round {round}: {}", up.process.log());
+    }
+    let refused = Command::new(executables().join("ringway"))
+        .args(["upgrade", "/bin/false", "--dir"])
+        .arg(&up.dir)
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(serving_process(&up), Some(present));
+    // A successor that dies is started again as any child is.
+    let pid = rustix::process::Pid::from_raw(i32::try_from(present).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    wait_until("another process", || serving_process(&up).filter(|next| *next != present));
+    let present = serving_process(&up).unwrap();
+    let upgraded =
+        Command::new(executables().join("ringway")).args(["upgrade", "--dir"]).arg(&up.dir).status();
+    assert!(upgraded.unwrap().success());
+    wait_until("the next process", || serving_process(&up).filter(|next| *next != present));
     up.stop();
 }
 

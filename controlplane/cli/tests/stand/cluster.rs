@@ -33,6 +33,31 @@ impl Cluster {
         wait_until("PostgreSQL to be gone", || Sql::try_connect(&url).is_none().then_some(()));
     }
 
+    /// A standby that streams from it.
+    pub(crate) fn standby(&self) -> Cluster {
+        Cluster(self.0.standby())
+    }
+
+    /// A backup of it that was restored without recovery: another primary of the same timeline.
+    pub(crate) fn restored(&self) -> Cluster {
+        Cluster(self.0.restored())
+    }
+
+    /// Makes a primary of a standby.
+    pub(crate) fn promote(&self) {
+        self.0.promote();
+    }
+
+    /// Stops it in order.
+    pub(crate) fn stop(&mut self) {
+        self.0.stop();
+    }
+
+    /// The directory of its socket.
+    pub(crate) fn host(&self) -> String {
+        self.0.host()
+    }
+
     /// As the control plane gets it.
     pub(crate) fn url(&self) -> String {
         self.0.url()

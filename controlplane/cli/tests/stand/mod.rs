@@ -99,10 +99,15 @@ impl Stand {
 
     /// Starts the control plane. It need not find anything to connect to.
     pub(crate) fn start_control(&mut self) {
+        self.control = Some(self.control_on("control", &self.cluster.url()));
+    }
+
+    /// Starts a control plane of this node on another database; its status socket and its log have that name.
+    pub(crate) fn control_on(&self, name: &str, url: &str) -> Process {
         let path = |name: &str| self.dir.path.join(name).display().to_string();
-        let (feed, control, state) = (path("feed.sock"), path("control.sock"), path("state"));
+        let (feed, control, state) = (path("feed.sock"), path(&format!("{name}.sock")), path("state"));
         std::fs::create_dir_all(&state).unwrap();
-        self.control = Some(Process::start(
+        Process::start(
             &self.bin.join("ringway-controlplane"),
             &[
                 "--feed-socket",
@@ -116,9 +121,9 @@ impl Stand {
                 "--poll-ms",
                 "500",
             ],
-            &[("RINGWAY_DATABASE_URL", &self.cluster.url())],
-            &self.dir.path.join("controlplane.log"),
-        ));
+            &[("RINGWAY_DATABASE_URL", url)],
+            &self.dir.path.join(format!("{name}plane.log")),
+        )
     }
 
     /// kill -9.
@@ -158,12 +163,15 @@ impl Stand {
 
     /// `ringway ARGUMENTS` with the sockets of this stand; its exit code and output.
     pub(crate) fn ringway(&self, arguments: &[&str]) -> (i32, String) {
+        self.ringway_of("control", arguments)
+    }
+
+    /// The same with the control plane of that name.
+    pub(crate) fn ringway_of(&self, control: &str, arguments: &[&str]) -> (i32, String) {
         let output = std::process::Command::new(self.bin.join("ringway"))
             .args(arguments)
-            .arg("--admin-socket")
-            .arg(self.dir.path.join("admin.sock"))
-            .arg("--control-socket")
-            .arg(self.dir.path.join("control.sock"))
+            .env("RINGWAY_ADMIN_SOCKET", self.dir.path.join("admin.sock"))
+            .env("RINGWAY_CONTROL_SOCKET", self.dir.path.join(format!("{control}.sock")))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

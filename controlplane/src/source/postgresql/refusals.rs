@@ -1,5 +1,6 @@
-//! Keeps this node's rows of `ringway.refusal` equal to what it refuses, so that a DBA sees it with plain SQL.
+//! Keeps this control plane's rows of `ringway.refusal` equal to what its node refuses, so that a DBA sees it with plain SQL.
 //!
+//! Rows are keyed by node and control plane: two on one node may follow different servers and refuse different things.
 //! What is refused is a state and not an event: it is written when it has changed, again after each reconnect, and never
 //! more often than once a second. A server or role that may not write is no reason to stop reading.
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::nodes::Identity;
 use super::session::{QUERY_MAX, Session};
 use super::trouble::{Cause, Trouble};
 use crate::board::Refusal;
@@ -18,16 +20,16 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// What was written, and when the next may be.
 #[derive(Debug)]
 pub(super) struct Refusals {
-    node: String,
+    identity: Identity,
     written: Option<Option<Arc<Refusal>>>,
     next_at: Instant,
     complained: bool,
 }
 
 impl Refusals {
-    /// For the rows of that node.
-    pub(super) fn new(node: String) -> Refusals {
-        Refusals { node, written: None, next_at: Instant::now(), complained: false }
+    /// For the rows of that control plane.
+    pub(super) fn new(identity: Identity) -> Refusals {
+        Refusals { identity, written: None, next_at: Instant::now(), complained: false }
     }
 
     /// Another connection, perhaps another server: what it holds is not known.
@@ -40,14 +42,15 @@ impl Refusals {
         (self.written.as_ref() != Some(wanted)).then_some(self.next_at)
     }
 
-    /// Replaces this node's rows.
+    /// Replaces this control plane's rows.
     pub(super) async fn write(
         &mut self,
         session: &mut Session,
         wanted: Option<Arc<Refusal>>,
     ) -> Result<(), Trouble> {
         self.next_at = Instant::now() + WRITE_EVERY;
-        let replaced = tokio::time::timeout(QUERY_MAX, replace(session, &self.node, wanted.as_deref())).await;
+        let replaced =
+            tokio::time::timeout(QUERY_MAX, replace(session, &self.identity, wanted.as_deref())).await;
         match replaced.unwrap_or_else(|_| Err(Trouble::timeout("writing ringway.refusal", QUERY_MAX))) {
             Ok(()) => self.complained = false,
             Err(trouble) if trouble.cause == Cause::OutOfReach => return Err(trouble),
@@ -63,23 +66,30 @@ impl Refusals {
     }
 }
 
-async fn replace(session: &mut Session, node: &str, wanted: Option<&Refusal>) -> Result<(), Trouble> {
-    let there =
-        session.client.query_opt("select from ringway.refusal where node = $1 limit 1", &[&node]).await?;
+async fn replace(
+    session: &mut Session,
+    identity: &Identity,
+    wanted: Option<&Refusal>,
+) -> Result<(), Trouble> {
+    let Identity { node, control } = identity;
+    let there = "select from ringway.refusal where node = $1 and control = $2 limit 1";
+    let there = session.client.query_opt(there, &[node, control]).await?;
     if there.is_none() && wanted.is_none() {
         return Ok(());
     }
     let transaction = session.client.transaction().await?;
-    transaction.execute("delete from ringway.refusal where node = $1", &[&node]).await?;
+    let clear = "delete from ringway.refusal where node = $1 and control = $2";
+    transaction.execute(clear, &[node, control]).await?;
     for fault in wanted.map_or(&[][..], |refusal| &refusal.faults) {
         let version = wanted.map(|refusal| refusal.version).unwrap_or_default();
         let revision = i64::try_from(version.revision).unwrap_or(i64::MAX);
         transaction
             .execute(
-                "insert into ringway.refusal (node, revision, timeline, kind, id, pointer, reason) \
-                 values ($1, $2, $3, $4, $5, $6, $7)",
+                "insert into ringway.refusal (node, control, revision, timeline, kind, id, pointer, reason) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8)",
                 &[
-                    &node,
+                    node,
+                    control,
                     &revision,
                     &version.timeline.cast_signed(),
                     &fault.kind,

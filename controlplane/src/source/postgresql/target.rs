@@ -9,19 +9,29 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode};
+
+use super::conninfo::{Conninfo, Fault};
+pub use super::tls::TlsError;
+use super::tls::{Mode, Tls};
 
 /// Where Debian and most others keep the server's socket; the default where the URL names no host.
 const SOCKET_DIR: &str = "/var/run/postgresql";
 /// PostgreSQL cuts longer names.
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
-const CONNECT_MS_MAX: u64 = 3_000;
-const KEEPALIVE_IDLE_S: u64 = 10;
+/// For a connection to stand, the server's greeting included, where `connect_timeout` does not say otherwise.
+const CONNECT_UNSET: Duration = Duration::from_secs(5);
+/// As libpq has it: less than this is too little for a name to be looked up.
+const CONNECT_MIN: Duration = Duration::from_secs(2);
+const CONNECT_MAX: Duration = Duration::from_secs(60);
+/// A network that drops packets is noticed by the kernel after idle + interval * retries, without a statement.
+const KEEPALIVE_IDLE_S: u64 = 2;
 /// tokio-postgres's own default, which is too long to notice a dead server.
 const KEEPALIVE_IDLE_UNSET_S: u64 = 7_200;
-const KEEPALIVE_INTERVAL_S: u64 = 3;
+const KEEPALIVE_INTERVAL_S: u64 = 1;
 const KEEPALIVE_RETRIES: u32 = 3;
-const TCP_USER_TIMEOUT_S: u64 = 10;
+/// The same for what was sent and is not acknowledged.
+const TCP_USER_TIMEOUT_MS: u64 = 5_000;
 
 /// A database on one or several hosts.
 #[derive(Clone)]
@@ -41,17 +51,25 @@ pub struct Target {
 pub struct OneHost {
     /// `host:port`, or the socket's directory.
     pub name: String,
-    /// All that is needed to connect to it.
-    pub config: Config,
+    /// All that tokio-postgres needs to connect to it.
+    pub(super) config: Config,
+    /// How to encrypt.
+    pub(super) tls: Tls,
+    /// For a connection to stand.
+    pub(super) connect_max: Duration,
 }
 
 /// Which server is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// The primary; while there is none, a standby is read by polling.
+    /// The primary; while there is none, a standby is read by polling (`any`, `read-write`, `primary`, or nothing said).
     Primary,
-    /// A standby only (`target_session_attrs=read-only`).
+    /// A standby; while there is none, the primary (`prefer-standby`).
+    PreferStandby,
+    /// A standby only (`standby`).
     Standby,
+    /// A standby, or a primary that only reads (`read-only`).
+    ReadOnly,
 }
 
 /// Why a URL cannot be used.
@@ -60,11 +78,15 @@ pub enum TargetError {
     /// It does not parse.
     #[error("the database URL cannot be read: {0}; the form is postgresql://user@host:port/database")]
     Parse(String),
-    /// It asks for TLS.
-    #[error(
-        "the database URL asks for TLS (sslmode), which this release does not support; use sslmode=disable, and a Unix socket or a private network"
-    )]
-    Tls,
+    /// A setting of libpq that nothing here acts on.
+    #[error("the database URL's setting {0} is not supported; leave it out")]
+    Setting(&'static str),
+    /// A value of a setting that nothing here acts on.
+    #[error("the database URL's value of {0} is not supported; leave it out")]
+    Value(&'static str),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Numbers of hosts and ports do not fit.
     #[error("the database URL has {ports} ports for {hosts} hosts; give one for all, or one for each")]
     Ports {
@@ -73,35 +95,68 @@ pub enum TargetError {
         /// How many ports.
         ports: usize,
     },
+    /// Numbers of hosts and addresses do not fit.
+    #[error("the database URL has {addresses} values in hostaddr for {hosts} hosts; give one for each")]
+    Addresses {
+        /// How many hosts.
+        hosts: usize,
+        /// How many addresses.
+        addresses: usize,
+    },
 }
 
 impl Target {
-    /// Reads a URL or a `key=value` string.
+    /// Reads a URL or a `key=value` string, and the files of TLS that it names.
     pub fn parse(url: &str, node: &str) -> Result<Target, TargetError> {
-        let mut whole = Config::from_str(url).map_err(|error| explain(&error))?;
-        if whole.get_ssl_mode() == SslMode::Require {
-            return Err(TargetError::Tls);
-        }
+        let mut info = Conninfo::parse(url)?;
+        let tls = Tls::from_conninfo(&mut info)?;
+        tls.connector()?;
+        let wanted = match info.take("target_session_attrs").as_deref() {
+            None | Some("any" | "read-write" | "primary") => Wanted::Primary,
+            Some("prefer-standby") => Wanted::PreferStandby,
+            Some("standby") => Wanted::Standby,
+            Some("read-only") => Wanted::ReadOnly,
+            Some(_) => {
+                return Err(TargetError::Parse(
+                    "target_session_attrs has to be any, read-write, read-only, primary, standby or prefer-standby"
+                        .to_owned(),
+                ));
+            }
+        };
+        let own = Own {
+            tls,
+            user_timeout: milliseconds(&mut info, "tcp_user_timeout")?
+                .unwrap_or(Duration::from_millis(TCP_USER_TIMEOUT_MS)),
+            retries: match info.take("keepalives_count") {
+                None => KEEPALIVE_RETRIES,
+                Some(text) => text.parse().map_err(|_| TargetError::Parse(invalid("keepalives_count")))?,
+            },
+        };
+        let fallback_name = info.take("fallback_application_name");
+        let mut whole = Config::from_str(&info.rest()).map_err(|error| explain(&error))?;
         if whole.get_hosts().is_empty() && whole.get_hostaddrs().is_empty() {
             whole.host_path(SOCKET_DIR);
         }
         if whole.get_application_name().is_none() {
-            let mut name = format!("ringway-controlplane {node}");
+            let mut name = fallback_name.unwrap_or_else(|| format!("ringway-controlplane {node}"));
             let end = (0..=APPLICATION_NAME_BYTES_MAX).rev().find(|end| name.is_char_boundary(*end));
             name.truncate(end.unwrap_or(0));
             whole.application_name(name);
         }
-        let hosts = split(&whole)?;
+        let hosts = split(&whole, &own)?;
         let database = whole.get_dbname().or(whole.get_user()).unwrap_or("(default)");
         let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-        let wanted = match whole.get_target_session_attrs() {
-            TargetSessionAttrs::ReadOnly => Wanted::Standby,
-            _ => Wanted::Primary,
-        };
         let detail = format!("{}/{database}", names.join(","));
         let role = whole.get_user().unwrap_or("(the system user)").to_owned();
         Ok(Target { hosts, wanted, detail, role })
     }
+}
+
+/// Settings that tokio-postgres does not read as libpq does.
+struct Own {
+    tls: Tls,
+    user_timeout: Duration,
+    retries: u32,
 }
 
 /// tokio-postgres's [`Config`] hides the password; this one shows nothing else either.
@@ -117,47 +172,60 @@ impl fmt::Debug for OneHost {
     }
 }
 
-fn split(whole: &Config) -> Result<Vec<OneHost>, TargetError> {
-    let hosts = listed(whole.get_hosts());
-    let count = hosts.len().max(whole.get_hostaddrs().len());
-    let ports = whole.get_ports();
+fn split(whole: &Config, own: &Own) -> Result<Vec<OneHost>, TargetError> {
+    let (hosts, addresses, ports) = (whole.get_hosts(), whole.get_hostaddrs(), whole.get_ports());
+    let count = hosts.len().max(addresses.len());
+    if !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len() {
+        return Err(TargetError::Addresses { hosts: hosts.len(), addresses: addresses.len() });
+    }
     if ports.len() > 1 && ports.len() != count {
         return Err(TargetError::Ports { hosts: count, ports: ports.len() });
     }
     let one = |index: usize| {
         let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-        let mut config = settings(whole);
+        let mut config = settings(whole, own);
         config.port(port);
-        let address = whole.get_hostaddrs().get(index);
+        let address = addresses.get(index);
         if let Some(address) = address {
             config.hostaddr(*address);
         }
-        let host = hosts.get(index);
-        if let Some(host) = host {
-            config.host(host);
-        }
-        let name = match (host, address) {
-            (Some(directory), _) if directory.starts_with('/') && port == 5432 => directory.clone(),
-            (Some(host), _) => format!("{host}:{port}"),
-            (None, Some(address)) => format!("{address}:{port}"),
+        let mut tls = own.tls.clone();
+        let name = match (hosts.get(index), address) {
+            (Some(Host::Unix(directory)), _) => {
+                config.host_path(directory);
+                // PostgreSQL has no TLS there, and libpq does not mind what sslmode says either.
+                tls = Tls::off();
+                let directory = directory.display();
+                if port == 5432 { directory.to_string() } else { format!("{directory}:{port}") }
+            }
+            (Some(Host::Tcp(host)), _) => {
+                config.host(host);
+                format!("{host}:{port}")
+            }
+            (None, Some(address)) => {
+                // TLS holds the certificate against it.
+                config.host(address.to_string());
+                format!("{address}:{port}")
+            }
             (None, None) => String::new(),
         };
-        OneHost { name, config }
+        config.ssl_mode(match tls.mode {
+            Mode::Disable => SslMode::Disable,
+            Mode::Prefer => SslMode::Prefer,
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+        });
+        let connect_max = whole
+            .get_connect_timeout()
+            .map_or(CONNECT_UNSET, |limit| (*limit).clamp(CONNECT_MIN, CONNECT_MAX));
+        // A name may have several addresses, of which the first is dead.
+        config.connect_timeout(connect_max * 3 / 5);
+        OneHost { name, config, tls, connect_max }
     };
     Ok((0..count).map(one).collect())
 }
 
-/// In a URL, tokio-postgres takes `?host=/a,/b` for one directory, where libpq takes it for two.
-fn listed(hosts: &[Host]) -> Vec<String> {
-    let text = |host: &Host| match host {
-        Host::Tcp(host) => host.clone(),
-        Host::Unix(directory) => directory.display().to_string(),
-    };
-    hosts.iter().map(text).flat_map(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>()).collect()
-}
-
-/// All settings but the hosts, with this program's defaults for noticing a dead server.
-fn settings(whole: &Config) -> Config {
+/// All settings but the hosts and TLS, with this program's defaults for noticing a dead server.
+fn settings(whole: &Config, own: &Own) -> Config {
     let mut config = Config::new();
     if let Some(user) = whole.get_user() {
         config.user(user);
@@ -179,34 +247,44 @@ fn settings(whole: &Config) -> Config {
         idle => idle,
     };
     config
-        .ssl_mode(SslMode::Disable)
+        .ssl_negotiation(whole.get_ssl_negotiation())
         .channel_binding(whole.get_channel_binding())
-        .connect_timeout(
-            whole.get_connect_timeout().copied().unwrap_or(Duration::from_millis(CONNECT_MS_MAX)),
-        )
-        .tcp_user_timeout(
-            whole.get_tcp_user_timeout().copied().unwrap_or(Duration::from_secs(TCP_USER_TIMEOUT_S)),
-        )
+        .tcp_user_timeout(own.user_timeout)
         .keepalives(whole.get_keepalives())
         .keepalives_idle(idle)
         .keepalives_interval(
             whole.get_keepalives_interval().unwrap_or(Duration::from_secs(KEEPALIVE_INTERVAL_S)),
         )
-        .keepalives_retries(whole.get_keepalives_retries().unwrap_or(KEEPALIVE_RETRIES));
+        .keepalives_retries(own.retries);
     config
 }
 
-/// The parser's message names options and never values; but a password with an unescaped `&` makes a part of itself look like an
-/// option, so an unknown option is not repeated.
+fn milliseconds(info: &mut Conninfo, key: &'static str) -> Result<Option<Duration>, TargetError> {
+    let Some(text) = info.take(key) else { return Ok(None) };
+    let ms: u64 = text.parse().map_err(|_| TargetError::Parse(invalid(key)))?;
+    // As in libpq, 0 is the system's own limit.
+    Ok(Some(Duration::from_millis(ms)))
+}
+
+fn invalid(key: &str) -> String {
+    format!("invalid value for option `{key}`")
+}
+
+impl From<Fault> for TargetError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Form(what) => TargetError::Parse(what.to_owned()),
+            Fault::Setting(name) => TargetError::Setting(name),
+            Fault::Value(name) => TargetError::Value(name),
+        }
+    }
+}
+
+/// The parser's message names options and never values.
 fn explain(error: &tokio_postgres::Error) -> TargetError {
-    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    if cause.contains("`sslmode`") || cause.contains("`sslrootcert`") || cause.contains("`sslcert`") {
-        return TargetError::Tls;
-    }
-    if cause.contains("unknown option") {
-        return TargetError::Parse("it has an option that is not known".to_owned());
-    }
-    TargetError::Parse(cause)
+    TargetError::Parse(
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string),
+    )
 }
 
 #[cfg(test)]
@@ -230,17 +308,45 @@ mod tests {
         assert_eq!(target.detail, format!("{SOCKET_DIR}/db"));
         let target = parse("postgresql:///db?host=/a,/b,c&user=x").unwrap();
         assert_eq!(target.detail, "/a,/b,c:5432/db");
-        let target = parse("host=/tmp/x dbname=db user=u target_session_attrs=read-only").unwrap();
+        let target = parse("host=/tmp/x dbname=db user=u target_session_attrs=standby").unwrap();
         assert_eq!((target.detail.as_str(), target.wanted), ("/tmp/x/db", Wanted::Standby));
     }
 
     #[test]
-    fn tls_is_refused_by_name() {
-        for mode in ["require", "verify-full", "verify-ca"] {
-            let error = parse(&format!("postgresql://h/db?sslmode={mode}")).unwrap_err();
-            assert!(error.contains("does not support"), "{error}");
+    fn words_of_libpq_are_taken() {
+        for (attributes, wanted) in [
+            ("any", Wanted::Primary),
+            ("read-write", Wanted::Primary),
+            ("primary", Wanted::Primary),
+            ("prefer-standby", Wanted::PreferStandby),
+            ("standby", Wanted::Standby),
+            ("read-only", Wanted::ReadOnly),
+        ] {
+            let url = format!("postgresql://h/db?target_session_attrs={attributes}");
+            assert_eq!(parse(&url).map(|target| target.wanted), Ok(wanted));
         }
-        assert!(parse("postgresql://h/db?sslmode=prefer").is_ok());
+        assert!(
+            parse("postgresql://h/db?target_session_attrs=writer").unwrap_err().contains("has to be any")
+        );
+        let target =
+            parse("postgresql://h/db?connect_timeout=1&tcp_user_timeout=7000&keepalives_count=9").unwrap();
+        assert_eq!(target.hosts[0].connect_max, CONNECT_MIN);
+        assert_eq!(target.hosts[0].config.get_tcp_user_timeout(), Some(&Duration::from_secs(7)));
+        assert_eq!(target.hosts[0].config.get_keepalives_retries(), Some(9));
+        assert!(parse("postgresql://h/db?sslcrl=x").unwrap_err().contains("setting sslcrl is not supported"));
+    }
+
+    #[test]
+    fn each_host_has_its_own_encryption() {
+        let target = parse("postgresql:///db?host=/a,b&sslmode=require").unwrap();
+        assert_eq!(
+            target.hosts.iter().map(|host| host.tls.mode).collect::<Vec<_>>(),
+            [Mode::Disable, Mode::Require]
+        );
+        assert!(parse("postgresql://h/db?sslmode=verify-full").unwrap_err().contains("need sslrootcert"));
+        let target = parse("host=a,b hostaddr=10.0.0.1,10.0.0.2 dbname=db").unwrap();
+        assert_eq!(target.detail, "a:5432,b:5432/db");
+        assert!(parse("host=a,b hostaddr=10.0.0.1 dbname=db").unwrap_err().contains("hostaddr"));
     }
 
     #[test]

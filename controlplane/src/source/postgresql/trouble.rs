@@ -2,9 +2,15 @@
 //!
 //! PostgreSQL's own message is kept, because operators look it up; what it does not say (which role, which grant) is added.
 
+use std::io;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::tls;
+
+/// What is told where a connection ended without a word.
+pub(super) const CLOSED: &str = "the connection to PostgreSQL was closed";
 
 /// One failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +46,17 @@ impl Trouble {
 
     /// No answer within a limit.
     pub fn timeout(doing: &str, limit: Duration) -> Trouble {
-        Trouble::out_of_reach(format!("no answer from PostgreSQL for {} s while {doing}", limit.as_secs()))
+        let limit_s = limit.as_secs();
+        Trouble::out_of_reach(format!(
+            "no answer from PostgreSQL for {limit_s} s while {doing}; is the host up, and the network between?"
+        ))
+    }
+
+    /// Where nothing says yet what to do: this.
+    #[must_use]
+    pub fn with_advice(self, advice: &str) -> Trouble {
+        let text = if self.text.contains(';') { self.text } else { format!("{}; {advice}", self.text) };
+        Trouble { text, cause: self.cause }
     }
 
     /// The same, with what was being done in front.
@@ -52,39 +68,110 @@ impl Trouble {
 
 impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(db) = error.as_db_error() else {
-            // `error connecting to server`, and below it why: the last cause says most.
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(next) = cause {
-                text = next.to_string();
-                cause = next.source();
-            }
-            return Trouble::out_of_reach(text);
-        };
-        let message = one_line(db.message());
-        let code = db.code();
-        let advice = match *code {
-            SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-                "; check user and password of the database URL and pg_hba.conf"
-            }
-            SqlState::UNDEFINED_DATABASE => "; create it, or correct the database URL",
-            SqlState::INSUFFICIENT_PRIVILEGE => "; grant it to the role of the database URL",
-            SqlState::TOO_MANY_CONNECTIONS => "; raise max_connections or the role's limit",
-            SqlState::READ_ONLY_SQL_TRANSACTION => {
-                return Trouble { text: message, cause: Cause::ReadOnly };
-            }
-            _ => "",
-        };
-        let text = format!("{message}{advice} (SQLSTATE {})", code.code());
-        let class = code.code().get(..2).unwrap_or_default();
-        // 08 connection, 57 shut down or cancelled, 40 serialization, 53 resources, 58 system: these pass by themselves.
-        if matches!(class, "08" | "57" | "40" | "58") || *code == SqlState::TOO_MANY_CONNECTIONS {
-            Trouble::out_of_reach(text)
-        } else {
-            Trouble::refused(text)
+        match error.as_db_error() {
+            Some(told) => from_server(told),
+            None => from_client(&error),
         }
     }
+}
+
+/// What the server said.
+fn from_server(told: &DbError) -> Trouble {
+    let message = one_line(told.message());
+    let code = told.code();
+    let advice = match *code {
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("client certificate") => {
+            "; give sslcert and sslkey in the database URL"
+        }
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            "; check user and password of the database URL and pg_hba.conf"
+        }
+        SqlState::UNDEFINED_DATABASE => "; create it, or correct the database URL",
+        SqlState::INSUFFICIENT_PRIVILEGE => "; grant it to the role of the database URL",
+        SqlState::TOO_MANY_CONNECTIONS => {
+            "; raise max_connections or the role's limit, or end other sessions"
+        }
+        SqlState::CANNOT_CONNECT_NOW => "; nothing to do, unless it lasts: then see the server's log",
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => "; start it again, if nobody does",
+        SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => {
+            "; see in pg_stat_activity and pg_locks what keeps the server"
+        }
+        SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY => "; give the server more of it",
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            let text =
+                format!("{message}; is default_transaction_read_only on for server, database or role?");
+            return Trouble { text, cause: Cause::ReadOnly };
+        }
+        _ => "",
+    };
+    let text = format!("{message}{advice} (SQLSTATE {})", code.code());
+    let class = code.code().get(..2).unwrap_or_default();
+    // 08 connection, 57 shut down or cancelled, 40 serialization, 53 resources, 58 system: these pass by themselves.
+    if matches!(class, "08" | "57" | "40" | "53" | "58") {
+        Trouble::out_of_reach(text)
+    } else {
+        Trouble::refused(text)
+    }
+}
+
+/// What went wrong on the way to it. `error connecting to server`, and below it why: the last cause says most.
+fn from_client(error: &tokio_postgres::Error) -> Trouble {
+    if error.is_closed() {
+        return Trouble::out_of_reach(CLOSED);
+    }
+    let mut text = error.to_string();
+    let mut advice = None;
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = next.to_string();
+        if let Some(io) = next.downcast_ref::<io::Error>() {
+            let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            advice = tls.map_or_else(|| of_io(io), tls::advice).or(advice);
+            if tls.is_none() && is_end(io) {
+                return Trouble::out_of_reach(CLOSED);
+            }
+        }
+        cause = next.source();
+    }
+    let text = one_line(&text);
+    match (advice, text.as_str()) {
+        (Some(advice), _) => Trouble::out_of_reach(format!("{text}; {advice}")),
+        (None, "server does not support TLS") => Trouble::refused(
+            "the server offers no TLS; set ssl = on there, or sslmode=disable in the database URL",
+        ),
+        (None, "password missing") => {
+            Trouble::refused("the server asks for a password, and the database URL has none")
+        }
+        (None, _) if text.contains("channel binding") => Trouble::refused(format!(
+            "{text}; channel_binding=require in the database URL needs TLS and a server that asks for SCRAM"
+        )),
+        (None, _) if text.contains("lookup address") => {
+            Trouble::out_of_reach(format!("{text}; check the host's name in the database URL"))
+        }
+        (None, _) => Trouble::out_of_reach(text),
+    }
+}
+
+/// An end has several faces, depending on who wrote last; one text, so that it is not told as something new each time.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof
+    )
+}
+
+fn of_io(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "does PostgreSQL run there, and listen on this address (listen_addresses)?"
+        }
+        io::ErrorKind::NotFound => "does PostgreSQL run, and is this one of its unix_socket_directories?",
+        io::ErrorKind::TimedOut => "is the host up, and no firewall between?",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "check the network",
+        io::ErrorKind::PermissionDenied => "this program's user may not use that socket",
+        _ => return None,
+    })
 }
 
 fn one_line(text: &str) -> String {

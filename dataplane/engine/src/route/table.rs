@@ -165,7 +165,7 @@ impl<T> Table<T> {
     /// Bytes that the table keeps on the heap, without what payloads point to and the allocator's own overhead. Hosts that
     /// other tables share count in each.
     pub fn memory_bytes(&self) -> usize {
-        let single = self.any.iter().chain(&self.hostless).map(|host| host.memory_bytes());
+        let single = self.any.iter().chain(&self.hostless).map(Host::memory_bytes);
         self.names.memory_bytes() + self.suffixes.memory_bytes() + single.sum::<usize>()
     }
 
@@ -243,7 +243,7 @@ impl<T> Table<T> {
         let (mut any, mut hostless) = (self.any.clone(), self.hostless.clone());
         let (mut rules, mut patterns) = (self.rules, self.patterns);
         for (pattern, table) in changes {
-            let (old_rules, old_patterns) = self.host(&pattern).map_or((0, 0), |host| host.counts());
+            let (old_rules, old_patterns) = self.host(&pattern).map_or((0, 0), Host::counts);
             let (new_rules, new_patterns) = table.as_ref().map_or((0, 0), Host::counts);
             rules = rules + new_rules - old_rules;
             patterns = patterns + new_patterns - old_patterns;
