@@ -21,7 +21,7 @@ pub(crate) fn page(state: &State) -> String {
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 15] = [
+const CORE_ROWS: [Row; 16] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -49,6 +49,12 @@ const CORE_ROWS: [Row; 15] = [
         c.counters.upstream_reuses.get()
     }),
     ("ringway_upstream_retries_total", "counter", "Further tries.", |c| c.counters.retries.get()),
+    (
+        "ringway_upstream_retries_refused_total",
+        "counter",
+        "Further tries that the retry budget did not allow.",
+        |c| c.counters.retries_refused.get(),
+    ),
     ("ringway_connection_panics_total", "counter", "Connections ended by a bug of ours.", |c| {
         c.counters.panics.get()
     }),

@@ -1,9 +1,10 @@
 //! The number that consistent hashing takes a request for.
 
+use std::net::IpAddr;
+
 use ringway_snapshot::upstream::{HashOn, Piece, Variable};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::round_robin::mix;
 use crate::http1::{FieldKind, RequestHead};
 
 /// What of a request may be hashed.
@@ -19,8 +20,8 @@ pub struct HashFacts<'a> {
     pub client_ip: &'a [u8],
     /// The client's port.
     pub client_port: u16,
-    /// The address that the client connected to, as text.
-    pub server_ip: &'a [u8],
+    /// The address that the client connected to.
+    pub server_ip: IpAddr,
     /// This machine's name.
     pub hostname: &'a [u8],
 }
@@ -42,9 +43,14 @@ fn pieces_hash(pieces: &[Piece], facts: &HashFacts<'_>) -> Option<u64> {
     for piece in pieces {
         let value = match piece {
             Piece::Text(text) => Some(text.as_bytes()),
-            Piece::Variable(Variable::RemotePort) => {
+            Piece::Variable(variable @ (Variable::RemotePort | Variable::ServerAddr)) => {
                 known = true;
-                hash = mix(hash ^ u64::from(facts.client_port));
+                let number = match (variable, facts.server_ip.to_canonical()) {
+                    (Variable::RemotePort, _) => facts.client_port.into(),
+                    (_, IpAddr::V4(ip)) => u128::from(ip.to_bits()),
+                    (_, IpAddr::V6(ip)) => ip.to_bits(),
+                };
+                hash = xxh3_64_with_seed(&number.to_le_bytes(), hash);
                 continue;
             }
             Piece::Variable(variable) => {
@@ -67,11 +73,10 @@ fn value<'a>(variable: &Variable, facts: &HashFacts<'a>) -> Option<&'a [u8]> {
         Variable::Host => facts.head.host.map(|authority| authority.host.of(facts.bytes)),
         Variable::Hostname => Some(facts.hostname),
         Variable::RemoteAddr => Some(facts.client_ip),
-        Variable::ServerAddr => Some(facts.server_ip),
         Variable::Argument(name) => argument(target.query?.of(facts.bytes), name.as_bytes()),
         Variable::Header(name) => header(facts, name.as_bytes()),
         Variable::Cookie(name) => cookie(facts, name.as_bytes()),
-        Variable::RemotePort => None, // Hashed as a number.
+        Variable::RemotePort | Variable::ServerAddr => None, // Hashed as numbers.
     }
 }
 
@@ -117,7 +122,7 @@ mod tests {
             path: b"/a",
             client_ip: client_ip.as_bytes(),
             client_port: 1,
-            server_ip: b"10.0.0.9",
+            server_ip: IpAddr::from([10, 0, 0, 9]),
             hostname: b"n1",
         };
         hash_of(&rule.unwrap(), &facts)

@@ -265,9 +265,27 @@ impl Roster {
     /// A request has ended at a node.
     pub fn finish(&mut self, ticket: Ticket, outcome: Outcome, now_ms: u64) {
         let Some(index) = self.find(&ticket) else { return };
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.open = node.open.saturating_sub(1);
+        }
+        self.learn(index, outcome, now_ms);
+    }
+
+    /// What is known of a request that goes on for long, as a tunnel does. Its end is then [`Outcome::Unknown`].
+    pub fn tell(&mut self, ticket: &Ticket, outcome: Outcome, now_ms: u64) {
+        if let Some(index) = self.find(ticket) {
+            self.learn(index, outcome, now_ms);
+        }
+    }
+
+    /// Whether there is something for [`Roster::take_tallies`].
+    pub fn has_tallies(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    fn learn(&mut self, index: usize, outcome: Outcome, now_ms: u64) {
         let tuning = self.cluster.tuning;
         let (Some(node), cluster) = (self.nodes.get_mut(index), &self.cluster) else { return };
-        node.open = node.open.saturating_sub(1);
         match outcome {
             Outcome::Answered { .. } => node.breaker.success(now_ms),
             Outcome::Failed(fault) if is_connection(&fault) => node.breaker.failure(now_ms, &tuning),
