@@ -8,6 +8,7 @@ mod probe;
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -105,19 +106,13 @@ impl Work {
         for core in &self.state.cores {
             let tallies = std::mem::take(&mut *core.tallies.lock().unwrap_or_else(PoisonError::into_inner));
             for (cluster, address, tally) in tallies {
-                ward.watch.tallied(&cluster.key, address, &tally, now_ms);
+                let tell = |watch: &mut Watch| watch.tallied(&cluster.key, address, &tally, now_ms);
+                noting(&mut ward.watch, &cluster.key, address, "requests", tell);
             }
         }
         for (probe, finding) in self.found.borrow_mut().drain(..) {
-            let was = ward.watch.report(&probe.key, probe.address, now_ms);
-            ward.watch.found(&probe, finding, now_ms);
-            let is = ward.watch.report(&probe.key, probe.address, now_ms);
-            if let (Some(was), Some(is)) = (was, is)
-                && was.health.is_healthy() != is.health.is_healthy()
-            {
-                let word = if is.health.is_healthy() { "healthy" } else { "unhealthy" };
-                tracing::warn!(upstream = &*probe.key, node = %probe.address, last = ?finding, "a node is {word}");
-            }
+            let tell = |watch: &mut Watch| watch.found(&probe, finding, now_ms);
+            noting(&mut ward.watch, &probe.key, probe.address, "probes", tell);
         }
         while self.under_way.get() < PROBES_MAX {
             let Some(probe) = ward.watch.probe(now_ms) else { break };
@@ -151,5 +146,21 @@ impl Work {
             found.borrow_mut().push((probe, finding));
             under_way.set(under_way.get() - 1);
         });
+    }
+}
+
+/// Does something to a node's health, and logs it when the node changes sides.
+fn noting(watch: &mut Watch, key: &str, address: SocketAddr, by: &str, change: impl FnOnce(&mut Watch)) {
+    let look = |watch: &Watch| Some(watch.report(key, address, 0)?.health.is_healthy());
+    let was = look(watch);
+    change(watch);
+    match (was, look(watch)) {
+        (Some(true), Some(false)) => {
+            tracing::warn!(upstream = key, node = %address, by, "a node is unhealthy")
+        }
+        (Some(false), Some(true)) => {
+            tracing::info!(upstream = key, node = %address, by, "a node is healthy again")
+        }
+        _ => {}
     }
 }

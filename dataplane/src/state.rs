@@ -53,12 +53,15 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) version: Mutex<Option<Version>>,
     /// What its requests told of nodes' health since the health thread last looked.
-    pub(crate) tallies: Mutex<Vec<(Arc<Cluster>, SocketAddr, Tally)>>,
+    pub(crate) tallies: Mutex<Vec<Told>>,
     /// An operator wants to see its nodes.
     pub(crate) wanted: AtomicBool,
     /// Its nodes, by their clusters' keys, as of when they were last wanted.
     pub(crate) nodes: Mutex<Option<Vec<(Box<str>, NodeReport)>>>,
 }
+
+/// A node, and what requests told of its health.
+pub(crate) type Told = (Arc<Cluster>, SocketAddr, Tally);
 
 /// A listening socket and which `--listen` it is of.
 #[derive(Debug)]

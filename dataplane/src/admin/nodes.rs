@@ -43,6 +43,24 @@ pub(super) fn upstream(admin: &Admin, key: &str) -> Result<Value, String> {
     Ok(told(&admin.state, cluster, &reports, silent))
 }
 
+/// A line for each upstream, and one for each of its nodes.
+pub(super) fn text(document: &Value) -> String {
+    let upstreams = match document {
+        Value::Array(rows) if rows.is_empty() => return "none".to_owned(),
+        Value::Array(rows) => rows.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let mut lines = Vec::new();
+    for upstream in upstreams {
+        let mut fields = upstream.as_object().cloned().unwrap_or_default();
+        let nodes = fields.remove("nodes");
+        lines.push(show::row(&Value::Object(fields)));
+        let nodes = nodes.as_ref().and_then(Value::as_array).into_iter().flatten();
+        lines.extend(nodes.map(|node| format!("  {}", show::row(node))));
+    }
+    lines.join("\n")
+}
+
 /// `set server` and `set weight`.
 pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
     let Some(view) = state.feed().view.clone() else { return format!("error: {}", show::no_configuration()) };

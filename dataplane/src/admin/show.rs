@@ -14,6 +14,7 @@ use crate::state::State;
 
 /// The reply to a `show` command.
 pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
+    let of_nodes = matches!(what, Show::Upstreams | Show::Upstream(_));
     let document = match what {
         Show::Info => Ok(info(admin)),
         Show::Snapshot => snapshot(&admin.state),
@@ -32,6 +33,7 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
     match document {
         Err(error) => format!("error: {error}"),
         Ok(document) if json => document.to_string(),
+        Ok(document) if of_nodes => nodes::text(&document),
         Ok(document) => text(&document),
     }
 }
@@ -191,7 +193,7 @@ pub(crate) fn text(document: &Value) -> String {
     }
 }
 
-fn row(value: &Value) -> String {
+pub(super) fn row(value: &Value) -> String {
     match value {
         Value::Object(fields) => fields
             .iter()
