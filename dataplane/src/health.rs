@@ -156,10 +156,10 @@ fn noting(watch: &mut Watch, key: &str, address: SocketAddr, by: &str, change: i
     change(watch);
     match (was, look(watch)) {
         (Some(true), Some(false)) => {
-            tracing::warn!(upstream = key, node = %address, by, "a node is unhealthy")
+            tracing::warn!(upstream = key, node = %address, by, "a node is unhealthy");
         }
         (Some(false), Some(true)) => {
-            tracing::info!(upstream = key, node = %address, by, "a node is healthy again")
+            tracing::info!(upstream = key, node = %address, by, "a node is healthy again");
         }
         _ => {}
     }

@@ -15,6 +15,7 @@ pub(crate) fn page(state: &State) -> String {
     let draining = state.life.phase() != crate::drain::Phase::Serving;
     page.single("ringway_draining", "gauge", "Whether it is on its way out.", u64::from(draining));
     cores(&mut page, state);
+    nodes(&mut page, state);
     feed(&mut page, state);
     page.text
 }
@@ -93,6 +94,20 @@ fn cores(page: &mut Page, state: &State) {
             page.row(name, &format!("core=\"{number}\",class=\"{class}\""), counter.get());
         }
     }
+}
+
+fn nodes(page: &mut Page, state: &State) {
+    let ward = state.ward.open();
+    let sick: usize = ward.watch.sick().map(|(_, standing)| standing.nodes.len()).sum();
+    let watched = ward.watch.watched();
+    drop(ward);
+    page.single("ringway_upstream_nodes_checked", "gauge", "Nodes that are probed.", watched as u64);
+    page.single(
+        "ringway_upstream_nodes_unhealthy",
+        "gauge",
+        "Of them, those that are unhealthy.",
+        sick as u64,
+    );
 }
 
 fn feed(page: &mut Page, state: &State) {

@@ -57,11 +57,13 @@ pub(crate) struct Core {
     /// An operator wants to see its nodes.
     pub(crate) wanted: AtomicBool,
     /// Its nodes, by their clusters' keys, as of when they were last wanted.
-    pub(crate) nodes: Mutex<Option<Vec<(Box<str>, NodeReport)>>>,
+    pub(crate) nodes: Mutex<Option<Vec<Reported>>>,
 }
 
 /// A node, and what requests told of its health.
 pub(crate) type Told = (Arc<Cluster>, SocketAddr, Tally);
+/// A node, by its cluster's key, as a core sees it.
+pub(crate) type Reported = (Box<str>, NodeReport);
 
 /// A listening socket and which `--listen` it is of.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! Keeps a node out for a while after it failed too often, on the core that saw it, without any configured check.
 //!
 //! Closed: requests go to it. Open: none do until a time that doubles with each opening. Half-open: one request tries it; its success
-//! closes, its failure opens again. What counts is what a node cannot mean: connections that are not made, and time-outs.
+//! closes, its failure opens again; when it takes too long to tell (a long download), another one may try too. What counts is what a node cannot mean: connections that are not made, and time-outs.
 //! A status says nothing here, that is for health checks.
 //!
 //! Invariants: it opens after `eject_failures` failures in a row, or past `eject_percent` of the recent ones, and never by a success;
-//! a half-open node has one request at most.
+//! a half-open node gets one request at most in `eject_ms_max`.
 
 use ringway_snapshot::upstream::Tuning;
 
@@ -22,7 +22,7 @@ pub(super) struct Breaker {
     failures: u32,
     /// Openings without a long time of good answers between them.
     openings: u32,
-    /// When the last opening ended or will.
+    /// When the last opening ended or will; half-open, when another request may try.
     until_ms: u64,
     /// Answers and failures in this window and the one before.
     window: [(u32, u32); 2],
@@ -58,17 +58,23 @@ impl Breaker {
 
     /// Lets one request try when the time is over. Tells whether anything changed.
     pub(super) fn turn(&mut self, now_ms: u64) -> bool {
-        let due = self.state == State::Open && now_ms >= self.until_ms;
+        let due = self.waits() && now_ms >= self.until_ms;
         if due {
             self.state = State::HalfOpen(false);
         }
         due
     }
 
+    /// Whether it changes with time.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.state, State::Open | State::HalfOpen(true))
+    }
+
     /// A request goes to the node.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, now_ms: u64, rules: &Tuning) {
         if self.state == State::HalfOpen(false) {
             self.state = State::HalfOpen(true);
+            self.until_ms = now_ms.saturating_add(rules.eject_ms_max.into());
         }
     }
 
@@ -154,13 +160,13 @@ mod tests {
             assert!(!breaker.turn(now_ms + wait_ms - 1));
             now_ms += wait_ms;
             assert!(breaker.turn(now_ms) && breaker.is_usable());
-            breaker.begin();
+            breaker.begin(now_ms, &rules);
             assert!(!breaker.is_usable());
         }
         breaker.success(now_ms);
         assert!(breaker.is_usable());
         // After a long good time it begins anew.
-        now_ms += 60_001;
+        now_ms += 120_001;
         (0..5).for_each(|_| breaker.failure(now_ms, &rules));
         assert_eq!(breaker.until_ms(), now_ms + 2_000);
     }
@@ -190,7 +196,9 @@ mod tests {
         let mut breaker = Breaker::default();
         (0..5).for_each(|_| breaker.failure(0, &Tuning::default()));
         breaker.turn(2_000);
-        breaker.begin();
+        breaker.begin(2_000, &Tuning::default());
+        assert!(!breaker.turn(61_999) && breaker.turn(62_000), "a trial that lasts admits another one");
+        breaker.begin(62_000, &Tuning::default());
         breaker.neutral(true);
         assert_eq!(breaker.state(), State::HalfOpen(false));
     }

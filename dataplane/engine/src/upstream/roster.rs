@@ -222,7 +222,7 @@ impl Roster {
                 },
             )
         })?;
-        self.begin(index as usize, index)
+        self.begin(index as usize, index, ask.now_ms)
     }
 
     /// A node of another version of the cluster, for a request that holds that one.
@@ -257,7 +257,7 @@ impl Roster {
             })?;
         let endpoint = cluster.endpoints.get(found)?;
         match known(endpoint).map(|(node, _)| node) {
-            Some(node) => self.begin(found, node),
+            Some(node) => self.begin(found, node, ask.now_ms),
             None => Some(Ticket { index: found, address: endpoint.address, node: u32::MAX, stamp: 0 }),
         }
     }
@@ -291,7 +291,7 @@ impl Roster {
             Outcome::Failed(fault) if is_connection(&fault) => node.breaker.failure(now_ms, &tuning),
             Outcome::Failed(_) | Outcome::Unknown => node.breaker.neutral(node.open == 0),
         }
-        if node.breaker.state() == State::Open {
+        if node.breaker.waits() {
             self.turn_at_ms = self.turn_at_ms.min(node.breaker.until_ms());
         }
         let was_silent = node.tally.is_empty();
@@ -352,17 +352,21 @@ impl Roster {
             let Some(node) = self.nodes.get_mut(index) else { continue };
             if node.breaker.turn(now_ms) {
                 self.refresh(index);
-            } else if node.breaker.state() == State::Open {
+            } else if node.breaker.waits() {
                 self.turn_at_ms = self.turn_at_ms.min(node.breaker.until_ms());
             }
         }
     }
 
-    fn begin(&mut self, index: usize, number: u32) -> Option<Ticket> {
+    fn begin(&mut self, index: usize, number: u32, now_ms: u64) -> Option<Ticket> {
+        let tuning = self.cluster.tuning;
         let node = self.nodes.get_mut(number as usize)?;
         let address = self.cluster.endpoints.get(number as usize)?.address;
         node.open = node.open.saturating_add(1);
-        node.breaker.begin();
+        node.breaker.begin(now_ms, &tuning);
+        if node.breaker.waits() {
+            self.turn_at_ms = self.turn_at_ms.min(node.breaker.until_ms());
+        }
         let (stamp, place, open) = (node.stamp, node.place, node.open);
         if let Some(tier) = self.tiers.get_mut(node.tier as usize) {
             tier.picker.load(place, open);
