@@ -4,7 +4,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test conformance bench lint postgresql
+.PHONY: help up test conformance faults bench lint postgresql
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ test: postgresql ## Build everything and run all tests (installs PostgreSQL thro
 conformance: ## Check the gateway's HTTP/1.1 against the RFCs and published attacks (flags through ARGS="--peer nginx ...")
 	$(CARGO) build -p ringway-dataplane -p ringway-controlplane -p ringway -p ringway-loadtest
 	@target/debug/ringway-loadtest conformance $(ARGS)
+
+faults: ## Break one part after the other under load; writes faults.html (flags through ARGS="--only backend-kill ...")
+	@# Like `up`: optimised executables, because a debug build's delays are its own.
+	$(CARGO) build --release -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest
+	@$(MAKE) --no-print-directory postgresql
+	@exec target/release/ringway-loadtest fault --html faults.html $(ARGS)
 
 bench: ## Run the criterion benches
 	$(CARGO) bench -p ringway-bench

@@ -143,6 +143,25 @@ impl Board {
         }
     }
 
+    /// Name of this node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The last valid configuration of the source.
+    pub fn version(&self) -> Option<Version> {
+        self.notes().version.map(|(version, _)| version)
+    }
+
+    /// Why the data plane is not connected; `None` while it is.
+    pub fn dataplane_trouble(&self) -> Option<String> {
+        let notes = self.notes();
+        match notes.dataplane {
+            Some(_) => None,
+            None => Some(notes.dataplane_error.clone().unwrap_or_else(|| "it was not there yet".to_owned())),
+        }
+    }
+
     /// Follows what this node tells the others.
     pub fn report(&self) -> watch::Receiver<Report> {
         self.report.subscribe()

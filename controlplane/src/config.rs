@@ -3,11 +3,14 @@
 //! Every flag has an environment variable `RINGWAY_<FLAG>` and a key in the YAML file that `--config` names, spelled with
 //! underscores. What is wrong here ends the start with one line; a source that is merely out of reach does not.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+use crate::admin::key::{KeyError, KeyOnFile, Keys};
+use crate::admin::{self, AdminConfig};
 use crate::source::postgresql::target::{Target, TargetError};
 
 const FEED_SOCKET: &str = "/run/ringway/feed.sock";
@@ -54,6 +57,12 @@ pub struct Flags {
     /// What to log: a level, or target=level pairs [default: info]
     #[arg(long, env = "RINGWAY_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Where the Admin API listens, or off [default: 127.0.0.1:9180 where keys are given]
+    #[arg(long, env = "RINGWAY_ADMIN_LISTEN", value_name = "ADDR")]
+    pub admin_listen: Option<String>,
+    /// File of the Admin API's keys, one a line: KEY, or NAME ROLE KEY; KEY may be sha256:HEX
+    #[arg(long, env = "RINGWAY_ADMIN_KEY_FILE", value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
     /// A YAML file with the names above, underscores for dashes
     #[arg(long, env = "RINGWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -98,6 +107,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What to log.
     pub log: String,
+    /// The Admin API; `None` where it is off.
+    pub admin: Option<AdminConfig>,
 }
 
 /// Why the program does not start.
@@ -122,6 +133,29 @@ pub enum ConfigError {
     /// The database URL.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The Admin API's keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The Admin API's address.
+    #[error("--admin-listen {0:?} is not an address such as 127.0.0.1:9180, and not off")]
+    AdminListen(String),
+    /// An address without keys.
+    #[error(
+        "the Admin API is to listen on {0} and has no key: give --admin-key-file FILE, or --admin-listen off"
+    )]
+    NoKey(SocketAddr),
+    /// A key that everybody may know.
+    #[error(
+        "the Admin API is to listen on {listen}, which others can reach, and its key {name:?} {reason}: give another key, or listen on 127.0.0.1"
+    )]
+    WeakKey {
+        /// Where.
+        listen: SocketAddr,
+        /// The key's name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A value out of its range.
     #[error("{name} is {value}, but must be {rule}")]
     Range {
@@ -147,6 +181,9 @@ struct OnFile {
     node: Option<String>,
     log_format: Option<LogFormat>,
     log: Option<String>,
+    admin_listen: Option<String>,
+    admin_key_file: Option<PathBuf>,
+    admin_keys: Vec<KeyOnFile>,
 }
 
 impl Config {
@@ -173,7 +210,10 @@ impl Config {
             (Some(url), None) => SourceConfig::Postgresql(Box::new(Target::parse(&url, &node)?)),
             (None, Some(file)) => SourceConfig::File(file),
         };
+        let admin_listen = text(flags.admin_listen, on_file.admin_listen);
+        let admin_key_file = path(flags.admin_key_file, on_file.admin_key_file);
         Ok(Config {
+            admin: admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys)?,
             source,
             feed_socket: path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into()),
             control_socket: path(flags.control_socket, on_file.control_socket)
@@ -184,6 +224,36 @@ impl Config {
             log_format: flags.log_format.or(on_file.log_format).unwrap_or_default(),
             log: text(flags.log, on_file.log).unwrap_or_else(|| "info".to_owned()),
         })
+    }
+}
+
+/// On by default where there are keys: a control plane whose operator never thought of it opens no port.
+fn admin(
+    listen: Option<&str>,
+    key_file: Option<&Path>,
+    listed: Vec<KeyOnFile>,
+) -> Result<Option<AdminConfig>, ConfigError> {
+    let mut keys = Keys::default();
+    keys.add(listed)?;
+    if let Some(path) = key_file {
+        keys.read(path)?;
+    }
+    let listen: SocketAddr = match listen {
+        Some("off") => return Ok(None),
+        None if keys.is_empty() => return Ok(None),
+        given => {
+            let text = given.unwrap_or(admin::LISTEN);
+            text.parse().map_err(|_| ConfigError::AdminListen(text.to_owned()))?
+        }
+    };
+    if keys.is_empty() {
+        return Err(ConfigError::NoKey(listen));
+    }
+    match keys.weak() {
+        Some((name, reason)) if !listen.ip().is_loopback() => {
+            Err(ConfigError::WeakKey { listen, name: name.to_owned(), reason })
+        }
+        _ => Ok(Some(AdminConfig { listen, keys })),
     }
 }
 
@@ -241,6 +311,27 @@ mod tests {
         let config = config(&["--config", file.to_str().unwrap(), "--node", "n1"]).unwrap();
         assert_eq!((config.node.as_str(), config.poll_ms, config.log_format), ("n1", 700, LogFormat::Json));
         assert_eq!(config.feed_socket, Path::new(FEED_SOCKET));
+    }
+
+    #[test]
+    fn the_admin_api_is_on_where_it_has_keys_and_never_public_with_a_weak_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = dir.path().join("keys");
+        std::fs::write(&keys, "short\n").unwrap();
+        let file = keys.to_str().unwrap();
+        let with = |more: &[&str]| config(&[&["--file", "a.yaml"], more].concat());
+        assert!(with(&[]).unwrap().admin.is_none());
+        assert!(with(&["--admin-listen", "127.0.0.1:0"]).unwrap_err().contains("has no key"));
+        let admin = with(&["--admin-key-file", file]).unwrap().admin.unwrap();
+        assert_eq!(admin.listen.to_string(), admin::LISTEN);
+        assert!(with(&["--admin-key-file", file, "--admin-listen", "off"]).unwrap().admin.is_none());
+        let public = with(&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"]).unwrap_err();
+        assert!(public.contains("has less than 16 bytes") && !public.contains("short"), "{public}");
+        assert!(
+            with(&["--admin-key-file", file, "--admin-listen", "x"])
+                .unwrap_err()
+                .contains("is not an address")
+        );
     }
 
     #[test]

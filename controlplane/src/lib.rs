@@ -8,6 +8,7 @@
 //! Invariants: it never sees the data plane's code; a password never reaches a log or a status page.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod backoff;
 pub mod board;
 pub mod complaint;

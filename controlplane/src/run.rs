@@ -11,6 +11,7 @@ use ringway_snapshot::Fault;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use crate::admin::{Admin, AdminError};
 use crate::board::{Board, Refusal};
 use crate::config::{Config, SourceConfig};
 use crate::control::{Answer, Control, ControlError, fleet_socket};
@@ -25,6 +26,9 @@ pub enum StartError {
     /// The status socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The Admin API.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The declarative file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -49,6 +53,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     };
     let feed = config.feed_socket.display().to_string();
     let board = Arc::new(Board::new(&config.node, kind, detail.clone(), feed));
+    let admin = match config.admin {
+        Some(admin) => Some(Admin::bind(admin, &config.source, Arc::clone(&board)).await?),
+        None => None,
+    };
     let source = match config.source {
         SourceConfig::Postgresql(target) => {
             let control =
@@ -84,12 +92,21 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         // None of these ends. They are one task on purpose: a panic in any ends the program, and its supervisor
         // starts it anew, where a lost task would leave a control plane that looks alive.
         () = serve => {}
+        () = administer(admin.as_ref()) => {}
         () = serve_fleet => {}
         () = publisher.run() => {}
         () = pipeline(source, &board, &offer) => {}
     }
     notify(&[NotifyState::Stopping]);
     Ok(())
+}
+
+/// The Admin API, where there is one.
+async fn administer(admin: Option<&Admin>) {
+    match admin {
+        Some(admin) => admin.serve().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn pipeline(mut source: Source, board: &Board, offer: &watch::Sender<Offer>) {

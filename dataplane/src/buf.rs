@@ -31,6 +31,8 @@ pub(crate) const LARGE_BYTES: usize = 80 * 1024 - MARGIN_BYTES;
 
 const MARGIN_BYTES: usize = HEADROOM_BYTES + TAILROOM_BYTES;
 const KEPT_MAX: usize = 1024;
+/// Free buffers that a core keeps when nobody waits for it.
+const KEPT_QUIET: usize = 16;
 
 impl Room {
     const fn capacity(self) -> usize {
@@ -101,6 +103,15 @@ impl Buffers {
             && pool.borrow().len() < KEPT_MAX
         {
             pool.borrow_mut().push(buffer);
+        }
+    }
+
+    /// Keeps only a few of the free buffers.
+    pub(crate) fn tidy(&self) {
+        for pool in &self.pools {
+            let mut pool = pool.borrow_mut();
+            pool.truncate(KEPT_QUIET);
+            pool.shrink_to(KEPT_QUIET);
         }
     }
 

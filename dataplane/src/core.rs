@@ -19,6 +19,7 @@ use crate::io::Deadlines;
 use crate::pool::Pool;
 use crate::rosters::Rosters;
 use crate::state::{Counters, State};
+use crate::sys;
 
 /// Length of an HTTP date (RFC 9110 section 5.6.7).
 pub(crate) const DATE_BYTES: usize = 29;
@@ -37,6 +38,9 @@ pub(crate) struct Core {
     view: RefCell<Option<Rc<Pinned>>>,
     pub(crate) rosters: Rosters,
     date: Cell<[u8; DATE_BYTES]>,
+    /// Connections have become idle, and their memory has not gone back to the kernel.
+    pub(crate) rested: Cell<bool>,
+    requests_last_turn: Cell<u64>,
     pub(crate) clients: Clients,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
@@ -83,6 +87,8 @@ impl Core {
             deadlines,
             view: RefCell::new(None),
             date: Cell::new([b' '; DATE_BYTES]),
+            rested: Cell::new(false),
+            requests_last_turn: Cell::new(0),
             clients: Clients::default(),
             shedding: Cell::new(0),
         };
@@ -129,6 +135,16 @@ impl Core {
         self.state.life.is_closing()
     }
 
+    /// Gives freed memory back when nobody waits for this core.
+    fn tidy(&self) {
+        let requests = self.counters().map_or(0, |counters| counters.requests.get());
+        let quiet = requests == self.requests_last_turn.replace(requests);
+        if quiet && self.rested.take() {
+            self.buffers.tidy();
+            sys::give_memory_back();
+        }
+    }
+
     /// What is due every tick: deadlines, the date, the sign of life.
     pub(crate) fn turn(&self) {
         self.deadlines.turn(Instant::now());
@@ -136,6 +152,7 @@ impl Core {
         if let Some(core) = self.state.cores.get(self.id) {
             self.rosters.tell(core);
         }
+        self.tidy();
         let text = httpdate::fmt_http_date(SystemTime::now());
         if let Ok(date) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
             self.date.set(date);

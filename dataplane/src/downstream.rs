@@ -18,8 +18,8 @@ use crate::drain::IDLE_GRACE;
 use crate::io::{Read, Socket, TICK};
 use crate::proxy;
 
-/// After so long without a request a connection gives its memory back.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// After so long without a request, and some ticks, a connection gives its memory back.
+const IDLE_AFTER: Duration = TICK;
 /// What an idle connection can take in at once: enough to see that a request comes.
 const IDLE_BYTES: usize = 24;
 
@@ -83,17 +83,18 @@ pub(crate) struct Idle {
 
 impl Idle {
     /// A connection that was just made.
-    pub(crate) fn new(core: &Core, stream: TcpStream, ends: Ends) -> Idle {
+    pub(crate) fn new(core: &Core, stream: TcpStream, ends: Ends) -> Box<Idle> {
         let lifetime_ms = u64::try_from(core.limits.connection_lifetime.as_millis()).unwrap_or(u64::MAX);
         // The client's port is as good as a random number here, and can be told from outside.
         let jitter_ms = lifetime_ms / 10 / 97 * u64::from(ends.client.port() % 97);
         let ends_at_ms = core.deadlines.now_ms().saturating_add(lifetime_ms - jitter_ms);
         let socket = Socket::downstream(stream, &core.deadlines);
-        Idle { socket, ends, requests: 0, ends_at_ms, came: None }
+        Box::new(Idle { socket, ends, requests: 0, ends_at_ms, came: None })
     }
 
     /// Waits for the next request's first bytes, with hardly any memory. `None`: the connection has ended.
-    pub(crate) async fn wait(mut self, core: &Core) -> Option<Idle> {
+    pub(crate) async fn wait(mut self: Box<Self>, core: &Core) -> Option<Box<Idle>> {
+        core.rested.set(true);
         let wait = if self.requests == 0 { core.limits.request_head } else { core.limits.keepalive_idle };
         let buffer = Vec::with_capacity(IDLE_BYTES + TAILROOM_BYTES);
         self.socket.reader.set_idle(true);
@@ -106,8 +107,8 @@ impl Idle {
 }
 
 /// Serves a connection until it ends, or is idle.
-pub(crate) async fn serve(core: Rc<Core>, idle: Idle) -> Option<Idle> {
-    let Idle { socket, ends, requests, ends_at_ms, came } = idle;
+pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> {
+    let Idle { socket, ends, requests, ends_at_ms, came } = *idle;
     let mut connection = Box::new(Downstream {
         socket,
         ends,
@@ -167,10 +168,10 @@ impl Downstream {
     }
 
     /// What is left when nothing is going on.
-    fn rest(self: Box<Self>) -> Idle {
+    fn rest(self: Box<Self>) -> Box<Idle> {
         let Downstream { core, socket, ends, buffer, requests, ends_at_ms, .. } = *self;
         core.buffers.give(buffer);
-        Idle { socket, ends, requests, ends_at_ms, came: None }
+        Box::new(Idle { socket, ends, requests, ends_at_ms, came: None })
     }
 
     /// Reads until a whole head stands in the buffer at `at`. `came` is what was read already.

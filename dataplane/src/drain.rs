@@ -50,13 +50,14 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// An heir takes nothing in before its predecessor says so.
+    /// No connection is taken before the configuration on disk is on every core, which says [`Life::accept`]; an heir takes
+    /// nothing in before its predecessor says so.
     pub(crate) fn new(heir: bool) -> Life {
         Life {
             phase: AtomicU8::new(0),
             successor: AtomicBool::new(false),
             kept: AtomicBool::new(false),
-            accepting: AtomicBool::new(!heir),
+            accepting: AtomicBool::new(false),
             asking: AtomicBool::new(!heir),
             feeding: AtomicBool::new(!heir),
             replying: AtomicUsize::new(0),

@@ -83,8 +83,10 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     feed_loop.boot();
     let (driver, health_state) = (flags.io_driver, Arc::clone(&state));
     thread("health", move || health::run(driver, &health_state, herald))?;
-    if let Some(heir) = heir {
-        take_over(heir, &state, &mut feed_loop)?;
+    match heir {
+        Some(heir) => take_over(heir, &state, &mut feed_loop)?,
+        // Not earlier: who connects while the snapshot on disk is read waits in the backlog, and is not told that there is none.
+        None => state.life.accept(),
     }
     let (orders, order_inbox) = crossbeam::channel::unbounded();
     let admin = Arc::new(Admin {

@@ -496,7 +496,8 @@ fn idle_connections_cost_little_and_serve_on() {
     idle.iter_mut().step_by(2).for_each(exchange);
     wait_until("what idle connections hold", || {
         let each = resident().saturating_sub(before) / CONNECTIONS;
-        (each < 2_500).then_some(each)
+        // With room for pages that the kernel has made huge: without giving memory back it is over 10,000.
+        (each < 6_000).then_some(each)
     });
     for (number, stream) in idle.iter_mut().enumerate() {
         if number % 3 == 0 {

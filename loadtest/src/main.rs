@@ -10,7 +10,9 @@ mod compare;
 mod conformance;
 mod cpu;
 mod duration;
+mod fault;
 mod hammer;
+mod hold;
 mod http;
 mod origin;
 mod poll;
@@ -18,6 +20,7 @@ mod progress;
 mod report;
 mod run;
 mod socket;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -43,6 +46,10 @@ enum Command {
     Compare(compare::Arguments),
     /// Check that a gateway speaks HTTP/1.1 to the letter and cannot be desynchronised
     Conformance(conformance::Arguments),
+    /// Break one part of a running gateway after the other under load, and report what clients and changes felt
+    Fault(fault::Arguments),
+    #[command(hide = true)]
+    Hold(hold::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         Command::Hammer(arguments) => hammer::execute(&arguments),
         Command::Compare(arguments) => compare::execute(&arguments),
         Command::Conformance(arguments) => conformance::execute(&arguments),
+        Command::Fault(arguments) => fault::execute(&arguments),
+        Command::Hold(arguments) => hold::execute(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,

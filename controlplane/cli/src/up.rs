@@ -27,6 +27,7 @@ use crate::up::source::Source;
 use crate::up::supervise::{Supervisor, TURN};
 
 mod account;
+mod admin_key;
 mod banner;
 mod child;
 mod cluster;
@@ -64,6 +65,9 @@ pub(crate) struct UpArgs {
     /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "RINGWAY_STATUS", value_name = "ADDR", default_value = "127.0.0.1:9091")]
     status: SocketAddr,
+    /// Address of the Admin API, or off; its key is in DIR/admin.key
+    #[arg(long, env = "RINGWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9180", value_parser = address_or_off)]
+    admin_listen: AdminListen,
     /// Folder for data, logs and sockets
     #[arg(long, env = "RINGWAY_DIR", value_name = "DIR", default_value = DIR_DEFAULT)]
     dir: PathBuf,
@@ -88,6 +92,20 @@ pub(crate) struct UpArgs {
     /// First delete what an earlier `up` made in DIR, its data included
     #[arg(long)]
     fresh: bool,
+}
+
+/// Where the Admin API listens; `None` is off.
+#[derive(Debug, Clone, Copy)]
+struct AdminListen(Option<SocketAddr>);
+
+fn address_or_off(text: &str) -> Result<AdminListen, String> {
+    match text {
+        "off" => Ok(AdminListen(None)),
+        text => text
+            .parse()
+            .map(|addr| AdminListen(Some(addr)))
+            .map_err(|_| "an address such as 127.0.0.1:9180, or off".to_owned()),
+    }
 }
 
 /// A demonstration backend alone.
@@ -175,6 +193,7 @@ impl Siblings {
 /// Says that an address is taken before anything is started.
 fn check_addresses(args: &UpArgs) -> Result<(), Failure> {
     let flags = args.listen.iter().map(|addr| ("--listen", addr)).chain([("--status", &args.status)]);
+    let flags = flags.chain(args.admin_listen.0.iter().map(|addr| ("--admin-listen", addr)));
     for (flag, addr) in flags {
         if let Err(error) = TcpListener::bind(addr) {
             return Err(Failure::new(match error.kind() {
@@ -235,8 +254,10 @@ impl Gateway<'_> {
         let admin = self.sockets().admin();
         let served = self.wait(CONFIGURATION_WAIT, |_| Ok(serves(&admin, revision.unwrap_or(0))))?;
         self.supervisor.settle();
+        self.keep_admin_address();
         banner::print(&banner::Facts {
             listening: self.supervisor.listening(Role::Dataplane),
+            admin: self.admin_address(),
             demo: self.demo.as_ref(),
             source: &self.source,
             dir: self.folder.path(),
@@ -366,6 +387,7 @@ impl Gateway<'_> {
     }
 
     fn start_controlplane(&mut self, log_dir: &Path, state_dir: &Path) -> Result<(), Failure> {
+        let key_file = admin_key::make(&mut self.folder)?;
         let run = self.folder.entry("run");
         let (mut arguments, environment) = self.source.for_controlplane();
         for (name, value) in [
@@ -375,6 +397,8 @@ impl Gateway<'_> {
         ] {
             arguments.extend([name.into(), value.into()]);
         }
+        let admin = self.args.admin_listen.0.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
+        arguments.extend(["--admin-listen".into(), admin.into(), "--admin-key-file".into(), key_file.into()]);
         self.supervisor.start(Spec {
             role: Role::Controlplane,
             program: self.programs.controlplane.clone(),
@@ -384,6 +408,24 @@ impl Gateway<'_> {
             stop_wait: CONTROL_STOP_WAIT,
             log: log_dir.join("controlplane.log"),
         })
+    }
+
+    /// Where the Admin API listens, once it has said so.
+    fn admin_address(&self) -> Option<SocketAddr> {
+        let told = self.supervisor.listening(Role::Controlplane);
+        let told = told.iter().find(|(kind, _)| kind == "admin").and_then(|(_, addr)| addr.parse().ok());
+        told.or(self.args.admin_listen.0.filter(|addr| addr.port() != 0))
+    }
+
+    /// A restart must come back on the port that the kernel chose the first time.
+    fn keep_admin_address(&mut self) {
+        let Some(addr) = self.admin_address() else { return };
+        self.supervisor.next_start(Role::Controlplane, |spec| {
+            let flag = spec.arguments.iter().position(|argument| argument == "--admin-listen");
+            if let Some(value) = flag.and_then(|at| spec.arguments.get_mut(at + 1)) {
+                *value = addr.to_string().into();
+            }
+        });
     }
 
     fn fills_by_sql(&self) -> bool {

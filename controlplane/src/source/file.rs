@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway_snapshot::{Fault, Version};
+use ringway_snapshot::{Fault, Kind, Version};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -230,6 +230,16 @@ pub fn check(path: &Path) -> Result<usize, Vec<Fault>> {
     let text = fs::read_to_string(path)
         .map_err(|error| vec![parse::whole(&name, &format!("cannot be read: {error}"))])?;
     parse::parse(&name, &text).snapshot(0, TIMELINE, 0).map(|snapshot| snapshot.entries.len())
+}
+
+/// One object of a file as it was written: kind, id and fields.
+pub type Written = (Kind, String, serde_json::Map<String, serde_json::Value>);
+
+/// The objects of a file as they were written, for who shows them.
+pub fn objects(path: &Path) -> Result<Vec<Written>, String> {
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    parse::objects(&text).map_err(|reason| format!("{} {reason}", path.display()))
 }
 
 /// Stands for the path wherever and whenever it is computed.

@@ -42,6 +42,7 @@ mod session;
 pub mod target;
 mod tls;
 mod trouble;
+pub mod visitor;
 
 /// After a hint, how long to wait for more of the same burst.
 const COALESCE: Duration = Duration::from_millis(3);

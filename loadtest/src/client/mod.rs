@@ -22,6 +22,14 @@ use pace::Pace;
 use request::Request;
 use tally::{Failure, Tally};
 
+/// One request of a client that keeps a record of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) intended: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) failure: Option<Failure>,
+}
+
 /// How often the deadlines of waiting requests are looked at.
 const TIMEOUT_SCAN: Duration = Duration::from_millis(20);
 /// A closed loop pauses a connection this long after a failed connect, or it would spin on a dead server.
@@ -57,6 +65,8 @@ pub(crate) struct Client {
     scratch: Vec<u8>,
     active: usize,
     scan_at: Instant,
+    /// Every request so far, where somebody wants them one by one.
+    events: Option<Vec<Event>>,
 }
 
 #[derive(Debug, Default)]
@@ -87,8 +97,23 @@ impl Client {
             scratch: vec![0; SCRATCH_BYTES],
             active: 0,
             scan_at: now + TIMEOUT_SCAN,
+            events: None,
             plan,
         }
+    }
+
+    /// Keeps every request from now on, for `take_events`.
+    pub(crate) fn keep_events(&mut self) {
+        self.events = Some(Vec::new());
+    }
+
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        self.events.take().unwrap_or_default()
+    }
+
+    /// Nothing is due any more from `now` on; what is under way goes on.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.pace.stop(now);
     }
 
     /// Opens every connection ahead of the first request, so that handshakes do not count as latency. Pointless when
@@ -112,7 +137,7 @@ impl Client {
             self.idle.push_back(index);
         }
         while let Some(intended) = self.pace.expired(now, self.plan.timeout) {
-            self.tally.fail(Failure::QueueTimeout, now.saturating_duration_since(intended));
+            self.count(intended, now, Some(Failure::QueueTimeout), 0);
         }
         // At most one turn a slot: a slot that fails at once comes back to the queue's end.
         for _ in 0..self.idle.len() {
@@ -217,7 +242,8 @@ impl Client {
                 let closing = slot.closing_until.take().is_some();
                 slot.connection = None;
                 if failure == Failure::Stray {
-                    self.tally.fail(Failure::Stray, Duration::ZERO);
+                    let now = Instant::now();
+                    self.count(now, now, Some(Failure::Stray), 0);
                 } else if !closing {
                     self.tally.closed_idle += 1;
                 }
@@ -232,24 +258,37 @@ impl Client {
         let now = Instant::now();
         let Some(slot) = self.slots.get_mut(index) else { return };
         let Some(waiting) = slot.waiting.take() else { return };
-        let latency = now.saturating_duration_since(waiting.intended);
-        if !(200..300).contains(&answer.status) {
-            self.tally.fail(Failure::Status(answer.status), latency);
-        } else if self.plan.body_bytes_expected.is_some_and(|expected| expected != answer.body_bytes) {
-            self.tally.fail(Failure::WrongSize, latency);
-        } else {
-            self.tally.succeed(latency, answer.body_bytes);
-        }
-        if self.plan.new_connection {
+        let new_connection = self.plan.new_connection;
+        if new_connection {
             // The server closes first, so that the client's ports are free again at once (no TIME_WAIT here).
             slot.closing_until = Some(now + CLOSE_WAIT);
-            self.advance(index, true);
-            return;
-        }
-        if !answer.reusable {
+        } else if !answer.reusable {
             slot.connection = None;
         }
-        self.release(index);
+        let failure = if !(200..300).contains(&answer.status) {
+            Some(Failure::Status(answer.status))
+        } else if self.plan.body_bytes_expected.is_some_and(|expected| expected != answer.body_bytes) {
+            Some(Failure::WrongSize)
+        } else {
+            None
+        };
+        self.count(waiting.intended, now, failure, answer.body_bytes);
+        if new_connection {
+            self.advance(index, true);
+        } else {
+            self.release(index);
+        }
+    }
+
+    fn count(&mut self, intended: Instant, now: Instant, failure: Option<Failure>, body_bytes: u64) {
+        let waited = now.saturating_duration_since(intended);
+        match failure {
+            Some(failure) => self.tally.fail(failure, waited),
+            None => self.tally.succeed(waited, body_bytes),
+        }
+        if let Some(events) = &mut self.events {
+            events.push(Event { intended, ended: now, failure });
+        }
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
@@ -258,7 +297,7 @@ impl Client {
         slot.connection = None;
         slot.closing_until = None;
         if let Some(waiting) = slot.waiting.take() {
-            self.tally.fail(failure, now.saturating_duration_since(waiting.intended));
+            self.count(waiting.intended, now, Some(failure), 0);
         }
         if failure == Failure::Connect && self.pace.is_closed_loop() {
             self.active = self.active.saturating_sub(1);

@@ -33,6 +33,11 @@ impl Pace {
         Self { kind: Kind::Open { requests_per_second }, start, stop, taken: 0, requests_max }
     }
 
+    /// Nothing is due any more from `now` on.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.stop = self.stop.min(now);
+    }
+
     pub(crate) fn is_closed_loop(&self) -> bool {
         matches!(self.kind, Kind::Closed)
     }

@@ -21,11 +21,15 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::progress::{Progress, bar};
+use crate::stop::Stop;
 use crate::{affinity, duration, socket};
 use case::{CASES, Case};
 use peer::{Peer, Running};
 use shuffle::Shuffler;
 use summary::{Measurement, Row};
+
+/// Whether the hammer has ended; seldom, because that costs one of the cores under test.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -102,6 +106,7 @@ struct Comparison<'a> {
     cases: Vec<Case>,
     peers: Vec<Peer>,
     seed: u64,
+    stop: Stop,
 }
 
 impl<'a> Comparison<'a> {
@@ -136,7 +141,10 @@ impl<'a> Comparison<'a> {
         if !peers.iter().any(|peer| peer.name == arguments.baseline) {
             eprintln!("no ratios: {} is not among the peers", arguments.baseline);
         }
-        Ok(Self { arguments, cases, peers, seed: arguments.seed.unwrap_or_else(Shuffler::random_seed) })
+        let seed = arguments.seed.unwrap_or_else(Shuffler::random_seed);
+        // From here on there are processes and a folder that a signal must not leave behind.
+        let stop = Stop::on_signals()?;
+        Ok(Self { arguments, cases, peers, seed, stop })
     }
 
     /// All rounds, or as many as it takes until one has failures.
@@ -165,7 +173,9 @@ impl<'a> Comparison<'a> {
                         case.name,
                         peer.name
                     ));
-                    match self.hammer(round, *case, peer, origin) {
+                    let result = self.hammer(round, *case, peer, origin);
+                    self.stop.check()?;
+                    match result {
                         Ok(measurement) => measurements.push(measurement),
                         Err(error) => {
                             failures.push(format!(
@@ -215,7 +225,17 @@ impl<'a> Comparison<'a> {
         if case.new_connection {
             command.arg("--new-connection");
         }
-        let output = command.stdin(Stdio::null()).output().context("cannot start the hammer")?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut hammer = command.spawn().context("cannot start the hammer")?;
+        // Its report is smaller than a pipe, so that it ends without a reader.
+        while hammer.try_wait()?.is_none() {
+            if let Err(stopped) = self.stop.sleep(LOOK_EVERY) {
+                let _ = hammer.kill();
+                let _ = hammer.wait();
+                return Err(stopped);
+            }
+        }
+        let output = hammer.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let json: Option<Value> = text.lines().nth(1).and_then(|line| serde_json::from_str(line).ok());
         let Some(json) = json else {
@@ -273,7 +293,7 @@ fn choose_cases(names: &[String]) -> Result<Vec<Case>> {
 }
 
 /// Processor, cores and kernel, in words.
-fn machine_text() -> String {
+pub(crate) fn machine_text() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =
         cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");

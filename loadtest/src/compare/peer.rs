@@ -309,6 +309,48 @@ mod tests {
         }
     }
 
+    /// What a peer sends to its origin for a plain request.
+    fn forwarded_by(peer: &Peer) -> String {
+        use std::io::{Read as _, Write as _};
+        let folder = tempfile::tempdir().unwrap();
+        let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = origin.local_addr().unwrap();
+        let origin = std::thread::spawn(move || {
+            let mut stream = origin.accept().unwrap().0;
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.extend_from_slice(&byte);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let running = peer.start(affinity::allowed().unwrap()[0], folder.path(), address).unwrap();
+        let mut client = TcpStream::connect(running.address).unwrap();
+        client.write_all(b"GET /a HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").unwrap();
+        let _ = client.read_to_end(&mut Vec::new());
+        let port = running.address.port();
+        origin.join().unwrap().to_ascii_lowercase().replace(&port.to_string(), "{port}")
+    }
+
+    #[test]
+    fn peers_do_the_same_work_on_a_head() {
+        for peer in Peer::find_all(None).0 {
+            let head = forwarded_by(&peer);
+            for line in [
+                "host: shop.test",
+                "x-forwarded-for: 127.0.0.1",
+                "x-forwarded-proto: http",
+                "x-forwarded-host: shop.test",
+                "x-forwarded-port: {port}",
+                "x-real-ip: 127.0.0.1",
+            ] {
+                assert!(head.contains(&format!("\r\n{line}\r\n")), "{}: no {line:?} in\n{head}", peer.name);
+            }
+        }
+    }
+
     #[test]
     fn stopping_ends_the_whole_tree() {
         let mut shell = Command::new("sh");

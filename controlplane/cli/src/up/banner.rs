@@ -15,6 +15,8 @@ use crate::up::source::Source;
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pub(super) listening: &'a [(String, String)],
+    /// The Admin API's address.
+    pub(super) admin: Option<SocketAddr>,
     pub(super) demo: Option<&'a Demo>,
     pub(super) source: &'a Source,
     pub(super) dir: &'a Path,
@@ -39,6 +41,15 @@ fn lines(facts: &Facts<'_>) -> Vec<String> {
     let mut lines = vec![format!("gateway:  {}", urls.join(", "))];
     for addr in status {
         lines.push(format!("status:   http://{addr}/readyz, /livez, /metrics; {own} status --dir {dir}"));
+    }
+    if let Some(addr) = facts.admin.map(reachable) {
+        let key_file = facts.dir.join("admin.key");
+        let key = std::fs::read_to_string(&key_file).unwrap_or_default();
+        lines.push(format!(
+            "admin:    http://{addr}/apisix/admin, X-API-KEY {} ({})",
+            key.trim(),
+            key_file.display()
+        ));
     }
     if let Some(demo) = facts.demo {
         lines.push(format!("backends: {}", demo.described()));

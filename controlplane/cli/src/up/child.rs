@@ -29,7 +29,14 @@ const LAST_LINES: usize = 12;
 /// How long a child that an earlier `up` left may take to stop.
 const STALE_WAIT: Duration = Duration::from_secs(20);
 /// Settings of this program that must not reach a child, whose flags say everything.
-const OWN_VARIABLES: [&str; 4] = ["RINGWAY_DATABASE_URL", "RINGWAY_FILE", "RINGWAY_CONFIG", "RINGWAY_LISTEN"];
+const OWN_VARIABLES: [&str; 6] = [
+    "RINGWAY_DATABASE_URL",
+    "RINGWAY_FILE",
+    "RINGWAY_CONFIG",
+    "RINGWAY_LISTEN",
+    "RINGWAY_ADMIN_LISTEN",
+    "RINGWAY_ADMIN_KEY_FILE",
+];
 
 /// What a child is to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! DIR/run/          sockets (feed, admin, control) and pid files
 //! DIR/log/          one log a process
 //! DIR/state/HASH/   the data plane's snapshots, a folder for each source
+//! DIR/admin.key     the Admin API's key (mode 0600)
 //! DIR/postgres/     the private cluster, DIR/ringway.yaml the demonstration file, DIR/demo.json its ports
 //! ```
 //!
@@ -23,7 +24,7 @@ use crate::failure::{Doing as _, Failure};
 use crate::terminal::warn;
 
 /// Names that an `up` may make in its folder, the lock excepted, which is kept.
-const ENTRIES: [&str; 6] = ["run", "log", "state", "postgres", "ringway.yaml", "demo.json"];
+const ENTRIES: [&str; 7] = ["run", "log", "state", "postgres", "ringway.yaml", "demo.json", "admin.key"];
 /// Says that an `up` made things here, and which.
 const MARKER: &str = ".ringway-up";
 /// Where a cluster goes whose user cannot enter the folder.

@@ -108,11 +108,17 @@ fn up_with_a_port_in_use_a_bad_url_or_a_missing_file() {
     let addr = taken.local_addr().unwrap();
     let (listen, port) = (addr.to_string(), addr.port().to_string());
     let up = |more: &[&str]| -> Vec<String> {
-        ["up", "--dir", &dir, "--status", "127.0.0.1:0"].iter().chain(more).map(ToString::to_string).collect()
+        let fixed = ["up", "--dir", &dir, "--status", "127.0.0.1:0"];
+        let off = if more.contains(&"--admin-listen") { &[][..] } else { &["--admin-listen", "off"][..] };
+        fixed.iter().chain(off).chain(more).map(ToString::to_string).collect()
     };
     for (arguments, told) in [
         (up(&["--listen", &listen]), vec![port.as_str(), "in use", "--listen"]),
         (up(&["--listen", "127.0.0.1:0", "--database-url", "postgresql://h:x/d"]), vec!["--database-url"]),
+        (
+            up(&["--listen", "127.0.0.1:0", "--admin-listen", &listen]),
+            vec![port.as_str(), "in use", "--admin-listen"],
+        ),
         (up(&["--listen", "127.0.0.1:0", "--file", "/no/such/file.yaml"]), vec!["/no/such/file.yaml"]),
     ] {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

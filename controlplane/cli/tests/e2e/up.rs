@@ -18,7 +18,7 @@ impl Up {
         let dir = folder.path.join("d");
         let shown = dir.display().to_string();
         let fixed = ["up", "--dir", &shown, "--workers", "2"];
-        let ports = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"];
+        let ports = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
         let arguments: Vec<&str> = fixed.iter().chain(&ports).chain(more).copied().collect();
         let log = folder.path.join("up.log");
         let process = Process::start(&executables().join("ringway"), &arguments, environment, &log);
@@ -81,6 +81,22 @@ fn paste(line: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The Admin API that the banner names takes the key that it shows, and what is written there is served.
+fn over_the_admin_api(up: &Up, hello: &str) {
+    let line = up.lines("admin:").pop().expect("a line for the Admin API");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (url, key) = (words[1].trim_end_matches(','), words[3]);
+    let file = std::fs::metadata(up.dir.join("admin.key")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777, 0o600);
+    let curl = |more: &str| paste(&format!("curl -sS -H 'X-API-KEY: {key}' {more}"));
+    let answer = curl(&format!("-X PATCH '{url}/routes/hello?wait=30s' -d '{{\"status\": 0}}'"));
+    assert!(answer.contains("\"everywhere\":true"), "{answer}");
+    assert!(!paste(hello).contains("\"backend\""), "the disabled route still serves");
+    curl(&format!("-X PATCH '{url}/routes/hello?wait=30s' -d '{{\"status\": null}}'"));
+    assert!(paste(hello).contains("\"backend\""));
+    assert!(paste(&format!("curl -sS {url}/routes")).contains("missing apikey"));
+}
+
 #[test]
 fn up_with_postgresql_prints_lines_that_work_and_keeps_what_psql_inserted() {
     let folder = Folder::new();
@@ -99,6 +115,7 @@ fn up_with_postgresql_prints_lines_that_work_and_keeps_what_psql_inserted() {
     paste(&psql[0]);
     wait_until("the inserted route to serve", || paste(&hello).contains("\"backend\"").then_some(()));
     wait_until("a status that is in step", || (up.status().0 == Some(0)).then_some(()));
+    over_the_admin_api(&up, &hello);
 
     let second =
         Command::new(executables().join("ringway")).arg("up").arg("--dir").arg(&up.dir).output().unwrap();

@@ -35,6 +35,23 @@ pub(super) fn parse(name: &str, text: &str) -> Store {
     store
 }
 
+/// The objects as they were written, whether they are valid or not.
+pub(super) fn objects(text: &str) -> Result<Vec<super::Written>, String> {
+    let mut found = Vec::new();
+    let Value::Object(lists) = read(text)? else { return Ok(found) };
+    for (key, list) in lists {
+        let (Some(kind), Value::Array(objects)) = (Kind::from_name(&key), list) else { continue };
+        for (index, object) in objects.into_iter().enumerate() {
+            let id = id(&object, index);
+            if let Value::Object(mut fields) = object {
+                fields.remove("id");
+                found.push((kind, id, fields));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// A fault of the file as such.
 pub(super) fn whole(name: &str, reason: &str) -> Fault {
     Fault { kind: FILE.into(), id: name.into(), pointer: String::new(), reason: reason.into() }
@@ -82,11 +99,7 @@ fn put_list(store: &mut Store, key: &str, list: &Value) {
         _ => return store.put_fault(fault("must be a list of objects".to_owned())),
     };
     for (index, object) in objects.iter().enumerate() {
-        let id = match object.get("id") {
-            Some(Value::String(id)) => id.clone(),
-            Some(Value::Number(id)) => id.to_string(),
-            _ => format!("arr_{}", index + 1),
-        };
+        let id = id(object, index);
         if store.contains(key, &id) {
             let pointer = format!("/{key}/{index}/id");
             let reason = "another object of the file has the same id".to_owned();
@@ -94,6 +107,15 @@ fn put_list(store: &mut Store, key: &str, list: &Value) {
         } else {
             store.put(key, &id, object);
         }
+    }
+}
+
+/// An object's id: its own, or one made of its place in the list.
+fn id(object: &Value, index: usize) -> String {
+    match object.get("id") {
+        Some(Value::String(id)) => id.clone(),
+        Some(Value::Number(id)) => id.to_string(),
+        _ => format!("arr_{}", index + 1),
     }
 }
 

@@ -1,0 +1,81 @@
+//! What this release knows: `plugins/...` and `schema/...`.
+
+use axum::http::{Method, StatusCode};
+use ringway_snapshot::Kind;
+use ringway_snapshot::parse::parse_object;
+use ringway_snapshot::validate::validate;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+use super::answer::{Answer, Outcome};
+use super::request::Asked;
+use super::schema;
+
+/// Answers below `plugins`.
+pub(super) fn plugins(asked: &Asked, path: &[String]) -> Outcome {
+    let method = &asked.method;
+    match path {
+        [reload] if reload == "reload" => {
+            if method != Method::PUT {
+                return Err(Answer::method(format!(
+                    "please use PUT method to reload the plugins, {method} method is not allowed."
+                )));
+            }
+            // Plugins are part of the program: there is nothing to load anew, and clients expect this word.
+            Ok(Answer::plain("done"))
+        }
+        _ if method != Method::GET && method != Method::HEAD => {
+            Err(Answer::method(format!("not supported `{method}` method for plugin")))
+        }
+        path => {
+            let subsystem = asked.query.get("subsystem").unwrap_or("http");
+            if !matches!(subsystem, "http" | "stream") {
+                return Err(Answer::bad(format!("unsupported subsystem: {subsystem}")));
+            }
+            match path {
+                [list] if list == "list" => Ok(Answer::json(StatusCode::OK, &json!([]))),
+                [] => Ok(Answer::json(StatusCode::OK, &json!({}))),
+                _ => Err(Answer::error(
+                    StatusCode::NOT_FOUND,
+                    format!("plugin not found in subsystem {subsystem}"),
+                )),
+            }
+        }
+    }
+}
+
+/// Answers below `schema`.
+pub(super) fn schema(asked: &Asked, path: &[String]) -> Outcome {
+    match (asked.method.as_str(), path) {
+        ("POST", [validate, kind]) if validate == "validate" => validated(asked, kind),
+        ("GET" | "HEAD", []) => Ok(Answer::json(StatusCode::OK, &schema::all())),
+        ("GET" | "HEAD", [plugins, _]) if plugins == "plugins" => {
+            Err(Answer::error(StatusCode::NOT_FOUND, "plugin not found in subsystem http"))
+        }
+        ("GET" | "HEAD", [name]) => match schema::named(name) {
+            Some(schema) => Ok(Answer::json(StatusCode::OK, schema)),
+            None => Err(Answer::bad(format!("not found schema: {name}"))),
+        },
+        _ => Err(Answer::error(StatusCode::NOT_FOUND, "not found")),
+    }
+}
+
+/// Checks one object by itself: its spelling and what this release acts on, but not what it refers to.
+fn validated(asked: &Asked, name: &str) -> Outcome {
+    let known = |kind: &Kind| kind.name() == name || schema::singular(*kind) == name;
+    let Some(kind) = Kind::ALL.into_iter().find(known) else {
+        return Err(Answer::error(StatusCode::NOT_FOUND, format!("Unsupported resource type: {name}")));
+    };
+    let object: Value = asked.json()?;
+    schema::check(kind, &object).map_err(Answer::bad)?;
+    let id = object.get("id").and_then(super::item::id_text).unwrap_or_else(|| "new".to_owned());
+    let fault = |fault| Answer::faults(StatusCode::BAD_REQUEST, &[fault]);
+    let entry = parse_object(kind.name(), &id, &object).map_err(fault)?;
+    let mut faults = validate(&[Arc::new(entry)].into_iter().collect());
+    faults.retain(|fault| !fault.pointer.ends_with("_id"));
+    if faults.is_empty() {
+        Ok(Answer::empty(StatusCode::OK))
+    } else {
+        Err(Answer::faults(StatusCode::BAD_REQUEST, &faults))
+    }
+}

@@ -1,0 +1,338 @@
+//! One transaction that changes the configuration: all of it or nothing, checked before COMMIT.
+//!
+//! It first takes the lock of `ringway.head`, which the triggers take too, so that writers stand in one row and none decides by what
+//! another is about to change. What is written is then checked in its surroundings: with all that it refers to and, where something
+//! goes, with all that refers to that. The cost follows from the change and not from the number of objects.
+//!
+//! Invariant: a revision that this module commits is valid, unless the one before was not: then it is refused here
+//! too, but for a change that touches what is broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use ringway_snapshot::parse::parse_object;
+use ringway_snapshot::validate::validate;
+use ringway_snapshot::{Entry, Fault, Kind};
+use serde_json::{Value, json};
+use tokio_postgres::Transaction;
+
+use super::answer::Answer;
+use super::item::{COLUMNS, Fields, Item, Place, fields, references};
+use super::key::Actor;
+use super::pool::Lease;
+use super::schema::singular;
+use crate::board::Refusal;
+
+/// How long a writer waits for the one before it. The server's limit on this session is longer.
+const LOCK: &str = "set local lock_timeout = '5s'";
+const HEAD: &str = "select revision, timeline from ringway.head for update";
+const PUT: &str = "insert into ringway.resource (kind, id, spec) \
+    select kind, id, spec::jsonb from unnest($1::text[], $2::text[], $3::text[]) as given (kind, id, spec) \
+    on conflict (kind, id) do update set spec = excluded.spec";
+const DELETE: &str = "delete from ringway.resource where (kind, id) in \
+    (select kind, id from unnest($1::text[], $2::text[]) as given (kind, id))";
+/// What may refer to one of the ids, by a field of its own or from within a plugin; looked at more closely afterwards.
+const REFERRERS: &str = "select kind, id, spec::text from ringway.resource \
+    where kind in ('routes', 'services', 'stream_routes', 'consumers', 'consumer_groups', 'plugin_configs', 'global_rules') \
+      and (spec->>'upstream_id' = any($1) or spec->>'service_id' = any($1) or spec->>'plugin_config_id' = any($1) \
+           or spec->>'group_id' = any($1) \
+           or jsonb_path_exists(spec->'plugins', '$.**.upstream_id') or jsonb_path_exists(spec->'plugins', '$.**.proto_id'))";
+
+/// The objects to write; `None` deletes.
+pub(super) type Changes = BTreeMap<Place, Option<Fields>>;
+
+/// What was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Committed {
+    /// The revision: a new one, or the present one where nothing changed.
+    pub(super) revision: u64,
+    /// Its timeline.
+    pub(super) timeline: u32,
+}
+
+/// See the module.
+pub(super) struct Work<'a> {
+    transaction: Transaction<'a>,
+    /// The last revision before this one.
+    pub(super) head: u64,
+    refused: Option<Arc<Refusal>>,
+}
+
+impl<'a> Work<'a> {
+    /// Begins, and waits for its turn. `published` is the timeline of what this control plane last loaded.
+    pub(super) async fn begin(
+        lease: &'a mut Lease<'_>,
+        actor: &Actor,
+        refused: Option<Arc<Refusal>>,
+        published: u32,
+    ) -> Result<Work<'a>, Answer> {
+        let wal = lease.timeline();
+        if wal < published {
+            return Err(Answer::unavailable(format!(
+                "this server writes timeline {wal}, and timeline {published} is served: another one was promoted; nothing was written"
+            )));
+        }
+        let transaction = lease.client().transaction().await?;
+        transaction.batch_execute(LOCK).await?;
+        let actor = format!("admin:{}", actor.name);
+        transaction.execute("select set_config('ringway.actor', $1, true)", &[&actor]).await?;
+        let head = transaction.query_opt(HEAD, &[]).await?;
+        let Some(row) = head else {
+            return Err(Answer::unavailable(
+                "table ringway.head has no row; the database was damaged by hand",
+            ));
+        };
+        let head: i64 = row.try_get(0)?;
+        Ok(Work { transaction, head: head.unsigned_abs(), refused })
+    }
+
+    /// For statements of the caller's.
+    pub(super) fn transaction(&self) -> &Transaction<'a> {
+        &self.transaction
+    }
+
+    /// One object.
+    pub(super) async fn item(&self, place: &Place) -> Result<Option<Item>, Answer> {
+        Ok(self.items(std::slice::from_ref(place)).await?.pop())
+    }
+
+    /// Those that are there.
+    pub(super) async fn items(&self, places: &[Place]) -> Result<Vec<Item>, Answer> {
+        let (kinds, ids) = columns(places);
+        let query = format!(
+            "select {COLUMNS} from ringway.resource r where (r.kind, r.id) in \
+             (select kind, id from unnest($1::text[], $2::text[]) as given (kind, id))"
+        );
+        let rows = self.transaction.query(&query, &[&kinds, &ids]).await?;
+        rows.iter().filter_map(|row| Item::from_row(row).transpose()).collect()
+    }
+
+    /// All objects that are there.
+    pub(super) async fn all(&self) -> Result<BTreeMap<Place, Fields>, Answer> {
+        let rows = self.transaction.query("select kind, id, spec::text from ringway.resource", &[]).await?;
+        placed(&rows)
+    }
+
+    /// What refers to these places and is not itself among the changes: the referrer, what it refers to, and its field.
+    pub(super) async fn referrers(
+        &self,
+        places: &BTreeSet<Place>,
+        changes: &Changes,
+    ) -> Result<Vec<(Place, Fields, Place, String)>, Answer> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&str> = places.iter().map(|(_, id)| id.as_str()).collect();
+        let rows = self.transaction.query(REFERRERS, &[&ids]).await?;
+        let mut found = Vec::new();
+        for (place, spec) in placed(&rows)? {
+            if changes.contains_key(&place) {
+                continue;
+            }
+            for (to, field) in references(place.0, &spec) {
+                if places.contains(&to) {
+                    found.push((place.clone(), spec.clone(), to, field));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Checks the changes, writes them and commits.
+    pub(super) async fn finish(self, changes: &Changes) -> Result<Committed, Answer> {
+        self.write(changes).await?;
+        self.commit().await
+    }
+
+    /// Checks the changes and writes them.
+    pub(super) async fn write(&self, changes: &Changes) -> Result<(), Answer> {
+        self.check(changes).await?;
+        let (gone, kept): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, after)| after.is_none());
+        if !gone.is_empty() {
+            let (kinds, ids) = columns(gone.iter().map(|(place, _)| *place));
+            self.transaction.execute(DELETE, &[&kinds, &ids]).await?;
+        }
+        if !kept.is_empty() {
+            let (kinds, ids) = columns(kept.iter().map(|(place, _)| *place));
+            let specs: Vec<String> = kept.iter().map(|(_, after)| json!(after).to_string()).collect();
+            self.transaction.execute(PUT, &[&kinds, &ids, &specs]).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits what was written.
+    pub(super) async fn commit(self) -> Result<Committed, Answer> {
+        let row = self.transaction.query_one("select revision, timeline from ringway.head", &[]).await?;
+        let (revision, timeline): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
+        self.transaction.commit().await.map_err(|error| {
+            Answer::unavailable(format!(
+                "the connection to PostgreSQL ended during COMMIT ({}): whether it was written is not known; look before you repeat it",
+                crate::source::postgresql::Trouble::from(error)
+            ))
+        })?;
+        Ok(Committed { revision: revision.unsigned_abs(), timeline: timeline.cast_unsigned() })
+    }
+
+    /// Ends without a change.
+    pub(super) async fn roll_back(self) -> Result<(), Answer> {
+        Ok(self.transaction.rollback().await?)
+    }
+
+    /// The routes that a change reaches: those changed, and those that refer to what is changed, directly or through others.
+    pub(super) async fn reached_routes(&self, changes: &Changes) -> Result<BTreeSet<String>, Answer> {
+        let mut reached: BTreeSet<Place> = changes.keys().cloned().collect();
+        let mut edge = reached.clone();
+        while !edge.is_empty() {
+            let found = self.referrers(&edge, &Changes::new()).await?;
+            edge =
+                found.into_iter().map(|(place, ..)| place).filter(|place| !reached.contains(place)).collect();
+            reached.extend(edge.iter().cloned());
+        }
+        Ok(reached.into_iter().filter(|(kind, _)| *kind == Kind::Route).map(|(_, id)| id).collect())
+    }
+
+    /// Checks the changes in their surroundings.
+    pub(super) async fn check(&self, changes: &Changes) -> Result<(), Answer> {
+        self.check_base(changes)?;
+        let mut faults = Vec::new();
+        let mut entries = BTreeMap::new();
+        let mut wanted: BTreeMap<Place, (Place, String)> = BTreeMap::new();
+        for (place, after) in changes {
+            let Some(after) = after else { continue };
+            for (to, field) in references(place.0, after) {
+                wanted.entry(to).or_insert_with(|| (place.clone(), field));
+            }
+            add(place, after, &mut entries, &mut faults);
+        }
+        let gone: BTreeSet<Place> =
+            changes.iter().filter(|(_, after)| after.is_none()).map(|(place, _)| place.clone()).collect();
+        if let Some(((kind, id), _, to, _)) = self.referrers(&gone, changes).await?.first() {
+            return Err(in_use(&to.0, *kind, id));
+        }
+        self.add_references(wanted, changes, &mut entries, &mut faults).await?;
+        // What cannot be read is told before what follows from its absence.
+        if !faults.is_empty() {
+            return Err(Answer::faults(StatusCode::BAD_REQUEST, &faults));
+        }
+        self.add_neighbours(changes, &mut entries, &mut faults).await?;
+        let entries = entries.into_values().map(Arc::new).collect();
+        let checked = tokio::task::spawn_blocking(move || validate(&entries)).await;
+        faults.extend(checked.map_err(|error| Answer::unavailable(format!("validation failed: {error}")))?);
+        if faults.is_empty() { Ok(()) } else { Err(Answer::faults(StatusCode::BAD_REQUEST, &faults)) }
+    }
+
+    /// While something else is broken, what is written would not be served.
+    fn check_base(&self, changes: &Changes) -> Result<(), Answer> {
+        let Some(refusal) = self.refused.as_ref().filter(|refusal| refusal.version.revision == self.head)
+        else {
+            return Ok(());
+        };
+        let broken = |fault: &&Fault| Kind::from_name(&fault.kind).is_some();
+        let touched = |fault: &Fault| {
+            Kind::from_name(&fault.kind).is_some_and(|kind| changes.contains_key(&(kind, fault.id.clone())))
+        };
+        match refusal.faults.iter().find(broken) {
+            Some(fault) if !refusal.faults.iter().any(touched) => Err(Answer::error(
+                StatusCode::CONFLICT,
+                format!(
+                    "revision {} is refused because of {fault}; correct that first: nothing else would be served",
+                    self.head
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds what is referred to, and what that refers to in turn.
+    async fn add_references(
+        &self,
+        mut wanted: BTreeMap<Place, (Place, String)>,
+        changes: &Changes,
+        entries: &mut BTreeMap<Place, Entry>,
+        faults: &mut Vec<Fault>,
+    ) -> Result<(), Answer> {
+        loop {
+            wanted.retain(|place, _| {
+                !matches!(changes.get(place), Some(Some(_))) && !entries.contains_key(place)
+            });
+            if wanted.is_empty() {
+                return Ok(());
+            }
+            let places: Vec<Place> = wanted.keys().cloned().collect();
+            let found: BTreeMap<Place, Fields> =
+                self.items(&places).await?.into_iter().map(|item| (item.place(), item.spec)).collect();
+            if let Some((kind, id)) = places
+                .iter()
+                .find(|place| !found.contains_key(*place) || matches!(changes.get(*place), Some(None)))
+            {
+                return Err(missing(*kind, id));
+            }
+            wanted.clear();
+            for (place, spec) in found {
+                for (to, field) in references(place.0, &spec) {
+                    wanted.insert(to, (place.clone(), field));
+                }
+                add(&place, &spec, entries, faults);
+            }
+        }
+    }
+
+    /// Kinds whose objects are judged beside each other are checked all together.
+    async fn add_neighbours(
+        &self,
+        changes: &Changes,
+        entries: &mut BTreeMap<Place, Entry>,
+        faults: &mut Vec<Fault>,
+    ) -> Result<(), Answer> {
+        let alone = |kind: Kind| matches!(kind, Kind::Route | Kind::Service | Kind::Upstream);
+        let kinds: BTreeSet<&str> =
+            changes.keys().map(|(kind, _)| *kind).filter(|kind| !alone(*kind)).map(Kind::name).collect();
+        if kinds.is_empty() {
+            return Ok(());
+        }
+        let kinds: Vec<&str> = kinds.into_iter().collect();
+        let query = "select kind, id, spec::text from ringway.resource where kind = any($1)";
+        for (place, spec) in placed(&self.transaction.query(query, &[&kinds]).await?)? {
+            if !changes.contains_key(&place) && !entries.contains_key(&place) {
+                add(&place, &spec, entries, faults);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn add(place: &Place, spec: &Fields, entries: &mut BTreeMap<Place, Entry>, faults: &mut Vec<Fault>) {
+    match parse_object(place.0.name(), &place.1, &Value::Object(spec.clone())) {
+        Ok(entry) => {
+            entries.insert(place.clone(), entry);
+        }
+        Err(fault) => faults.push(fault),
+    }
+}
+
+fn columns<'p>(places: impl IntoIterator<Item = &'p Place>) -> (Vec<&'static str>, Vec<&'p str>) {
+    places.into_iter().map(|(kind, id)| (kind.name(), id.as_str())).unzip()
+}
+
+fn placed(rows: &[tokio_postgres::Row]) -> Result<BTreeMap<Place, Fields>, Answer> {
+    let mut found = BTreeMap::new();
+    for row in rows {
+        if let Some(kind) = Kind::from_name(row.try_get(0)?) {
+            found.insert((kind, row.try_get(1)?), fields(row.try_get(2)?));
+        }
+    }
+    Ok(found)
+}
+
+/// In APISIX's words.
+pub(super) fn in_use(kind: &Kind, by: Kind, id: &str) -> Answer {
+    let (what, who) = (singular(*kind).replace('_', " "), singular(by).replace('_', " "));
+    Answer::bad(format!("can not delete this {what}, {who} [{id}] is still using it now"))
+}
+
+/// In APISIX's words.
+fn missing(kind: Kind, id: &str) -> Answer {
+    let what = singular(kind).replace('_', " ");
+    Answer::bad(format!("failed to fetch {what} info by {what} id [{id}], response code: 404"))
+}
