@@ -28,6 +28,9 @@ use crate::tunnel;
 
 /// Room that is kept for an answer's head.
 const HEAD_BYTES_USUAL: u64 = 1_024;
+/// How long a request waits for names that have never been looked up.
+const RESOLVE_WAIT: Duration = Duration::from_secs(2);
+const RESOLVE_EVERY: Duration = Duration::from_millis(10);
 /// How this gateway calls itself in Via.
 const VIA: &[u8] = b"1.1 ringway";
 
@@ -65,8 +68,27 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
         return decline(connection, 503, "no_upstream", &reason).await;
     };
+    let resolved;
+    let cluster = if cluster.names.is_empty() {
+        cluster
+    } else {
+        resolved = resolve(&core, cluster).await;
+        &resolved
+    };
     connection.exchange.begin(&connection.head, target.may_upgrade);
     forward(connection, target, cluster).await
+}
+
+/// The cluster with the addresses that its nodes' names have; where they are being looked up for the first time, that is waited for.
+async fn resolve(core: &Core, cluster: &Arc<Cluster>) -> Arc<Cluster> {
+    let until_ms = core.deadlines.until_ms(RESOLVE_WAIT);
+    loop {
+        match core.rosters.resolved(cluster) {
+            Some(resolved) => return resolved,
+            None if core.deadlines.now_ms() >= until_ms => return Arc::clone(cluster),
+            None => Box::pin(monoio::time::sleep(RESOLVE_EVERY)).await,
+        }
+    }
 }
 
 /// The target of the request in the connection's buffer. Where the path has dot segments, the node gets it without
@@ -234,7 +256,7 @@ async fn give_up(connection: &mut Downstream, cluster: &Cluster, tries: &Tries, 
     let (status, code, reason) = match &tries.last {
         None => {
             let reason = format!(
-                "upstream {} has no usable node: none is configured, every weight is 0, or all are drained, down or full",
+                "upstream {} has no usable node: none is configured, every weight is 0, all are drained, down or full, or their names have no address",
                 cluster.key
             );
             (503, "no_usable_node", reason)

@@ -97,6 +97,15 @@ impl Rosters {
         self.held(cluster, view).roster.borrow_mut().may_retry(fault, self.deadlines.now_ms())
     }
 
+    /// A cluster whose nodes are told by name, with the addresses that those have at present. `None`: they are still being looked up. Right
+    /// after a change of the cluster it may be the one before, for as long as the health thread takes to hear of it.
+    pub(crate) fn resolved(&self, cluster: &Arc<Cluster>) -> Option<Arc<Cluster>> {
+        let standings = self.standings.borrow();
+        let resolved = standings.as_ref()?.get(&cluster.key)?.resolved.as_ref()?;
+        let waits = resolved.pending && resolved.cluster.usable() == 0;
+        (!waits).then(|| Arc::clone(&resolved.cluster))
+    }
+
     /// Hears what probes and operators say.
     pub(crate) fn heed(&self, standings: Arc<Standings>) {
         *self.standings.borrow_mut() = Some(standings);
@@ -154,10 +163,11 @@ impl Rosters {
             return held;
         };
         let mut roster = held.roster.borrow_mut();
-        if !Arc::ptr_eq(roster.cluster(), cluster)
-            && view
-                .and_then(|view| view.cluster_of(&cluster.key))
-                .is_some_and(|latest| Arc::ptr_eq(latest, cluster))
+        let is = |latest: &Arc<Cluster>| Arc::ptr_eq(latest, cluster);
+        let resolved = || standing().and_then(|standing| standing.resolved.as_ref());
+        if !is(roster.cluster())
+            && (view.and_then(|view| view.cluster_of(&cluster.key)).is_some_and(is)
+                || resolved().is_some_and(|resolved| is(&resolved.cluster)))
         {
             roster.follow(cluster);
         }

@@ -317,3 +317,40 @@ fn an_operator_takes_a_node_out_until_the_configuration_says_otherwise() {
         assert!(said.starts_with("error: ") && said.contains(told), "{said}");
     }
 }
+
+#[test]
+fn nodes_may_be_told_by_name() {
+    let seen = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&seen);
+    let node = node(move |stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let mut reader = BufReader::new(stream);
+        while let Some((head, _)) = read_message_text(&mut reader) {
+            *told.lock().unwrap() = head;
+            writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    });
+    let gateway = Gateway::start();
+    let upstream =
+        |weight: u32| json!({"nodes": {format!("localhost:{}", node.port()): weight}, "pass_host": "node"});
+    let nowhere = json!({"uri": "/nowhere", "upstream": {"nodes": {"nowhere.invalid:80": 1}}});
+    let route = json!({"uri": "/", "upstream_id": "u"});
+    for revision in 1..=5u32 {
+        let upstream = upstream(revision);
+        let objects =
+            [("upstreams", "u", upstream), ("routes", "1", route.clone()), ("routes", "2", nowhere.clone())];
+        gateway.configure(u64::from(revision), &objects);
+        // At once, also the first time, when the name has never been looked up.
+        for _ in 0..10 {
+            assert_eq!(get(&gateway).0, 200, "{}", gateway.ctl("show upstreams"));
+        }
+        let head = seen.lock().unwrap().clone();
+        assert!(head.contains(&format!("\r\nHost: localhost:{}\r\n", node.port())), "{head}");
+    }
+    wait_until("the present weight", || (shown(&gateway, "u", node)["weight"] == 5).then_some(()));
+    let answer = gateway.exchange(b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("names have no address"), "{answer}");
+    let told = gateway.ctl(&format!("set server u/{node} drain"));
+    assert!(told.contains("drain"), "{told}");
+    wait_until("the node to be drained", || (0..24).all(|_| get(&gateway).0 == 503).then_some(()));
+}

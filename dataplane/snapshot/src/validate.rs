@@ -17,7 +17,7 @@ use crate::model::{
     Balancer, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
 };
 use crate::snapshot::{Entries, Entry};
-use crate::upstream::{Checks, HashOn, Tuning};
+use crate::upstream::{Checks, HashOn, Tuning, is_host_name};
 
 /// One thing wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,10 +226,10 @@ impl Faults<'_> {
     }
 
     fn node(&mut self, at: &str, index: usize, node: &Node) {
-        if node.host.parse::<IpAddr>().is_err() {
+        if node.host.parse::<IpAddr>().is_err() && !is_host_name(&node.host) {
             self.add(
                 format!("{at}/nodes/{index}/host"),
-                format!("{:?} is not an IP address; names are not resolved by this release", node.host),
+                format!("{:?} is neither an IP address nor a host name", node.host),
             );
         }
         if node.port == Some(0) {
@@ -448,7 +448,10 @@ mod tests {
             ("/upstream/checks", json!({"upstream": {"nodes": {}, "checks": {}}})),
             ("/upstream/tls", json!({"upstream": {"nodes": {}, "tls": {}}})),
             ("/upstream/scheme", json!({"upstream": {"nodes": {}, "scheme": "https"}})),
-            ("/upstream/nodes/0/host", json!({"upstream": {"nodes": {"example.com:80": 1}}})),
+            (
+                "/upstream/nodes/0/host",
+                json!({"upstream": {"nodes": {"exa mple.com:80": 1, "10.0.0:80": 1}}}),
+            ),
         ] {
             let mut spec = spec;
             spec["uri"] = json!("/");

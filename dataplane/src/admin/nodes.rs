@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_engine::upstream::{
@@ -72,7 +72,8 @@ pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
         return "error: weights of a \"chash\" upstream place its keys; change them in the configuration (0, drain and down work)".to_owned();
     }
     let mut ward = state.ward.open();
-    let found = ward.orders.set(cluster, node.address, |ordered| match setting {
+    let cluster = Arc::clone(ward.whole(cluster));
+    let found = ward.orders.set(&cluster, node.address, |ordered| match setting {
         Setting::Order(order) => ordered.order = order,
         Setting::Weight(weight) => ordered.weight = weight,
     });
@@ -89,11 +90,9 @@ pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
 }
 
 /// An id alone is that of an upstream that is an object of its own.
-fn find<'v>(view: &'v View, key: &str) -> Result<&'v Cluster, String> {
+fn find<'v>(view: &'v View, key: &str) -> Result<&'v Arc<Cluster>, String> {
     let cluster = view.cluster_of(key).or_else(|| view.cluster_of(&format!("upstreams/{key}")));
-    cluster
-        .map(|cluster| &**cluster)
-        .ok_or_else(|| format!("there is no upstream {key:?}; `show upstreams` lists them"))
+    cluster.ok_or_else(|| format!("there is no upstream {key:?}; `show upstreams` lists them"))
 }
 
 fn words(ordered: &Ordered) -> String {
@@ -131,9 +130,10 @@ fn ask_cores(admin: &Admin) -> (Reports, usize) {
     (reports, silent)
 }
 
-fn told(state: &State, cluster: &Cluster, reports: &Reports, silent: usize) -> Value {
-    let mut told = show::upstream(cluster);
+fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize) -> Value {
     let ward = state.ward.open();
+    let cluster = ward.whole(cluster);
+    let mut told = show::upstream(cluster);
     let now_ms = state.uptime_ms();
     let nodes = cluster.endpoints.iter().map(|endpoint| {
         let health = ward.watch.report(&cluster.key, endpoint.address, now_ms);
@@ -151,6 +151,14 @@ fn told(state: &State, cluster: &Cluster, reports: &Reports, silent: usize) -> V
                 Some(_) => json!("active"),
             },
         );
+        if !cluster.names.is_empty() {
+            let names = cluster.names.iter().map(|named| {
+                let (addresses, failures) =
+                    (ward.names.addresses(&named.host), ward.names.failures(&named.host));
+                json!({ "name": named.host, "addresses": addresses, "failures_in_a_row": failures })
+            });
+            fields.insert("names".to_owned(), names.collect());
+        }
         if silent > 0 {
             fields.insert("cores_silent".to_owned(), json!(silent));
         }

@@ -7,8 +7,9 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ringway_snapshot::limits::NODES_PER_UPSTREAM_MAX;
 use ringway_snapshot::model::{Balancer, KeepalivePool, Nodes, PassHost, Timeout, Upstream};
-use ringway_snapshot::upstream::{Checks, HashOn, Tuning};
+use ringway_snapshot::upstream::{Checks, HashOn, Tuning, is_host_name};
 
 use super::ring::Ring;
 
@@ -19,8 +20,10 @@ const DEFAULT_PORT: u16 = 80;
 pub struct Cluster {
     /// `upstreams/ID`, or the route or service that it stands in.
     pub key: Box<str>,
-    /// All nodes, those of weight 0 too.
+    /// All nodes whose addresses are known, those of weight 0 too.
     pub endpoints: Box<[Endpoint]>,
+    /// Nodes that are told by name. Their addresses come into `endpoints` by [`Cluster::with_addresses`].
+    pub names: Box<[Named]>,
     /// How one of them is chosen.
     pub balancer: Balancer,
     /// What is hashed, with [`Balancer::Chash`].
@@ -50,6 +53,17 @@ pub(super) struct Tier {
     pub(super) members: Box<[u32]>,
     /// With [`Balancer::Chash`].
     pub(super) ring: Option<Arc<Ring>>,
+}
+
+/// A node that is told by name, which stands for every address that the name has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub host: Box<str>,
+    port: u16,
+    weight: u32,
+    priority: i32,
+    authority: Box<[u8]>,
 }
 
 /// One node of a cluster.
@@ -98,27 +112,36 @@ impl From<Timeout> for Timeouts {
 }
 
 impl Cluster {
-    /// Compiles a validated upstream. A node whose host is not an address is told by its index.
+    /// Compiles a validated upstream. A node whose host is neither an address nor a name is told by its index.
     pub fn compile(key: String, upstream: &Upstream) -> Result<Cluster, (usize, String)> {
         let no_nodes = Nodes::default();
         let nodes = upstream.nodes.as_ref().unwrap_or(&no_nodes);
         let mut endpoints = Vec::with_capacity(nodes.0.len());
+        let mut names = Vec::new();
         for (index, node) in nodes.0.iter().enumerate() {
-            let ip: IpAddr =
-                node.host.parse().map_err(|_| (index, format!("{:?} is not an IP address", node.host)))?;
-            let address = SocketAddr::new(ip, node.port.unwrap_or(DEFAULT_PORT));
+            let (weight, priority) = (node.weight, node.priority);
+            let port = node.port.unwrap_or(DEFAULT_PORT);
+            let Ok(ip) = node.host.parse::<IpAddr>() else {
+                if !is_host_name(&node.host) {
+                    return Err((index, format!("{:?} is neither an IP address nor a host name", node.host)));
+                }
+                let authority = if port == DEFAULT_PORT {
+                    node.host.to_string()
+                } else {
+                    format!("{}:{port}", node.host)
+                };
+                let (host, authority) = (node.host.clone(), authority.into_bytes().into());
+                names.push(Named { host, port, weight, priority, authority });
+                continue;
+            };
+            let address = SocketAddr::new(ip, port);
             // nginx, and APISIX with it, leaves the scheme's own port out of Host.
             let authority = match address {
                 _ if address.port() != DEFAULT_PORT => address.to_string(),
                 SocketAddr::V4(v4) => v4.ip().to_string(),
                 SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
             };
-            endpoints.push(Endpoint {
-                address,
-                weight: node.weight,
-                priority: node.priority,
-                authority: authority.into_bytes().into(),
-            });
+            endpoints.push(Endpoint { address, weight, priority, authority: authority.into_bytes().into() });
         }
         let host = match (upstream.pass_host, upstream.upstream_host.as_deref()) {
             (PassHost::Rewrite, Some(host)) => HostRule::Rewrite(host.as_bytes().into()),
@@ -135,12 +158,32 @@ impl Cluster {
             tuning: Tuning::read(&upstream.labels).unwrap_or_default(),
             tiers: tiers(&endpoints, is_hashed),
             endpoints: endpoints.into_boxed_slice(),
+            names: names.into_boxed_slice(),
             host,
             retries: upstream.retries,
             retry_ms_max: upstream.retry_timeout.filter(|seconds| *seconds > 0.0).map(milliseconds),
             timeouts: upstream.timeout.map(Timeouts::from),
             keepalive: upstream.keepalive_pool.unwrap_or_default(),
         })
+    }
+
+    /// The same cluster with every address that its names have. An address that several nodes have is the first one's.
+    pub fn with_addresses<'a>(&self, addresses_of: impl Fn(&str) -> &'a [IpAddr]) -> Cluster {
+        let mut endpoints = self.endpoints.to_vec();
+        let mut seen: hashbrown::HashSet<SocketAddr, foldhash::fast::FixedState> =
+            endpoints.iter().map(|endpoint| endpoint.address).collect();
+        for named in &self.names {
+            for ip in addresses_of(&named.host) {
+                let address = SocketAddr::new(*ip, named.port);
+                if endpoints.len() < NODES_PER_UPSTREAM_MAX && seen.insert(address) {
+                    let (weight, priority, authority) =
+                        (named.weight, named.priority, named.authority.clone());
+                    endpoints.push(Endpoint { address, weight, priority, authority });
+                }
+            }
+        }
+        let tiers = tiers(&endpoints, self.balancer == Balancer::Chash);
+        Cluster { endpoints: endpoints.into(), tiers, ..self.clone() }
     }
 
     /// How many nodes may get requests.
@@ -197,6 +240,29 @@ mod tests {
             cluster.endpoints.iter().map(|e| String::from_utf8_lossy(&e.authority).into_owned()).collect();
         assert_eq!(hosts, ["127.0.0.1", "[::1]", "127.0.0.2:8080"]);
         assert_eq!((cluster.usable(), cluster.tries_max()), (2, 2));
+    }
+
+    #[test]
+    fn a_name_stands_for_all_its_addresses_and_keeps_its_host() {
+        let cluster = compile(
+            r#"{"nodes": [{"host": "a.test", "port": 8080, "weight": 3}, {"host": "b", "weight": 1, "priority": 1}, {"host": "10.0.0.1", "port": 8080, "weight": 2}]}"#,
+        );
+        assert_eq!((cluster.endpoints.len(), cluster.names.len()), (1, 2));
+        let a: Vec<IpAddr> = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).to_vec();
+        let b: Vec<IpAddr> = vec!["::1".parse().unwrap()];
+        let whole = cluster.with_addresses(|name| if name == "a.test" { &a } else { &b });
+        let told: Vec<_> = whole
+            .endpoints
+            .iter()
+            .map(|e| (e.address.to_string(), e.weight, String::from_utf8_lossy(&e.authority).into_owned()))
+            .collect();
+        let want = [
+            ("10.0.0.1:8080", 2, "10.0.0.1:8080"),
+            ("10.0.0.2:8080", 3, "a.test:8080"),
+            ("[::1]:80", 1, "b"),
+        ];
+        assert_eq!(told, want.map(|(address, weight, host)| (address.to_owned(), weight, host.to_owned())));
+        assert_eq!((whole.tiers.len(), whole.names.len()), (2, 2));
     }
 
     #[test]

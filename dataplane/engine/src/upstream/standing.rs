@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Cluster;
+
 /// What an operator wants of a node, for the time being.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
@@ -35,10 +37,23 @@ impl Default for NodeStanding {
 }
 
 /// What is known of a cluster's nodes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Standing {
     /// By address.
     pub nodes: HashMap<SocketAddr, NodeStanding>,
+    /// Where nodes are told by name: the cluster with their addresses.
+    pub resolved: Option<Resolved>,
+}
+
+/// A cluster, and the same with the addresses that its names have at present.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// As it was compiled.
+    pub base: Arc<Cluster>,
+    /// With addresses.
+    pub cluster: Arc<Cluster>,
+    /// Some name has not been looked up yet.
+    pub pending: bool,
 }
 
 /// What is known of all clusters' nodes, by the clusters' keys.

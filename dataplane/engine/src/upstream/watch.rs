@@ -282,7 +282,7 @@ impl Watch {
                 (*address, NodeStanding { healthy: false, ..NodeStanding::default() })
             };
             let nodes: HashMap<_, _> = sick.map(standing).collect();
-            (!nodes.is_empty()).then_some((&**key, Standing { nodes }))
+            (!nodes.is_empty()).then_some((&**key, Standing { nodes, resolved: None }))
         })
     }
 

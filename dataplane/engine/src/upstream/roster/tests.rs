@@ -29,7 +29,7 @@ fn ask(hash: u64, excluded: &[usize], now_ms: u64) -> Ask<'_> {
 fn standing(nodes: &[(u16, NodeStanding)]) -> Arc<Standing> {
     let nodes =
         nodes.iter().map(|(port, standing)| (SocketAddr::new([10, 0, 0, 1].into(), *port), *standing));
-    Arc::new(Standing { nodes: nodes.collect() })
+    Arc::new(Standing { nodes: nodes.collect(), resolved: None })
 }
 
 const OK: Outcome = Outcome::Answered { status: 200, latency_us: 1_000 };
