@@ -262,8 +262,7 @@ impl<'a> Work<'a> {
             let places: Vec<Place> = wanted.keys().cloned().collect();
             let found: BTreeMap<Place, Fields> =
                 self.items(&places).await?.into_iter().map(|item| (item.place(), item.spec)).collect();
-            let gone =
-                |place: &Place| !found.contains_key(place) || matches!(changes.get(place), Some(None));
+            let gone = |place: &Place| !found.contains_key(place) || matches!(changes.get(place), Some(None));
             if let Some((to, (referrer, field))) = wanted.iter().find(|(place, _)| gone(place)) {
                 return Err(missing(to, referrer, field));
             }
