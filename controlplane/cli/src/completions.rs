@@ -19,7 +19,10 @@ enum Known {
 }
 
 /// Prints the script.
-pub(crate) fn run(args: &CompletionsArgs, mut command: clap::Command) {
+pub(crate) fn run(args: &CompletionsArgs, whole: &clap::Command) {
+    // What only this program starts is no command for people.
+    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut command = clap::Command::new("ringway").subcommands(shown);
     let shell = match args.shell {
         Known::Bash => Shell::Bash,
         Known::Zsh => Shell::Zsh,

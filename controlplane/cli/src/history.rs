@@ -92,7 +92,8 @@ fn lines(list: &[Value], fields: bool) -> Vec<String> {
             None => format!("= {}/{}", cell(entry, "kind"), cell(entry, "id")),
         };
         let (when, who) = (cell(entry, "at"), cell(entry, "actor"));
-        lines.push(format!("{:>8}  {when:24}  {who:who_width$}  {what}", entry["revision"]));
+        let revision = entry["revision"].as_u64().unwrap_or_default();
+        lines.push(format!("{revision:>8}  {when:24}  {who:who_width$}  {what}"));
         if fields {
             lines.extend(change.iter().flat_map(|change| change.lines().into_iter().skip(1)));
         }
@@ -142,6 +143,7 @@ mod tests {
                 "before": {"uri": "/a"}, "after": null}),
         ];
         let told = lines(&list, false);
+        assert!(told[1].starts_with("       3  2026-"), "{told:?}");
         assert!(told[1].ends_with("admin:me  ~ routes/a /desc /uri"), "{told:?}");
         assert!(told[2].ends_with("dba       - routes/b"), "{told:?}");
         assert_eq!(lines(&list, true)[3], "    ~ /uri: \"/a\" -> \"/b\"");

@@ -103,7 +103,7 @@ fn main() -> ExitCode {
         Verb::History(args) => Ok(history::history(args)),
         Verb::Rollback(args) => Ok(history::rollback(args)),
         Verb::Completions(args) => {
-            completions::run(args, Cli::command());
+            completions::run(args, &Cli::command());
             Ok(0)
         }
         Verb::Validate(args) => Ok(validate::run(args)),

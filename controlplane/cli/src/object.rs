@@ -130,7 +130,8 @@ fn table(kind: Kind, list: &[Value]) {
     say(&format!("{:width$}  REVISION  WHAT", "ID"));
     for item in list {
         let what: String = plain(&summary(kind, &item["value"])).chars().take(SUMMARY_CHARS_MAX).collect();
-        let line = format!("{:width$}  {:>8}  {what}", id(item), item["modifiedIndex"]);
+        let revision = item["modifiedIndex"].as_u64().unwrap_or_default();
+        let line = format!("{:width$}  {revision:>8}  {what}", id(item));
         say(line.trim_end());
     }
 }
