@@ -22,6 +22,8 @@ use crate::publish::Inlet;
 use crate::state::State;
 use crate::sys;
 
+/// How often a core that may not take connections yet looks whether it may.
+const DOOR_EVERY: Duration = Duration::from_millis(2);
 /// Submission queue entries of a ring. Completions have twice as many.
 const RING_ENTRIES: u32 = 4_096;
 
@@ -81,7 +83,8 @@ impl Worker {
                 let last = if core.state.life.has_successor() { IDLE_SPREAD } else { IDLE_GRACE };
                 core.deadlines.hasten_idle(IDLE_GRACE, last);
             }
-            monoio::time::sleep(TICK).await;
+            // Clients queue meanwhile.
+            monoio::time::sleep(if doorway.is_waiting() { DOOR_EVERY } else { TICK }).await;
             core.turn();
         }
     }
