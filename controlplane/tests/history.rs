@@ -94,7 +94,7 @@ fn a_transaction_is_one_revision_or_nothing() {
     for (list, fault) in [
         (
             json!([{"op": "delete", "kind": "upstreams", "id": "u"}]),
-            json!({"kind": "routes", "id": "1", "pointer": "/upstream_id", "reason": "refers to upstreams/u, which would be deleted"}),
+            json!({"kind": "routes", "id": done.body["operations"][3]["id"], "pointer": "/upstream_id", "reason": "refers to upstreams/u, which would be deleted"}),
         ),
         (
             json!([{"op": "put", "kind": "routes", "id": "2", "value": {"uri": "/c", "upstream_id": "none"}}]),
