@@ -135,7 +135,7 @@ impl Faults<'_> {
             self.add("/remote_addrs", "give either \"remote_addr\" or \"remote_addrs\", not both");
         }
         self.patterns("remote_addr", route.remote_addr.as_deref(), route.remote_addrs.as_deref(), check_cidr);
-        if route.methods.as_ref().is_some_and(Vec::is_empty) {
+        if route.methods.as_ref().is_some_and(|methods| methods.is_empty()) {
             self.add("/methods", "is empty; leave the field out to match every method");
         }
         self.unsupported("", "vars", route.vars.is_some());
@@ -266,8 +266,8 @@ impl Faults<'_> {
         }
     }
 
-    fn hosts(&mut self, one: Option<&str>, many: Option<&[String]>) {
-        if many.is_some_and(<[String]>::is_empty) {
+    fn hosts(&mut self, one: Option<&str>, many: Option<&[Box<str>]>) {
+        if many.is_some_and(<[Box<str>]>::is_empty) {
             self.add("/hosts", "is empty; leave the field out to match every host");
         }
         if many.is_some_and(|hosts| hosts.len() > HOSTS_PER_OBJECT_MAX) {
@@ -280,7 +280,7 @@ impl Faults<'_> {
         &mut self,
         field: &str,
         one: Option<&str>,
-        many: Option<&[String]>,
+        many: Option<&[Box<str>]>,
         check: fn(&str) -> Result<(), String>,
     ) {
         if let Some(Err(reason)) = one.map(check) {
