@@ -120,6 +120,11 @@ impl Doorway {
         Ok(Doorway { listeners, step: Step::Waiting })
     }
 
+    /// Whether nothing is taken yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.step, Step::Waiting)
+    }
+
     /// Does what the process's phase asks for; called every tick.
     pub(crate) fn turn(&mut self, core: &Rc<Core>) {
         let life = &core.state.life;

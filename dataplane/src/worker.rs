@@ -25,6 +25,9 @@ use crate::sys;
 /// Submission queue entries of a ring. Completions have twice as many.
 const RING_ENTRIES: u32 = 4_096;
 
+/// How often a core that does not accept yet looks whether it may: clients wait for it, after a start and in an upgrade.
+const WAITING_TICK: Duration = Duration::from_millis(5);
+
 /// What a core's thread needs.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -81,7 +84,7 @@ impl Worker {
                 let last = if core.state.life.has_successor() { IDLE_SPREAD } else { IDLE_GRACE };
                 core.deadlines.hasten_idle(IDLE_GRACE, last);
             }
-            monoio::time::sleep(TICK).await;
+            monoio::time::sleep(if doorway.is_waiting() { WAITING_TICK } else { TICK }).await;
             core.turn();
         }
     }
