@@ -11,6 +11,9 @@ use std::time::Instant;
 use ringway_bench::{Kind, Request, requests, rules};
 use ringway_engine::route::{Captures, Table};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const REQUESTS: usize = 1 << 18;
 const STRETCH: usize = 1 << 12;
 const ROUNDS: usize = 12;

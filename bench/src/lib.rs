@@ -4,7 +4,7 @@
 //! as services behind a gateway do. Requests visit the routes in an order that caches cannot guess.
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ringway_engine::route::{MethodSet, Query, Rule};
@@ -95,10 +95,15 @@ pub fn requests(kind: Kind, count: usize, hosts: usize, requests: usize) -> Vec<
 
 /// A snapshot of `count` routes of some 300 bytes of JSON each.
 pub fn snapshot(count: usize) -> Snapshot {
-    Snapshot::new(1, 1, 1, (0..count).map(entry).collect())
+    snapshot_to(count, SocketAddr::from(([10, 0, 0, 1], 8080)))
 }
 
-fn entry(n: usize) -> Entry {
+/// The same, where all routes lead to this node.
+pub fn snapshot_to(count: usize, node: SocketAddr) -> Snapshot {
+    Snapshot::new(1, 1, 1, (0..count).map(|n| entry(n, node)).collect())
+}
+
+fn entry(n: usize, node: SocketAddr) -> Entry {
     let spec = json!({
         "name": format!("service {n}"),
         "uri": format!("/api/v1/svc{n}/users/:id"),
@@ -107,7 +112,7 @@ fn entry(n: usize) -> Entry {
         "labels": {"team": "payments", "env": "production"},
         "upstream": {
             "type": "roundrobin",
-            "nodes": [{"host": "10.0.0.1", "port": 8080, "weight": 1}, {"host": "10.0.0.2", "port": 8080, "weight": 1}],
+            "nodes": [{"host": node.ip().to_string(), "port": node.port(), "weight": 1}, {"host": "10.0.0.2", "port": 8080, "weight": 0}],
         },
     });
     match parse_object("routes", &format!("route-{n:08}"), &spec) {

@@ -25,7 +25,7 @@ fn replace(path: &Path, text: &str) {
 
 fn uri(snapshot: &Snapshot) -> String {
     match &snapshot.entries.iter().next().unwrap().object {
-        ringway_snapshot::Object::Route(route) => route.uri.clone().unwrap_or_default(),
+        ringway_snapshot::Object::Route(route) => route.uri.clone().unwrap_or_default().into_string(),
         other => panic!("{other:?}"),
     }
 }

@@ -23,7 +23,7 @@ fn uris(snapshot: &Snapshot) -> Vec<String> {
         .entries
         .iter()
         .filter_map(|entry| match &entry.object {
-            Object::Route(route) => route.uri.clone(),
+            Object::Route(route) => route.uri.as_deref().map(str::to_owned),
             _ => None,
         })
         .collect()

@@ -98,16 +98,15 @@ impl View {
         }
         compiler.view.by_key = shared.iter().cloned().collect();
         // Routes stand in the order of their ids, in which tables are built fastest.
-        let mut rules = Vec::with_capacity(snapshot.entries.len());
         let mut placed = Vec::new();
-        for entry in snapshot.entries.iter().filter(is_route) {
+        let routes = Table::compile(snapshot.entries.iter().filter(is_route).filter_map(|entry| {
             compiler.view.counts.add(entry, 1);
             let own = compiler.add_cluster(entry);
-            rules.extend(compiler.rule(entry, own.as_ref().map(|own| own.place)));
+            let rule = compiler.rule(entry, own.as_ref().map(|own| own.place));
             placed.extend(own);
-        }
+            rule
+        }));
         compiler.view.by_key = placed.into_iter().chain(shared).collect();
-        let routes = Table::compile(rules);
         compiler.finish(snapshot.version, routes)
     }
 
@@ -349,7 +348,7 @@ fn own_upstream(object: &Object) -> Option<(&'static str, &Upstream)> {
 
 fn cluster_key(entry: &Entry) -> String {
     let (kind, id) = entry.key();
-    format!("{}/{id}", kind.name())
+    [kind.name(), "/", id].concat()
 }
 
 fn service<'a>(id: &str, entries: &'a Entries) -> Option<&'a Service> {

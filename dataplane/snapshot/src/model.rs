@@ -5,15 +5,17 @@
 //! The JSON form is APISIX's (<https://apisix.apache.org/docs/apisix/admin-api/>); the postcard form is the
 //! fields in order, so a change of any type here is a new schema number (see [`crate::frame::SCHEMA`]).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::json::Json;
+pub use crate::model::map::Map;
 pub use crate::model::node::{Node, Nodes};
 
+mod map;
 mod node;
+mod shared;
 
 /// The kinds of object that APISIX's Admin API knows, by its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,11 +109,11 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Object {
     /// A route.
-    Route(Arc<Route>),
+    Route(#[serde(deserialize_with = "shared::one")] Arc<Route>),
     /// A service.
-    Service(Arc<Service>),
+    Service(#[serde(deserialize_with = "shared::one")] Arc<Service>),
     /// An upstream.
-    Upstream(Arc<Upstream>),
+    Upstream(#[serde(deserialize_with = "shared::one")] Arc<Upstream>),
 }
 
 impl Object {
@@ -129,41 +131,41 @@ impl Object {
 pub type Id = Box<str>;
 
 /// Free pairs that tools attach to objects.
-pub type Labels = BTreeMap<String, String>;
+pub type Labels = Map<Box<str>>;
 
 /// Plugin name to its configuration.
-pub type Plugins = BTreeMap<String, Json>;
+pub type Plugins = Map<Json>;
 
 /// What matches a request and where it then goes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
     /// Name for people.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Description for people.
-    pub desc: Option<String>,
+    pub desc: Option<Box<str>>,
     /// Free pairs.
     pub labels: Labels,
     /// One path pattern; exactly one of `uri` and `uris` is given.
-    pub uri: Option<String>,
+    pub uri: Option<Box<str>>,
     /// Several path patterns.
-    pub uris: Option<Vec<String>>,
+    pub uris: Option<Box<[Box<str>]>>,
     /// One host pattern.
-    pub host: Option<String>,
+    pub host: Option<Box<str>>,
     /// Several host patterns.
-    pub hosts: Option<Vec<String>>,
+    pub hosts: Option<Box<[Box<str>]>>,
     /// One client address or CIDR block.
-    pub remote_addr: Option<String>,
+    pub remote_addr: Option<Box<str>>,
     /// Several client addresses or CIDR blocks.
-    pub remote_addrs: Option<Vec<String>>,
+    pub remote_addrs: Option<Box<[Box<str>]>>,
     /// Methods that match; none given: all.
-    pub methods: Option<Vec<Method>>,
+    pub methods: Option<Box<[Method]>>,
     /// Among equal patterns the higher is tried first.
     pub priority: i64,
     /// Conditions on variables (lua-resty-expr's form).
     pub vars: Option<Json>,
     /// Lua: refused by name.
-    pub filter_func: Option<String>,
+    pub filter_func: Option<Box<str>>,
     /// Lua: refused by name.
     pub script: Option<Json>,
     /// Lua: refused by name.
@@ -175,6 +177,7 @@ pub struct Route {
     #[serde(deserialize_with = "id::option")]
     pub plugin_config_id: Option<Id>,
     /// An upstream of its own.
+    #[serde(deserialize_with = "shared::option")]
     pub upstream: Option<Arc<Upstream>>,
     /// An upstream by reference.
     #[serde(deserialize_with = "id::option")]
@@ -183,7 +186,7 @@ pub struct Route {
     #[serde(deserialize_with = "id::option")]
     pub service_id: Option<Id>,
     /// APISIX's older way to say gRPC.
-    pub service_protocol: Option<String>,
+    pub service_protocol: Option<Box<str>>,
     /// Timeouts that win over the upstream's.
     pub timeout: Option<Timeout>,
     /// Whether an `Upgrade: websocket` may switch the connection.
@@ -199,18 +202,22 @@ pub struct Route {
 impl Route {
     /// All path patterns.
     pub fn uris(&self) -> impl Iterator<Item = &str> {
-        self.uri.as_deref().into_iter().chain(self.uris.iter().flatten().map(String::as_str))
+        self.uri.as_deref().into_iter().chain(list(&self.uris))
     }
 
     /// The route's own host patterns; where it has none, its service's count.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.host.as_deref().into_iter().chain(self.hosts.iter().flatten().map(String::as_str))
+        self.host.as_deref().into_iter().chain(list(&self.hosts))
     }
 
     /// All client address patterns.
     pub fn remote_addrs(&self) -> impl Iterator<Item = &str> {
-        self.remote_addr.as_deref().into_iter().chain(self.remote_addrs.iter().flatten().map(String::as_str))
+        self.remote_addr.as_deref().into_iter().chain(list(&self.remote_addrs))
     }
+}
+
+fn list(texts: &Option<Box<[Box<str>]>>) -> impl Iterator<Item = &str> {
+    texts.iter().flatten().map(|text| &**text)
 }
 
 /// What several routes share.
@@ -218,16 +225,17 @@ impl Route {
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
     /// Name for people.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Description for people.
-    pub desc: Option<String>,
+    pub desc: Option<Box<str>>,
     /// Free pairs.
     pub labels: Labels,
     /// Host patterns for routes that have none.
-    pub hosts: Option<Vec<String>>,
+    pub hosts: Option<Box<[Box<str>]>>,
     /// Plugins of all its routes.
     pub plugins: Plugins,
     /// An upstream of its own.
+    #[serde(deserialize_with = "shared::option")]
     pub upstream: Option<Arc<Upstream>>,
     /// An upstream by reference.
     #[serde(deserialize_with = "id::option")]
@@ -247,9 +255,9 @@ pub struct Service {
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
     /// Name for people.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Description for people.
-    pub desc: Option<String>,
+    pub desc: Option<Box<str>>,
     /// Free pairs.
     pub labels: Labels,
     /// Backends; `None` only with discovery.
@@ -258,9 +266,9 @@ pub struct Upstream {
     #[serde(rename = "type")]
     pub balancer: Balancer,
     /// What consistent hashing hashes.
-    pub hash_on: Option<String>,
+    pub hash_on: Option<Box<str>>,
     /// The variable, header or cookie that is hashed.
-    pub key: Option<String>,
+    pub key: Option<Box<str>>,
     /// Health checks.
     pub checks: Option<Json>,
     /// Further tries on other nodes; none given: as many as there are other nodes.
@@ -274,15 +282,15 @@ pub struct Upstream {
     /// Which Host the nodes see.
     pub pass_host: PassHost,
     /// The Host with `pass_host: rewrite`.
-    pub upstream_host: Option<String>,
+    pub upstream_host: Option<Box<str>>,
     /// Idle connections kept.
     pub keepalive_pool: Option<KeepalivePool>,
     /// TLS towards the nodes.
     pub tls: Option<Json>,
     /// Discovery: the name to look up.
-    pub service_name: Option<String>,
+    pub service_name: Option<Box<str>>,
     /// Discovery: by what.
-    pub discovery_type: Option<String>,
+    pub discovery_type: Option<Box<str>>,
     /// Discovery: further arguments.
     pub discovery_args: Option<Json>,
     /// Slow start (API7's name).

@@ -71,18 +71,33 @@ impl<T> HostTable<T> {
 
     /// The candidate that takes the request, with its parameters.
     pub(super) fn find(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<&Candidate<T>> {
-        if let Some(exact) = self.find_exact(asked, captures) {
+        let hash = self.exact_hash(asked.path);
+        let may_be = self.may_hold_exact(hash);
+        // Before the exact path is looked into, so that memory is asked for its place and for those of the directories at once.
+        if let Some(trie) = &self.trie {
+            trie.list_directories(asked.path, &mut captures.scratch);
+        }
+        if let Some(exact) = self.find_exact(asked, hash, may_be, captures) {
             return Some(exact);
         }
         let view = View { host: self, asked };
-        let found = self.trie.as_ref()?.find(asked.path, &view, &mut captures.scratch)?;
+        let found = self.trie.as_ref()?.find_listed(asked.path, &view, &mut captures.scratch)?;
         self.captured(found, asked, captures)
     }
 
-    /// The candidate of this exact path that takes the request.
-    pub(super) fn find_exact(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<&Candidate<T>> {
+    /// The candidate of this exact path, of that hash, that takes the request; `may_be` is what [`HostTable::may_hold_exact`] says.
+    pub(super) fn find_exact(
+        &self,
+        asked: Asked<'_>,
+        hash: u64,
+        may_be: bool,
+        captures: &mut Captures,
+    ) -> Option<&Candidate<T>> {
         captures.count_step();
-        let first = self.exact_chain(asked.path)?;
+        if !may_be {
+            return None;
+        }
+        let first = self.exact_chain(asked.path, hash)?;
         let found = View { host: self, asked }.admitted(first, NONE, &mut captures.scratch.steps)?;
         self.candidates.get(found as usize)
     }
@@ -104,9 +119,14 @@ impl<T> HostTable<T> {
         self.trie.as_ref().is_some_and(|trie| trie.directories.may_hold(directory_hash))
     }
 
+    /// Whether an exact path of that hash may be one of ours. See [`Slots::may_hold`].
+    pub(super) fn may_hold_exact(&self, hash: u64) -> bool {
+        self.exact_len as usize <= SCANNED_MAX || self.exact.may_hold(hash)
+    }
+
     /// Tells the candidates of this exact path, up to the one that takes the request.
     pub(super) fn explain_exact(&self, asked: Asked<'_>, steps: &mut Steps) -> bool {
-        let mut exact = self.exact_chain(asked.path);
+        let mut exact = self.exact_chain(asked.path, self.exact_hash(asked.path));
         while let Some(candidate) = exact.and_then(|at| self.candidates.get(at as usize)) {
             if self.explain_one(candidate, asked, steps) {
                 return true;
@@ -187,12 +207,17 @@ impl<T> HostTable<T> {
         Some(candidate)
     }
 
-    fn exact_chain(&self, path: &[u8]) -> Option<u32> {
+    /// The hash of a path, where it is needed.
+    fn exact_hash(&self, path: &[u8]) -> u64 {
+        let needed = self.exact_len as usize > SCANNED_MAX && path.len() <= self.exact_bytes_max as usize;
+        if needed { hash_text(path) } else { 0 }
+    }
+
+    fn exact_chain(&self, path: &[u8], hash: u64) -> Option<u32> {
         if path.len() > self.exact_bytes_max as usize {
             return None;
         }
         if self.exact_len as usize > SCANNED_MAX {
-            let hash = hash_text(path);
             return self.exact.find(hash, tag_of(hash), path, &self.texts);
         }
         let few = self.candidates.get(..self.exact_len as usize).unwrap_or_default();

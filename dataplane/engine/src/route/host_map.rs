@@ -50,8 +50,9 @@ impl HostPattern {
     /// Reads a route's host.
     pub(super) fn read(text: &str) -> HostPattern {
         let (wild, name) = text.strip_prefix('*').map_or((false, text), |suffix| (true, suffix));
-        let lower: HostName = name.bytes().map(|byte| byte.to_ascii_lowercase()).collect();
-        let name = lower.strip_suffix(b".").map_or_else(|| lower.clone(), HostName::from_slice);
+        let name = name.as_bytes();
+        let mut name = HostName::from_slice(name.strip_suffix(b".").unwrap_or(name));
+        name.make_ascii_lowercase();
         match (wild, name.is_empty()) {
             (false, _) => HostPattern::Name(name),
             (true, true) => HostPattern::Any,

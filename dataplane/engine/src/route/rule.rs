@@ -48,7 +48,7 @@ pub fn rules_of<T>(
     let mut hosts: Vec<Box<str>> = route.hosts().map(Box::from).collect();
     if hosts.is_empty() {
         let shared = service.and_then(|service| service.hosts.as_deref()).unwrap_or_default();
-        hosts.extend(shared.iter().map(|host| Box::from(host.as_str())));
+        hosts.extend(shared.iter().cloned());
     }
     let parse = |text: &str| text.parse().map_err(|_| RuleError::RemoteAddr(text.into()));
     Ok(Some(Rule {
@@ -128,22 +128,22 @@ mod tests {
 
     #[test]
     fn a_route_takes_its_services_hosts_only_where_it_has_none() {
-        let service = Service { hosts: Some(vec!["s.com".to_owned()]), ..Service::default() };
-        let mut route = Route { uri: Some("/a".to_owned()), ..Route::default() };
+        let service = Service { hosts: Some(["s.com".into()].into()), ..Service::default() };
+        let mut route = Route { uri: Some("/a".into()), ..Route::default() };
         let hosts = |route: &Route| rules_of("1", route, Some(&service), ()).unwrap().unwrap().hosts;
         assert_eq!(hosts(&route), [Box::from("s.com")]);
-        route.host = Some("r.com".to_owned());
+        route.host = Some("r.com".into());
         assert_eq!(hosts(&route), [Box::from("r.com")]);
     }
 
     #[test]
     fn a_route_out_of_use_makes_no_rule_and_an_untested_condition_an_error() {
-        let mut route = Route { uri: Some("/a".to_owned()), status: Status::Disabled, ..Route::default() };
+        let mut route = Route { uri: Some("/a".into()), status: Status::Disabled, ..Route::default() };
         assert_eq!(rules_of("1", &route, None, ()), Ok(None));
         route.status = Status::Enabled;
-        route.remote_addr = Some("x".to_owned());
+        route.remote_addr = Some("x".into());
         assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::RemoteAddr("x".into())));
-        route.filter_func = Some("f".to_owned());
+        route.filter_func = Some("f".into());
         assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::Condition("filter_func")));
     }
 }

@@ -168,27 +168,28 @@ impl<T> Host<T> {
 impl<T> Shards<T> {
     fn find(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<(&HostTable<T>, &Candidate<T>)> {
         let count = self.tables.len();
-        if asked.path.len() <= self.exact_bytes_max
-            && let Some(table) = self.tables.get(place(hash_text(asked.path), count))
-            && let Some(exact) = table.find_exact(asked, captures)
-        {
-            return Some((table, exact));
+        let mut exact = None;
+        if asked.path.len() <= self.exact_bytes_max {
+            let hash = hash_text(asked.path);
+            let table = self.tables.get(place(hash, count));
+            exact = table.map(|table| (table, hash, table.may_hold_exact(hash)));
         }
         let mut listed = std::mem::take(&mut captures.scratch.directories);
         listed.clear();
-        // As in one table: whether a directory may be ours is noted for all of them before the first is looked into.
+        // As in one table: whether the path or a directory may be ours is noted for all of them before the first is looked into.
         for (at, hash) in directories(asked.path, self.depth_max) {
             let may_be = self.tables.get(place(hash, count)).is_some_and(|table| table.may_hold(hash));
             listed.push((at, hash, may_be));
         }
-        let mut found = None;
-        while let Some((at, hash, may_be)) = listed.pop() {
+        let mut found = exact.and_then(|(table, hash, may_be)| {
+            Some((&**table, table.find_exact(asked, hash, may_be, captures)?))
+        });
+        while found.is_none()
+            && let Some((at, hash, may_be)) = listed.pop()
+        {
             captures.count_step();
             let table = self.tables.get(place(hash, count)).filter(|_| may_be);
             found = table.and_then(|table| Some((&**table, table.find_in(asked, (at, hash), captures)?)));
-            if found.is_some() {
-                break;
-            }
         }
         captures.scratch.directories = listed;
         found

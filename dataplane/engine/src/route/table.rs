@@ -7,6 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::hash_map::Entry;
 use ringway_snapshot::limits::HOST_BYTES_MAX;
+use smallvec::{SmallVec, smallvec};
 
 use super::captures::Captures;
 use super::compile::Builder;
@@ -325,11 +326,11 @@ fn push_all<T>(builder: &mut Builder<T>, rule: &Parts<T>, first_host: bool) {
 }
 
 /// A rule's hosts as they are matched, each once.
-fn patterns(hosts: &[Box<str>]) -> Vec<HostPattern> {
+fn patterns(hosts: &[Box<str>]) -> SmallVec<[HostPattern; 1]> {
     if hosts.is_empty() {
-        return vec![HostPattern::None];
+        return smallvec![HostPattern::None];
     }
-    let mut patterns = Vec::with_capacity(hosts.len());
+    let mut patterns = SmallVec::with_capacity(hosts.len());
     for host in hosts {
         let pattern = HostPattern::read(host);
         if !patterns.contains(&pattern) {

@@ -93,9 +93,13 @@ impl Edge {
 }
 
 impl Trie {
-    /// The candidate that takes the path.
-    pub(super) fn find(&self, path: &[u8], host: &impl Candidates, scratch: &mut Scratch) -> Option<u32> {
-        self.list_directories(path, scratch);
+    /// The candidate that takes the path, whose directories were listed.
+    pub(super) fn find_listed(
+        &self,
+        path: &[u8],
+        host: &impl Candidates,
+        scratch: &mut Scratch,
+    ) -> Option<u32> {
         while let Some((at, hash, may_be)) = scratch.directories.pop() {
             scratch.steps = scratch.steps.saturating_add(1);
             if !may_be {
@@ -150,7 +154,7 @@ impl Trie {
 
     /// Lists where directories of the path end, with their hashes. Whether one may be ours is only noted: a branch on it would wait
     /// for memory, and here all of it is asked for at once.
-    fn list_directories(&self, path: &[u8], scratch: &mut Scratch) {
+    pub(super) fn list_directories(&self, path: &[u8], scratch: &mut Scratch) {
         scratch.directories.clear();
         for (at, hash) in directories(path, self.depth_max) {
             scratch.directories.push((at, hash, self.directories.may_hold(hash)));

@@ -135,13 +135,8 @@ impl Cluster {
                 continue;
             };
             let address = SocketAddr::new(ip, port);
-            // nginx, and APISIX with it, leaves the scheme's own port out of Host.
-            let authority = match address {
-                _ if address.port() != DEFAULT_PORT => address.to_string(),
-                SocketAddr::V4(v4) => v4.ip().to_string(),
-                SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
-            };
-            endpoints.push(Endpoint { address, weight, priority, authority: authority.into_bytes().into() });
+            let authority = authority(address, &node.host);
+            endpoints.push(Endpoint { address, weight, priority, authority });
         }
         let host = match (upstream.pass_host, upstream.upstream_host.as_deref()) {
             (PassHost::Rewrite, Some(host)) => HostRule::Rewrite(host.as_bytes().into()),
@@ -214,6 +209,19 @@ fn tiers(endpoints: &[Endpoint], is_hashed: bool) -> Box<[Tier]> {
         Tier { ring: is_hashed.then(ring), members: of_it.clone().map(|(index, _)| index).collect() }
     };
     priorities.into_iter().map(tier).collect()
+}
+
+/// A node's address as a Host field has it. nginx, and APISIX with it, leaves the scheme's own port out.
+fn authority(address: SocketAddr, host: &str) -> Box<[u8]> {
+    match address {
+        // An IPv4 address is parsed in one spelling only, so that its text need not be made again.
+        SocketAddr::V4(_) if address.port() == DEFAULT_PORT => host.as_bytes().into(),
+        SocketAddr::V4(_) => {
+            [host, ":", itoa::Buffer::new().format(address.port())].concat().into_bytes().into()
+        }
+        SocketAddr::V6(v6) if address.port() == DEFAULT_PORT => format!("[{}]", v6.ip()).into_bytes().into(),
+        SocketAddr::V6(_) => address.to_string().into_bytes().into(),
+    }
 }
 
 #[expect(

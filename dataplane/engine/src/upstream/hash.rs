@@ -112,8 +112,8 @@ mod tests {
         let mut head = RequestHead::new();
         head.parse(request.as_bytes(), &HeadLimits::default()).unwrap();
         let rule = HashOn::read(&Upstream {
-            hash_on: Some(hash_on.to_owned()),
-            key: Some(key.to_owned()),
+            hash_on: Some(hash_on.into()),
+            key: Some(key.into()),
             ..Upstream::default()
         });
         let facts = HashFacts {

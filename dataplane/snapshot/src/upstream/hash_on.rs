@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn read(hash_on: Option<&str>, key: Option<&str>) -> Result<HashOn, Wrong> {
-        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let owned = |text: Option<&str>| text.map(Into::into);
         HashOn::read(&Upstream { hash_on: owned(hash_on), key: owned(key), ..Upstream::default() })
     }
 

@@ -50,7 +50,7 @@ impl Tuning {
     pub fn read(labels: &Labels) -> Result<Tuning, Vec<Wrong>> {
         let mut tuning = Tuning::default();
         let mut wrong = Vec::new();
-        for (label, value) in labels {
+        for (label, value) in labels.iter() {
             let Some(name) = label.strip_prefix(PREFIX) else { continue };
             if let Err(reason) = tuning.set(name, value) {
                 wrong.push((format!("/labels/{}", label.replace('~', "~0").replace('/', "~1")), reason));
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn read(labels: &[(&str, &str)]) -> Result<Tuning, Vec<Wrong>> {
-        Tuning::read(&labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        Tuning::read(&labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
     }
 
     #[test]
