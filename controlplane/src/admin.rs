@@ -126,6 +126,7 @@ impl Admin {
         let address = listener.local_addr().map_err(failed)?;
         // For whoever started it on port 0, as the data plane tells its own.
         let _ = writeln!(io::stdout(), "listening admin {address}");
+        board.admin_at(address);
         tracing::info!(%address, "the Admin API listens");
         let shelf = match source {
             SourceConfig::Postgresql(target) => Shelf::Postgresql(Pool::new((**target).clone())),

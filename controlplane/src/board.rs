@@ -4,7 +4,8 @@
 //! data plane serves. What only the source can answer, the state of the fleet, is asked for through a queue that it
 //! reads. No lock is held across a wait.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_snapshot::message::{Ack, Peer};
@@ -95,6 +96,7 @@ pub struct Board {
     source_kind: &'static str,
     source_detail: String,
     feed_socket: String,
+    admin: OnceLock<SocketAddr>,
     notes: Mutex<Notes>,
     report: watch::Sender<Report>,
     served: watch::Sender<Option<Version>>,
@@ -135,6 +137,7 @@ impl Board {
             source_kind,
             source_detail,
             feed_socket,
+            admin: OnceLock::new(),
             notes: Mutex::new(notes),
             report: watch::Sender::new(Report::default()),
             served: watch::Sender::new(None),
@@ -146,6 +149,11 @@ impl Board {
     /// Name of this node.
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// Where the Admin API listens, for who is on this host.
+    pub fn admin_at(&self, address: SocketAddr) {
+        let _ = self.admin.set(address);
     }
 
     /// The last valid configuration of the source.
@@ -294,6 +302,7 @@ impl Board {
                 "since_ms_ago": u64::try_from(notes.source_since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 "last_error": notes.source_error,
             },
+            "admin": self.admin.get(),
             "version": notes.version.map(|(version, objects)| version_document(&version, Some(objects))),
             "refused": notes.refused.as_deref().map(refusal_document),
             "dataplane": {

@@ -91,7 +91,23 @@ fn a_transaction_is_one_revision_or_nothing() {
         let refused = api.ask("POST", "/v1/transaction", Some(&operations(&list)));
         assert!(refused.status == status && refused.error().contains(want), "{list}: {refused:?}");
     }
+    for (list, fault) in [
+        (
+            json!([{"op": "delete", "kind": "upstreams", "id": "u"}]),
+            json!({"kind": "routes", "id": done.body["operations"][3]["id"], "pointer": "/upstream_id", "reason": "refers to upstreams/u, which would be deleted"}),
+        ),
+        (
+            json!([{"op": "put", "kind": "routes", "id": "2", "value": {"uri": "/c", "upstream_id": "none"}}]),
+            json!({"kind": "routes", "id": "2", "pointer": "/upstream_id", "reason": "refers to upstreams/none, which does not exist"}),
+        ),
+    ] {
+        let refused = api.ask("POST", "/v1/transaction", Some(&operations(&list)));
+        assert_eq!((refused.status, &refused.body["errors"]), (400, &json!([fault])), "{refused:?}");
+    }
     assert_eq!((stand.objects(), stand.head()), (before, 1));
+    let written = api.ask("GET", "/apisix/admin/configs?written=true", None).body;
+    assert_eq!(written["upstreams"], json!([{"id": "u", "nodes": {"127.0.0.1:1980": 1}}]), "{written}");
+    assert_eq!(written["routes"].as_array().map(Vec::len), Some(2), "{written}");
     let all = json!([
         {"op": "delete", "kind": "upstreams", "id": "u"},
         {"op": "delete", "kind": "routes", "id": "1", "if_match": 1},

@@ -1,4 +1,4 @@
-//! `ringway ctl`, `adopt`, `upgrade`, `drain` and `undrain`: one command to the data plane's admin socket, its reply to the terminal.
+//! `ringway ctl`, `explain`, `adopt`, `upgrade`, `drain` and `undrain`: one command to the data plane's admin socket, its reply to the terminal.
 //!
 //! The words are the data plane's, not checked here, so that an older `ringway` can speak to a newer data
 //! plane. Only the first word of the reply is looked at: `error:` makes the exit code 1.
@@ -21,6 +21,22 @@ pub(crate) struct CtlArgs {
     /// The command's words; none: `help`. Several commands are separated by ';', `json` at the end gives JSON
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     words: Vec<String>,
+}
+
+/// A request that is not sent.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainArgs {
+    method: String,
+    host: String,
+    path: String,
+    /// More words for the data plane, such as `from 10.0.0.1` for the client's address
+    #[arg(value_name = "MORE")]
+    more: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sockets: Sockets,
 }
 
 /// A lineage and where to send it.
@@ -74,6 +90,26 @@ pub(crate) fn upgrade(args: &UpgradeArgs) -> Result<u8, Failure> {
         }
     };
     send_within(&args.sockets, &line, Duration::from_secs(args.wait_s))
+}
+
+/// Asks which route a request takes.
+pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
+    let words = [&args.method, &args.host, &args.path].into_iter().chain(&args.more);
+    let mut line = "explain".to_owned();
+    for word in words {
+        // The socket's commands are words between spaces, separated by semicolons.
+        if word.is_empty() || word.contains(|c: char| c == ';' || c.is_whitespace()) {
+            return Err(Failure::new(format!(
+                "{word:?} cannot be asked for: spaces and semicolons stand percent-encoded in a path"
+            )));
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    if args.json {
+        line.push_str(" json");
+    }
+    send(&args.sockets, &line)
 }
 
 /// Begins a drain.

@@ -1,26 +1,36 @@
 //! `ringway`: the operator's tool.
 //!
-//! It starts a whole gateway on one machine (`up`), shows how it is (`status`) and speaks to the data plane's admin socket
-//! (`ctl`). It holds no state of its own: what it shows, the planes told it. It refuses to be on the path of
+//! It starts a whole gateway on one machine (`up`), shows how it is (`status`), speaks to the data plane's admin socket
+//! (`ctl`) and changes the configuration through the Admin API (`apply` and others). It holds no state of its own: what it shows, the planes told it. It refuses to be on the path of
 //! a request.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::Failure;
 
+mod api;
+mod apply;
+mod completions;
 mod ctl;
+mod declared;
 mod demo;
+mod difference;
 mod failure;
 mod fleet;
+mod history;
 mod hold;
+mod object;
+mod outcome;
+mod plan;
 mod socket;
 mod status;
 mod terminal;
 mod up;
 mod validate;
+mod yaml;
 
 /// Ringway, an API gateway: a thread-per-core io_uring proxy fed by PostgreSQL.
 #[derive(Debug, Parser)]
@@ -46,6 +56,26 @@ enum Verb {
     Drain(ctl::DrainArgs),
     /// Take a drain back, as long as connections are still taken
     Undrain(ctl::UndrainArgs),
+    /// Say which route a request would take, and why not the others
+    Explain(ctl::ExplainArgs),
+    /// Make what is stored as files say: shows what would change, asks, writes one transaction
+    Apply(apply::ApplyArgs),
+    /// Show what `apply` would change (exit code 0: nothing, 1: something, 2: it cannot be told)
+    Diff(apply::DiffArgs),
+    /// Write all that is stored as a file that `apply` takes
+    Dump(apply::DumpArgs),
+    /// Show the objects of a kind, or one
+    Get(object::GetArgs),
+    /// Write one object
+    Put(object::PutArgs),
+    /// Delete one object
+    Delete(object::DeleteArgs),
+    /// Show who changed what and when
+    History(history::HistoryArgs),
+    /// Make the content of an old revision the newest
+    Rollback(history::RollbackArgs),
+    /// Print a completion script, for example `ringway completions bash > /etc/bash_completion.d/ringway`
+    Completions(completions::CompletionsArgs),
     /// Say what is wrong with a declarative file
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
@@ -63,6 +93,19 @@ fn main() -> ExitCode {
         Verb::Upgrade(args) => ctl::upgrade(args),
         Verb::Drain(args) => ctl::drain(args),
         Verb::Undrain(args) => ctl::undrain(args),
+        Verb::Explain(args) => ctl::explain(args),
+        Verb::Apply(args) => Ok(apply::apply(args)),
+        Verb::Diff(args) => Ok(apply::diff(args)),
+        Verb::Dump(args) => Ok(apply::dump(args)),
+        Verb::Get(args) => Ok(object::get(args)),
+        Verb::Put(args) => Ok(object::put(args)),
+        Verb::Delete(args) => Ok(object::delete(args)),
+        Verb::History(args) => Ok(history::history(args)),
+        Verb::Rollback(args) => Ok(history::rollback(args)),
+        Verb::Completions(args) => {
+            completions::run(args, &Cli::command());
+            Ok(0)
+        }
         Verb::Validate(args) => Ok(validate::run(args)),
         Verb::DemoBackend(args) => up::demo_backend(args).map(|()| 0),
         Verb::Hold(args) => hold::run(args).map(|()| 0),

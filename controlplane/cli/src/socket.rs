@@ -54,11 +54,16 @@ impl Sockets {
     }
 
     fn run_dir(&self) -> PathBuf {
-        match &self.dir {
-            Some(dir) => dir.join("run"),
-            None if Path::new(DIR_DEFAULT).is_dir() => Path::new(DIR_DEFAULT).join("run"),
-            None => PathBuf::from(SYSTEM_RUN_DIR),
-        }
+        run_dir(self.dir.as_deref())
+    }
+}
+
+/// Where the sockets are.
+pub(crate) fn run_dir(dir: Option<&Path>) -> PathBuf {
+    match dir {
+        Some(dir) => dir.join("run"),
+        None if Path::new(DIR_DEFAULT).is_dir() => Path::new(DIR_DEFAULT).join("run"),
+        None => PathBuf::from(SYSTEM_RUN_DIR),
     }
 }
 

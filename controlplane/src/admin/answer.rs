@@ -73,11 +73,12 @@ impl Answer {
     /// What is wrong with a configuration: the first fault in the words that APISIX's clients expect, and all of them as data.
     pub(super) fn faults(status: StatusCode, faults: &[Fault]) -> Answer {
         let text = faults.first().map_or_else(|| "the configuration is not valid".to_owned(), said);
-        let mut document = json!({"error_msg": text});
-        if faults.len() > 1 {
-            document["errors"] = json!(faults);
-        }
-        Answer::json(status, &document)
+        Answer::json(status, &json!({"error_msg": text, "errors": faults}))
+    }
+
+    /// 400 in APISIX's words, which do not name the object, and the fault, which does.
+    pub(super) fn bad_object(text: impl Into<String>, fault: &Fault) -> Answer {
+        Answer::json(StatusCode::BAD_REQUEST, &json!({"error_msg": text.into(), "errors": [fault]}))
     }
 
     /// With one more header field.

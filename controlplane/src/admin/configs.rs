@@ -3,7 +3,8 @@
 //!
 //! The client names a digest (`X-Digest`) and may number each kind (`routes_conf_version` ...): the same digest changes nothing, the
 //! same number leaves that kind as it is, a lower one is refused. Digest and numbers are the client's and are kept for every
-//! control plane; where others have written since, GET tells another digest and higher numbers.
+//! control plane; where others have written since, GET tells another digest and higher numbers. `written=true` tells the
+//! objects as they were written, without the times and defaults that APISIX would show, for who writes them back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,11 +70,12 @@ pub(super) async fn get(shared: &Shared, asked: &Asked) -> Outcome {
     for kind in Kind::ALL {
         document.insert(version_key(kind), json!(state.versions.get(&kind).copied().unwrap_or(0)));
     }
+    let written = asked.query.get("written") == Some("true");
     let printed = tokio::task::spawn_blocking(move || {
         for item in items {
             let list = document.entry(item.kind.name()).or_insert_with(|| json!([]));
             if let Value::Array(list) = list {
-                list.push(item.value());
+                list.push(if written { item.as_written() } else { item.value() });
             }
         }
         Value::Object(document).to_string()

@@ -85,6 +85,13 @@ impl Item {
         Value::Object(fields)
     }
 
+    /// The object as it was written, and its id.
+    pub(super) fn as_written(&self) -> Value {
+        let mut fields = self.spec.clone();
+        fields.insert("id".to_owned(), json!(self.id));
+        Value::Object(fields)
+    }
+
     /// As in a list or an answer to GET.
     pub(super) fn shown(&self) -> Value {
         json!({

@@ -172,7 +172,7 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
     let mut detached = Vec::new();
     for (referrer, spec, _, field) in referrers {
         if !force || !detach(referrer.0, spec.clone(), &field, &referrer, &mut changes) {
-            return Err(in_use(&place.0, referrer.0, &referrer.1));
+            return Err(in_use(&place, &referrer, &field));
         }
         detached.push(key(referrer.0, &referrer.1));
     }

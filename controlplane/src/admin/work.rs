@@ -207,8 +207,8 @@ impl<'a> Work<'a> {
         }
         let gone: BTreeSet<Place> =
             changes.iter().filter(|(_, after)| after.is_none()).map(|(place, _)| place.clone()).collect();
-        if let Some(((kind, id), _, to, _)) = self.referrers(&gone, changes).await?.first() {
-            return Err(in_use(&to.0, *kind, id));
+        if let Some((referrer, _, to, field)) = self.referrers(&gone, changes).await?.first() {
+            return Err(in_use(to, referrer, field));
         }
         self.add_references(wanted, changes, &mut entries, &mut faults).await?;
         // What cannot be read is told before what follows from its absence.
@@ -262,11 +262,9 @@ impl<'a> Work<'a> {
             let places: Vec<Place> = wanted.keys().cloned().collect();
             let found: BTreeMap<Place, Fields> =
                 self.items(&places).await?.into_iter().map(|item| (item.place(), item.spec)).collect();
-            if let Some((kind, id)) = places
-                .iter()
-                .find(|place| !found.contains_key(*place) || matches!(changes.get(*place), Some(None)))
-            {
-                return Err(missing(*kind, id));
+            let gone = |place: &Place| !found.contains_key(place) || matches!(changes.get(place), Some(None));
+            if let Some((to, (referrer, field))) = wanted.iter().find(|(place, _)| gone(place)) {
+                return Err(missing(to, referrer, field));
             }
             wanted.clear();
             for (place, spec) in found {
@@ -326,13 +324,22 @@ fn placed(rows: &[tokio_postgres::Row]) -> Result<BTreeMap<Place, Fields>, Answe
 }
 
 /// In APISIX's words.
-pub(super) fn in_use(kind: &Kind, by: Kind, id: &str) -> Answer {
-    let (what, who) = (singular(*kind).replace('_', " "), singular(by).replace('_', " "));
-    Answer::bad(format!("can not delete this {what}, {who} [{id}] is still using it now"))
+pub(super) fn in_use(to: &Place, referrer: &Place, field: &str) -> Answer {
+    let word = |kind| singular(kind).replace('_', " ");
+    let (what, who, id) = (word(to.0), word(referrer.0), &referrer.1);
+    let text = format!("can not delete this {what}, {who} [{id}] is still using it now");
+    let reason = format!("refers to {}/{}, which would be deleted", to.0.name(), to.1);
+    Answer::bad_object(text, &in_field(referrer, field, reason))
 }
 
 /// In APISIX's words.
-fn missing(kind: Kind, id: &str) -> Answer {
-    let what = singular(kind).replace('_', " ");
-    Answer::bad(format!("failed to fetch {what} info by {what} id [{id}], response code: 404"))
+fn missing(to: &Place, referrer: &Place, field: &str) -> Answer {
+    let what = singular(to.0).replace('_', " ");
+    let text = format!("failed to fetch {what} info by {what} id [{}], response code: 404", to.1);
+    let reason = format!("refers to {}/{}, which does not exist", to.0.name(), to.1);
+    Answer::bad_object(text, &in_field(referrer, field, reason))
+}
+
+fn in_field((kind, id): &Place, field: &str, reason: String) -> Fault {
+    Fault { kind: kind.name().to_owned(), id: id.clone(), pointer: format!("/{field}"), reason }
 }

@@ -232,6 +232,11 @@ pub fn check(path: &Path) -> Result<usize, Vec<Fault>> {
     parse::parse(&name, &text).snapshot(0, TIMELINE, 0).map(|snapshot| snapshot.entries.len())
 }
 
+/// YAML or JSON as text, with the limits and the strictness of the declarative file.
+pub fn read(text: &str) -> Result<serde_json::Value, String> {
+    parse::read(text)
+}
+
 /// One object of a file as it was written: kind, id and fields.
 pub type Written = (Kind, String, serde_json::Map<String, serde_json::Value>);
 

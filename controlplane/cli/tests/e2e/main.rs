@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says by panicking")]
 
 mod change;
+mod command;
 mod fault;
 mod fence;
 #[path = "../stand/mod.rs"]

@@ -95,6 +95,13 @@ fn over_the_admin_api(up: &Up, hello: &str) {
     curl(&format!("-X PATCH '{url}/routes/hello?wait=30s' -d '{{\"status\": null}}'"));
     assert!(paste(hello).contains("\"backend\""));
     assert!(paste(&format!("curl -sS {url}/routes")).contains("missing apikey"));
+    // The tool finds address and key in the folder.
+    let get = paste(&format!(
+        "'{}' get route hello --dir '{}'",
+        executables().join("ringway").display(),
+        up.dir.display()
+    ));
+    assert!(get.contains("uri: /hello\n"), "{get}");
 }
 
 #[test]

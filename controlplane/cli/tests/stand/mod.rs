@@ -22,6 +22,9 @@ mod process;
 /// Nothing here takes long; a machine under load may.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
+/// The key of every control plane's Admin API.
+pub(crate) const ADMIN_KEY: &str = "the-key-of-the-stand-00";
+
 /// Waits until `ready` gives something.
 pub(crate) fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -107,6 +110,8 @@ impl Stand {
         let path = |name: &str| self.dir.path.join(name).display().to_string();
         let (feed, control, state) = (path("feed.sock"), path(&format!("{name}.sock")), path("state"));
         std::fs::create_dir_all(&state).unwrap();
+        let keys = path("admin.key");
+        std::fs::write(&keys, format!("{ADMIN_KEY}\n")).unwrap();
         Process::start(
             &self.bin.join("ringway-controlplane"),
             &[
@@ -120,6 +125,10 @@ impl Stand {
                 "stand",
                 "--poll-ms",
                 "500",
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--admin-key-file",
+                &keys,
             ],
             &[("RINGWAY_DATABASE_URL", url)],
             &self.dir.path.join(format!("{name}plane.log")),
@@ -168,14 +177,20 @@ impl Stand {
 
     /// The same with the control plane of that name.
     pub(crate) fn ringway_of(&self, control: &str, arguments: &[&str]) -> (i32, String) {
-        let output = std::process::Command::new(self.bin.join("ringway"))
+        let output = self.tool(control, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code().unwrap_or(-1), text + &String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// `ringway ARGUMENTS` with the sockets and the key of this stand.
+    pub(crate) fn tool(&self, control: &str, arguments: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(self.bin.join("ringway"));
+        command
             .args(arguments)
             .env("RINGWAY_ADMIN_SOCKET", self.dir.path.join("admin.sock"))
             .env("RINGWAY_CONTROL_SOCKET", self.dir.path.join(format!("{control}.sock")))
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code().unwrap_or(-1), text + &String::from_utf8_lossy(&output.stderr))
+            .env("RINGWAY_ADMIN_KEY", ADMIN_KEY);
+        command
     }
 
     /// A command to the admin socket.

@@ -57,7 +57,8 @@ pub(super) fn whole(name: &str, reason: &str) -> Fault {
     Fault { kind: FILE.into(), id: name.into(), pointer: String::new(), reason: reason.into() }
 }
 
-fn read(text: &str) -> Result<Value, String> {
+/// YAML, or JSON where the text begins with a brace.
+pub(super) fn read(text: &str) -> Result<Value, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with('{') {
         let json = text.trim_end();
