@@ -168,12 +168,7 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
         }
         let index = lease.index();
         let ended = attempt(connection, target, cluster, endpoint, &mut body, tries.fresh, &mut lease).await;
-        match (&ended, connection.exchange.response.status()) {
-            (Err(Broken::Upstream { stale: true, .. }), _) => {}
-            (Err(Broken::Upstream { fault, .. }), _) => lease.failed(*fault),
-            (_, Some(status)) if status != 101 => lease.answered(status),
-            _ => {}
-        }
+        conclude(&mut lease, &ended, connection.exchange.response.status());
         drop(lease);
         match ended {
             Ok(fate) => {
@@ -212,6 +207,18 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
         }
     }
     give_up(connection, cluster, &tries, body).await
+}
+
+/// What became of a try, as far as that says something of the node.
+fn conclude(lease: &mut Lease<'_>, ended: &Result<Fate, Broken>, status: Option<u16>) {
+    match (ended, status) {
+        // A kept connection that its node closed says nothing against the node.
+        (Err(Broken::Upstream { stale: true, .. }), _) => {}
+        (Err(Broken::Upstream { fault, .. }), _) => lease.failed(*fault),
+        // A tunnel has been told of when it began.
+        (_, Some(status)) if status != 101 => lease.answered(status),
+        _ => {}
+    }
 }
 
 fn next_node<'a>(

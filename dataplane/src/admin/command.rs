@@ -119,23 +119,7 @@ impl Command {
                 Command::Explain(Request { method, host, path, from })
             }
             ["explain", ..] => return Err("explain METHOD HOST PATH [from IP]".to_owned()),
-            ["set", "server", node, order] => {
-                let order = match *order {
-                    "ready" => Order::Ready,
-                    "drain" => Order::Drain,
-                    "down" => Order::Down,
-                    _ => return Err(SET_SERVER.to_owned()),
-                };
-                Command::Set(node_of(node)?, Setting::Order(order))
-            }
-            ["set", "weight", node, "configured"] => Command::Set(node_of(node)?, Setting::Weight(None)),
-            ["set", "weight", node, weight] => {
-                let weight = weight.parse().ok().filter(|weight| *weight <= NODE_WEIGHT_MAX);
-                let weight =
-                    weight.ok_or_else(|| format!("a weight is a number from 0 to {NODE_WEIGHT_MAX}"))?;
-                Command::Set(node_of(node)?, Setting::Weight(Some(weight)))
-            }
-            ["set", ..] => return Err(SET_SERVER.to_owned()),
+            ["set", rest @ ..] => set(rest)?,
             ["adopt", lineage] => Command::Adopt(u64::from_str_radix(lineage, 16).map_err(|_| {
                 format!("{lineage:?} is not a lineage: 16 hexadecimal digits, as the refusal tells it")
             })?),
@@ -171,6 +155,24 @@ impl Command {
 
 const SET_SERVER: &str =
     "set server UPSTREAM/ADDRESS ready|drain|down, or set weight UPSTREAM/ADDRESS WEIGHT|configured";
+
+fn set(words: &[&str]) -> Result<Command, String> {
+    let setting = match words {
+        ["server", _, "ready"] => Setting::Order(Order::Ready),
+        ["server", _, "drain"] => Setting::Order(Order::Drain),
+        ["server", _, "down"] => Setting::Order(Order::Down),
+        ["weight", _, "configured"] => Setting::Weight(None),
+        ["weight", _, weight] => {
+            let weight = weight.parse().ok().filter(|weight| *weight <= NODE_WEIGHT_MAX);
+            Setting::Weight(Some(
+                weight.ok_or_else(|| format!("a weight is a number from 0 to {NODE_WEIGHT_MAX}"))?,
+            ))
+        }
+        _ => return Err(SET_SERVER.to_owned()),
+    };
+    let node = words.get(1).ok_or_else(|| SET_SERVER.to_owned())?;
+    Ok(Command::Set(node_of(node)?, setting))
+}
 
 fn node_of(text: &str) -> Result<NodeName, String> {
     let (upstream, address) = text.rsplit_once('/').ok_or_else(|| SET_SERVER.to_owned())?;

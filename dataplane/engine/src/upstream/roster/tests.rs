@@ -1,3 +1,5 @@
+//! What a roster promises: shares, priorities, panic, breakers, versions; and with random steps, what it must never pick.
+
 use std::collections::HashMap as Map;
 
 use proptest::prelude::*;
