@@ -133,6 +133,9 @@ async fn mail(core: Rc<Core>, inlet: Inlet, mut bell: monoio::net::UnixStream) {
 }
 
 fn take_mail(core: &Core, inlet: &Inlet) {
+    if let Some(standings) = inlet.take_standings() {
+        core.rosters.heed(standings);
+    }
     let Some(view) = inlet.take() else { return };
     let version = view.version;
     core.swap(view);
