@@ -1,6 +1,6 @@
 //! The commands that change the configuration through the Admin API: `apply`, `diff`, `dump`, `get`, `put`, `delete`, `history`, `rollback`.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -117,25 +117,49 @@ fn apply_is_one_transaction_that_is_shown_first_and_a_second_one_changes_nothing
     assert_eq!(desk.head(), 3);
 }
 
+/// `apply` at a terminal of its own: when it asks, `meanwhile` happens, and then it is answered.
+fn at_a_terminal(desk: &Desk, file: &str, answer: &str, meanwhile: impl FnOnce()) -> (Option<i32>, String) {
+    let ringway = desk.0.tool("control", &[]);
+    let line = format!("'{}' apply -f '{file}'", ringway.get_program().display());
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]);
+    for (name, value) in ringway.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1)");
+    let (mut out, mut text) = (child.stdout.take().unwrap(), Vec::new());
+    let mut byte = [0];
+    while !text.ends_with(b"[y/N] ") {
+        assert_eq!(
+            out.read(&mut byte).unwrap(),
+            1,
+            "it ended without asking: {}",
+            String::from_utf8_lossy(&text)
+        );
+        text.push(byte[0]);
+    }
+    meanwhile();
+    child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+    out.read_to_end(&mut text).unwrap();
+    (child.wait().unwrap().code(), String::from_utf8_lossy(&text).into_owned())
+}
+
 #[test]
-fn at_a_terminal_apply_asks_and_writes_only_after_a_yes() {
+fn at_a_terminal_apply_asks_and_writes_what_was_shown_or_nothing() {
     let desk = Desk::new();
     let file = desk.file("a.yaml", "routes: [{id: a, uri: /a}]\n");
-    for (answer, code, head) in [("n\n", 1, 0), ("\n", 1, 0), ("y\n", 0, 1)] {
-        let ringway = desk.0.tool("control", &[]);
-        let line = format!("'{}' apply -f '{file}'", ringway.get_program().display());
-        let mut command = std::process::Command::new("script");
-        command.args(["-qec", &line, "/dev/null"]);
-        for (name, value) in ringway.get_envs() {
-            command.env(name, value.unwrap());
-        }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1)");
-        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("+ routes/a") && text.contains("write this? [y/N]"), "{text}");
-        assert_eq!((output.status.code(), desk.head()), (Some(code), head), "{answer:?}: {text}");
+    for answer in ["n\n", "\n"] {
+        let (code, text) = at_a_terminal(&desk, &file, answer, || ());
+        assert!(text.contains("+ routes/a") && text.contains("nothing was written"), "{text}");
+        assert_eq!((code, desk.head()), (Some(1), 0), "{answer:?}: {text}");
     }
+    let insert =
+        "insert into ringway.resource (kind, id, spec) values ('routes', 'a', '{\"uri\": \"/theirs\"}')";
+    let (code, text) = at_a_terminal(&desk, &file, "y\n", || desk.0.cluster.sql().run(insert));
+    assert!(text.contains("somebody else has changed") && text.contains("run it again"), "{text}");
+    assert_eq!((code, desk.objects().as_str()), (Some(1), "routes/a {\"uri\": \"/theirs\"}"), "{text}");
+    let (code, text) = at_a_terminal(&desk, &file, "y\n", || ());
+    assert_eq!((code, desk.objects().as_str()), (Some(0), "routes/a {\"uri\": \"/a\"}"), "{text}");
 }
 
 #[test]
