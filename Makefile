@@ -2,9 +2,10 @@
 
 CARGO ?= cargo
 ARGS ?=
+FUZZ_SECONDS ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help up test conformance faults bench lint postgresql
+.PHONY: help up test fuzz conformance faults bench lint postgresql
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,14 @@ faults: ## Break one part after the other under load; writes faults.html (flags 
 	$(CARGO) build --release -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest
 	@$(MAKE) --no-print-directory postgresql
 	@exec target/release/ringway-loadtest fault --html faults.html $(ARGS)
+
+fuzz: ## Fuzz heads, bodies and exchanges, FUZZ_SECONDS (1200) each (needs cargo-fuzz)
+	cd dataplane/engine && for target in request response body exchange; do \
+		mkdir -p ../../target/fuzz-corpus/$$target && \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer address $$target \
+			../../target/fuzz-corpus/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 || exit 1; \
+	done
 
 bench: ## Run the criterion benches
 	$(CARGO) bench -p ringway-bench

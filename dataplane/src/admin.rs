@@ -5,12 +5,13 @@
 
 mod command;
 mod explain;
+mod nodes;
 mod show;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
@@ -38,6 +39,8 @@ pub(crate) struct Admin {
     pub(crate) orders: Sender<Order>,
     /// What `upgrade` starts.
     pub(crate) executable: std::path::PathBuf,
+    /// One at a time asks the cores for their nodes.
+    pub(crate) asking: Mutex<()>,
 }
 
 impl Admin {
@@ -125,6 +128,7 @@ impl Admin {
             Command::Help => command::HELP.to_owned(),
             Command::Show(what) => show::reply(self, what, json),
             Command::Explain(request) => explain::reply(&self.state, &request, json),
+            Command::Set(node, setting) => nodes::set(&self.state, &node, setting),
             Command::Adopt(lineage) => {
                 self.state.feed().adopted = Some(lineage);
                 format!(

@@ -10,7 +10,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use ringway_engine::route::Captures;
-use ringway_engine::upstream::{Cluster, RoundRobin};
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
 
@@ -18,14 +17,12 @@ use crate::buf::Buffers;
 use crate::config::Limits;
 use crate::io::Deadlines;
 use crate::pool::Pool;
+use crate::rosters::Rosters;
 use crate::state::{Counters, State};
 use crate::sys;
 
 /// Length of an HTTP date (RFC 9110 section 5.6.7).
 pub(crate) const DATE_BYTES: usize = 29;
-
-/// States of clusters that are gone, kept beside as many as there are clusters.
-const BALANCERS_SPARE_MAX: usize = 64;
 
 /// One core's world.
 #[derive(Debug)]
@@ -39,7 +36,7 @@ pub(crate) struct Core {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     view: RefCell<Option<Rc<Pinned>>>,
-    balancers: RefCell<hashbrown::HashMap<Box<str>, RoundRobin, foldhash::fast::FixedState>>,
+    pub(crate) rosters: Rosters,
     date: Cell<[u8; DATE_BYTES]>,
     /// Connections have become idle, and their memory has not gone back to the kernel.
     pub(crate) rested: Cell<bool>,
@@ -86,9 +83,9 @@ impl Core {
             buffers: Buffers::default(),
             scratch: RefCell::default(),
             pool: Pool::new(Rc::clone(&deadlines)),
+            rosters: Rosters::new(id, Rc::clone(&deadlines)),
             deadlines,
             view: RefCell::new(None),
-            balancers: RefCell::default(),
             date: Cell::new([b' '; DATE_BYTES]),
             rested: Cell::new(false),
             requests_last_turn: Cell::new(0),
@@ -106,11 +103,7 @@ impl Core {
 
     /// Takes another configuration for the requests that begin from now on.
     pub(crate) fn swap(&self, view: Arc<View>) {
-        let mut balancers = self.balancers.borrow_mut();
-        // State of clusters that are gone is dropped when it could have become much, not at each change.
-        if balancers.len() > 2 * view.cluster_count() + BALANCERS_SPARE_MAX {
-            balancers.retain(|key, _| view.has_cluster(key));
-        }
+        self.rosters.forget(&view);
         *self.view.borrow_mut() = Some(Rc::new(Pinned(view)));
     }
 
@@ -119,19 +112,6 @@ impl Core {
         if let Some(core) = self.state.cores.get(self.id) {
             *core.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
         }
-    }
-
-    /// The next node of a cluster, none of `excluded`.
-    pub(crate) fn pick(&self, cluster: &Arc<Cluster>, excluded: &[usize]) -> Option<usize> {
-        let mut balancers = self.balancers.borrow_mut();
-        if let Some(state) = balancers.get_mut(&cluster.key) {
-            state.follow(cluster);
-            return state.pick(excluded);
-        }
-        let mut state = RoundRobin::new(Arc::clone(cluster), self.id);
-        let picked = state.pick(excluded);
-        balancers.insert(cluster.key.clone(), state);
-        picked
     }
 
     pub(crate) fn counters(&self) -> Option<&Counters> {
@@ -169,6 +149,9 @@ impl Core {
     pub(crate) fn turn(&self) {
         self.deadlines.turn(Instant::now());
         self.pool.sweep();
+        if let Some(core) = self.state.cores.get(self.id) {
+            self.rosters.tell(core);
+        }
         self.tidy();
         let text = httpdate::fmt_http_date(SystemTime::now());
         if let Ok(date) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
@@ -225,6 +208,7 @@ impl Clients {
 pub(crate) struct Ends {
     pub(crate) client: SocketAddr,
     pub(crate) client_ip: Box<[u8]>,
+    pub(crate) local_ip: IpAddr,
     pub(crate) local_port: Box<[u8]>,
 }
 
@@ -233,6 +217,7 @@ impl Ends {
         Ends {
             client,
             client_ip: client.ip().to_canonical().to_string().into_bytes().into(),
+            local_ip: local.ip(),
             local_port: local.port().to_string().into_bytes().into(),
         }
     }

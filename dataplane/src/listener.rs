@@ -120,7 +120,7 @@ impl Doorway {
         Ok(Doorway { listeners, step: Step::Waiting })
     }
 
-    /// Whether nothing is taken yet.
+    /// Whether nothing has been taken yet, and something is to be.
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.step, Step::Waiting)
     }

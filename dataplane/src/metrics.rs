@@ -15,13 +15,14 @@ pub(crate) fn page(state: &State) -> String {
     let draining = state.life.phase() != crate::drain::Phase::Serving;
     page.single("ringway_draining", "gauge", "Whether it is on its way out.", u64::from(draining));
     cores(&mut page, state);
+    nodes(&mut page, state);
     feed(&mut page, state);
     page.text
 }
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 15] = [
+const CORE_ROWS: [Row; 16] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -49,6 +50,12 @@ const CORE_ROWS: [Row; 15] = [
         c.counters.upstream_reuses.get()
     }),
     ("ringway_upstream_retries_total", "counter", "Further tries.", |c| c.counters.retries.get()),
+    (
+        "ringway_upstream_retries_refused_total",
+        "counter",
+        "Further tries that the retry budget did not allow.",
+        |c| c.counters.retries_refused.get(),
+    ),
     ("ringway_connection_panics_total", "counter", "Connections ended by a bug of ours.", |c| {
         c.counters.panics.get()
     }),
@@ -87,6 +94,20 @@ fn cores(page: &mut Page, state: &State) {
             page.row(name, &format!("core=\"{number}\",class=\"{class}\""), counter.get());
         }
     }
+}
+
+fn nodes(page: &mut Page, state: &State) {
+    let ward = state.ward.open();
+    let sick: usize = ward.watch.sick().map(|(_, standing)| standing.nodes.len()).sum();
+    let watched = ward.watch.watched();
+    drop(ward);
+    page.single("ringway_upstream_nodes_checked", "gauge", "Nodes that are probed.", watched as u64);
+    page.single(
+        "ringway_upstream_nodes_unhealthy",
+        "gauge",
+        "Of them, those that are unhealthy.",
+        sick as u64,
+    );
 }
 
 fn feed(page: &mut Page, state: &State) {

@@ -11,8 +11,9 @@ use ringway_engine::exchange::{Expectation, UpstreamFault};
 use ringway_engine::http1::{Forwarded, Method, RequestEdits, encode_request};
 use ringway_engine::route::Query;
 use ringway_engine::route::path::{self, PathError};
-use ringway_engine::upstream::{Cluster, Endpoint, HostRule};
+use ringway_engine::upstream::{Cluster, Endpoint, HashFacts, HostRule, hash_of};
 use ringway_engine::view::{Target, View};
+use ringway_snapshot::upstream::HashOn;
 use smallvec::SmallVec;
 
 use crate::answer::{self, Answer};
@@ -22,10 +23,14 @@ use crate::core::{Core, Scratch};
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
 use crate::pump::{self, Broken, Waits};
+use crate::rosters::Lease;
 use crate::tunnel;
 
 /// Room that is kept for an answer's head.
 const HEAD_BYTES_USUAL: u64 = 1_024;
+/// How long a request waits for names that have never been looked up.
+const RESOLVE_WAIT: Duration = Duration::from_secs(2);
+const RESOLVE_EVERY: Duration = Duration::from_millis(10);
 /// How this gateway calls itself in Via.
 const VIA: &[u8] = b"1.1 ringway";
 
@@ -63,8 +68,27 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
         return decline(connection, 503, "no_upstream", &reason).await;
     };
+    let resolved;
+    let cluster = if cluster.names.is_empty() {
+        cluster
+    } else {
+        resolved = resolve(&core, cluster).await;
+        &resolved
+    };
     connection.exchange.begin(&connection.head, target.may_upgrade);
     forward(connection, target, cluster).await
+}
+
+/// The cluster with the addresses that its nodes' names have; where they are being looked up for the first time, that is waited for.
+async fn resolve(core: &Core, cluster: &Arc<Cluster>) -> Arc<Cluster> {
+    let until_ms = core.deadlines.until_ms(RESOLVE_WAIT);
+    loop {
+        match core.rosters.resolved(cluster) {
+            Some(resolved) => return resolved,
+            None if core.deadlines.now_ms() >= until_ms => return Arc::clone(cluster),
+            None => Box::pin(monoio::time::sleep(RESOLVE_EVERY)).await,
+        }
+    }
 }
 
 /// The target of the request in the connection's buffer. Where the path has dot segments, the node gets it without
@@ -137,11 +161,21 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
         fresh: false,
         last: None,
     };
-    while let Some((index, endpoint)) = next_node(&core, cluster, &tries) {
+    let hash = cluster.hash_on.as_ref().map_or(0, |rule| hash(connection, rule));
+    while let Some((mut lease, endpoint)) = next_node(&core, cluster, &tries, hash) {
         if tries.last.is_some() {
             core.count(|counters| counters.retries.up());
         }
-        match attempt(connection, target, cluster, endpoint, &mut body, tries.fresh).await {
+        let index = lease.index();
+        let ended = attempt(connection, target, cluster, endpoint, &mut body, tries.fresh, &mut lease).await;
+        match (&ended, connection.exchange.response.status()) {
+            (Err(Broken::Upstream { stale: true, .. }), _) => {}
+            (Err(Broken::Upstream { fault, .. }), _) => lease.failed(*fault),
+            (_, Some(status)) if status != 101 => lease.answered(status),
+            _ => {}
+        }
+        drop(lease);
+        match ended {
             Ok(fate) => {
                 body.finish(connection);
                 return if fate == Fate::Keep { pump::discard(connection).await } else { fate };
@@ -166,6 +200,12 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
                     // A kept connection that its node closed says nothing against the node.
                     tries.left = tries.left.saturating_sub(1);
                     tries.excluded.push(index);
+                    let view = core.view();
+                    let view = view.as_deref().map(|view| &**view);
+                    if tries.left > 0 && !core.rosters.may_retry(cluster, view, &fault) {
+                        core.count(|counters| counters.retries_refused.up());
+                        break;
+                    }
                 }
                 connection.exchange.begin_try();
             }
@@ -174,12 +214,39 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
     give_up(connection, cluster, &tries, body).await
 }
 
-fn next_node<'c>(core: &Core, cluster: &'c Arc<Cluster>, tries: &Tries) -> Option<(usize, &'c Endpoint)> {
+fn next_node<'a>(
+    core: &'a Core,
+    cluster: &'a Arc<Cluster>,
+    tries: &Tries,
+    hash: u64,
+) -> Option<(Lease<'a>, &'a Endpoint)> {
     if tries.left == 0 || core.deadlines.now_ms() > tries.until_ms {
         return None;
     }
-    let index = core.pick(cluster, &tries.excluded)?;
-    Some((index, cluster.endpoints.get(index)?))
+    let view = core.view();
+    let view = view.as_deref().map(|view| &**view);
+    let lease = core.rosters.lease(cluster, view, hash, &tries.excluded, tries.last.is_none())?;
+    let endpoint = cluster.endpoints.get(lease.index())?;
+    Some((lease, endpoint))
+}
+
+/// What consistent hashing takes the request for.
+fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
+    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
+    let head = &connection.head;
+    let mut scratch = connection.core.scratch.borrow_mut();
+    let raw = head.target.path_bytes(bytes);
+    let normal = path::normalize(raw, &mut scratch.path);
+    let facts = HashFacts {
+        head,
+        bytes,
+        path: normal.map_or(raw, |normal| normal.path),
+        client_ip: &connection.ends.client_ip,
+        client_port: connection.ends.client.port(),
+        server_ip: connection.ends.local_ip,
+        hostname: connection.core.state.node.as_bytes(),
+    };
+    hash_of(rule, &facts)
 }
 
 /// Tells the client that no node answered.
@@ -189,7 +256,7 @@ async fn give_up(connection: &mut Downstream, cluster: &Cluster, tries: &Tries, 
     let (status, code, reason) = match &tries.last {
         None => {
             let reason = format!(
-                "upstream {} has no usable node: none is configured, or every weight is 0",
+                "upstream {} has no usable node: none is configured, every weight is 0, all are drained, down or full, or their names have no address",
                 cluster.key
             );
             (503, "no_usable_node", reason)
@@ -209,6 +276,7 @@ async fn attempt(
     endpoint: &Endpoint,
     body: &mut BodyStart,
     fresh: bool,
+    lease: &mut Lease<'_>,
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let waits = Waits::new(target.timeouts(cluster), &core.limits);
@@ -230,6 +298,7 @@ async fn attempt(
     connection.exchange.request.sent();
     match pump::carry(connection, &mut upstream, waits, body).await {
         Ok(Fate::Tunnel) => {
+            lease.switched(101);
             let early = body.behind(&connection.buffer).to_vec();
             Ok(Box::pin(tunnel::run(connection, &mut upstream, early)).await)
         }

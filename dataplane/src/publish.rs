@@ -1,4 +1,5 @@
-//! Hands a compiled view to every core, and frees old ones where no request is served.
+//! Hands a compiled view to every core, and frees old ones where no request is served. In the same way each core hears what is
+//! known of nodes' health.
 //!
 //! A mailbox for each core holds at most one view, the latest; a byte on the core's wake socket tells it to look. The
 //! core swaps between two polls of its tasks and reports. This side keeps a reference to every view that is still
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::atomic::AtomicCell;
 use crossbeam::channel::{Receiver, Sender};
+use ringway_engine::upstream::Standings;
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
 
@@ -22,11 +24,22 @@ const ALIVE_MAX: usize = 8;
 /// How long one publication waits for old views or slow cores before it says so and goes on.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Holds the latest view until its core takes it.
-#[derive(Clone, Default)]
-struct Mailbox(Arc<AtomicCell<Option<Arc<View>>>>);
+/// Holds the latest of something until its core takes it.
+struct Mailbox<T>(Arc<AtomicCell<Option<Arc<T>>>>);
 
-impl std::fmt::Debug for Mailbox {
+impl<T> Clone for Mailbox<T> {
+    fn clone(&self) -> Self {
+        Mailbox(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Mailbox<T> {
+    fn default() -> Self {
+        Mailbox(Arc::new(AtomicCell::new(None)))
+    }
+}
+
+impl<T> std::fmt::Debug for Mailbox<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Mailbox")
     }
@@ -43,7 +56,8 @@ pub(crate) struct Publisher {
 /// One core's mailbox and bell, as the publisher holds them.
 #[derive(Debug)]
 struct Outlet {
-    mailbox: Mailbox,
+    mailbox: Mailbox<View>,
+    standings: Mailbox<Standings>,
     bell: UnixStream,
 }
 
@@ -51,7 +65,8 @@ struct Outlet {
 #[derive(Debug)]
 pub(crate) struct Inlet {
     core: usize,
-    mailbox: Mailbox,
+    mailbox: Mailbox<View>,
+    standings: Mailbox<Standings>,
     applied: Sender<Applied>,
     /// Readable when something is in the mailbox.
     pub(crate) bell: UnixStream,
@@ -90,13 +105,42 @@ pub(crate) fn channel(cores: usize) -> std::io::Result<(Publisher, Vec<Inlet>)> 
         near.set_nonblocking(true)?;
         far.set_nonblocking(true)?;
         let mailbox = Mailbox::default();
-        outlets.push(Outlet { mailbox: mailbox.clone(), bell: near });
-        inlets.push(Inlet { core, mailbox, applied: sender.clone(), bell: far });
+        let standings = Mailbox::default();
+        outlets.push(Outlet { mailbox: mailbox.clone(), standings: standings.clone(), bell: near });
+        inlets.push(Inlet { core, mailbox, standings, applied: sender.clone(), bell: far });
     }
     Ok((Publisher { cores: outlets, applied, alive: Vec::new() }, inlets))
 }
 
+/// Tells every core what is known of nodes. Used by the health thread alone.
+#[derive(Debug)]
+pub(crate) struct Herald {
+    cores: Vec<(Mailbox<Standings>, UnixStream)>,
+    /// Kept until the next is told, so that a core never frees one.
+    told: Vec<Arc<Standings>>,
+}
+
+impl Herald {
+    /// Hands the latest to every core. Nobody waits for them to take it.
+    pub(crate) fn tell(&mut self, standings: Standings) {
+        let standings = Arc::new(standings);
+        for (mailbox, bell) in &mut self.cores {
+            mailbox.0.store(Some(Arc::clone(&standings)));
+            // A full bell is a bell that rings already.
+            let _ = bell.write(&[1]);
+        }
+        self.told.push(standings);
+        self.told.retain(|old| Arc::strong_count(old) > 1);
+    }
+}
+
 impl Publisher {
+    /// Another thread's way to the same cores.
+    pub(crate) fn herald(&self) -> std::io::Result<Herald> {
+        let cores = self.cores.iter().map(|core| Ok((core.standings.clone(), core.bell.try_clone()?)));
+        Ok(Herald { cores: cores.collect::<std::io::Result<_>>()?, told: Vec::new() })
+    }
+
     /// Hands `view` to every core and waits until all have swapped.
     pub(crate) fn publish(&mut self, view: &Arc<View>) -> Result<Spread, SlowCores> {
         self.wait_for_room();
@@ -155,6 +199,11 @@ impl Inlet {
     /// The view to swap to, if there is a new one.
     pub(crate) fn take(&self) -> Option<Arc<View>> {
         self.mailbox.0.take()
+    }
+
+    /// What is known of nodes, if that is new.
+    pub(crate) fn take_standings(&self) -> Option<Arc<Standings>> {
+        self.standings.0.take()
     }
 
     /// Tells the publisher that this core serves `version`.

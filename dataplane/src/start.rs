@@ -19,6 +19,7 @@ use crate::disk::{Disk, Keeper};
 use crate::drain::Life;
 use crate::feed::{self, Event, FeedLoop};
 use crate::handoff::{Heir, Sockets};
+use crate::health::{self, Ward};
 use crate::helm::{self, Helm, Local, Order};
 use crate::state::{Core, Feed, Listening, State};
 use crate::worker::Worker;
@@ -66,6 +67,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
         state.life.keep_sockets();
     }
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
+    let herald = publisher.herald().map_err(|error| error.to_string())?;
     let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
     for (((id, cpu), inlet), sockets) in cpus.iter().copied().enumerate().zip(inlets).zip(by_core) {
         let listeners =
@@ -79,6 +81,8 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
         .map_err(|error| format!("cannot start the thread that writes snapshots: {error}"))?;
     let mut feed_loop = FeedLoop::new(Arc::clone(&state), publisher, keeper);
     feed_loop.boot();
+    let (driver, health_state) = (flags.io_driver, Arc::clone(&state));
+    thread("health", move || health::run(driver, &health_state, herald))?;
     match heir {
         Some(heir) => take_over(heir, &state, &mut feed_loop)?,
         // Not earlier: who connects while the snapshot on disk is read waits in the backlog, and is not told that there is none.
@@ -92,6 +96,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
         status,
         orders: orders.clone(),
         executable: executable.clone(),
+        asking: Mutex::default(),
     });
     start_threads(&state, feed_loop, inbox, &events, &local, admin)?;
     wait_until(&state, |core| core.listening.load(Relaxed))?;
@@ -125,6 +130,7 @@ fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
             .collect(),
         life: Life::new(heir),
         feed: Mutex::new(Feed::default()),
+        ward: Ward::default(),
         stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
     }
 }

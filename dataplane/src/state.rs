@@ -2,17 +2,19 @@
 //!
 //! Counters have one writer each, their core, so that an increment is a load and a store without a locked bus.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
+use ringway_engine::upstream::{Cluster, NodeReport, Tally};
 use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
 use ringway_snapshot::{Fault, Version};
 
 use crate::drain::{Life, Phase};
+use crate::health::Ward;
 
 /// What all threads see.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct State {
     /// How far the process is on its way out.
     pub(crate) life: Life,
     pub(crate) feed: Mutex<Feed>,
+    /// What probes and operators say of nodes.
+    pub(crate) ward: Ward,
     /// Silence of control planes after which this process says that it is not ready; `None`: never.
     pub(crate) stale_after: Option<Duration>,
 }
@@ -48,7 +52,18 @@ pub(crate) struct Core {
     pub(crate) fault: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) version: Mutex<Option<Version>>,
+    /// What its requests told of nodes' health since the health thread last looked.
+    pub(crate) tallies: Mutex<Vec<Told>>,
+    /// An operator wants to see its nodes.
+    pub(crate) wanted: AtomicBool,
+    /// Its nodes, by their clusters' keys, as of when they were last wanted.
+    pub(crate) nodes: Mutex<Option<Vec<Reported>>>,
 }
+
+/// A node, and what requests told of its health.
+pub(crate) type Told = (Arc<Cluster>, SocketAddr, Tally);
+/// A node, by its cluster's key, as a core sees it.
+pub(crate) type Reported = (Box<str>, NodeReport);
 
 /// A listening socket and which `--listen` it is of.
 #[derive(Debug)]
@@ -77,6 +92,8 @@ pub(crate) struct Counters {
     pub(crate) upstream_connects: Counter,
     pub(crate) upstream_reuses: Counter,
     pub(crate) retries: Counter,
+    /// Further tries that the budget did not allow.
+    pub(crate) retries_refused: Counter,
     pub(crate) client_gone: Counter,
     pub(crate) panics: Counter,
 }

@@ -22,11 +22,10 @@ use crate::publish::Inlet;
 use crate::state::State;
 use crate::sys;
 
+/// How often a core that may not take connections yet looks whether it may.
+const DOOR_EVERY: Duration = Duration::from_millis(2);
 /// Submission queue entries of a ring. Completions have twice as many.
 const RING_ENTRIES: u32 = 4_096;
-
-/// How often a core that does not accept yet looks whether it may: clients wait for it, after a start and in an upgrade.
-const WAITING_TICK: Duration = Duration::from_millis(5);
 
 /// What a core's thread needs.
 #[derive(Debug)]
@@ -84,7 +83,8 @@ impl Worker {
                 let last = if core.state.life.has_successor() { IDLE_SPREAD } else { IDLE_GRACE };
                 core.deadlines.hasten_idle(IDLE_GRACE, last);
             }
-            monoio::time::sleep(if doorway.is_waiting() { WAITING_TICK } else { TICK }).await;
+            // Clients queue meanwhile.
+            monoio::time::sleep(if doorway.is_waiting() { DOOR_EVERY } else { TICK }).await;
             core.turn();
         }
     }
@@ -133,6 +133,9 @@ async fn mail(core: Rc<Core>, inlet: Inlet, mut bell: monoio::net::UnixStream) {
 }
 
 fn take_mail(core: &Core, inlet: &Inlet) {
+    if let Some(standings) = inlet.take_standings() {
+        core.rosters.heed(standings);
+    }
     let Some(view) = inlet.take() else { return };
     let version = view.version;
     core.swap(view);

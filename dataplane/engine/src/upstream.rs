@@ -1,9 +1,35 @@
-//! Upstreams as the request path sees them: which node next, with what Host, how often again.
+//! Upstreams as the request path sees them: which node next, with what Host, how often again, and who is well.
+//!
+//! [`Roster`] is one core's state of one [`Cluster`]; [`Watch`] knows over the whole process who is well, [`Orders`] what operators want. Both live on across
+//! versions, keyed by the cluster's key and the node's address.
 
-mod balance;
+mod breaker;
+mod budget;
+mod chash;
 mod cluster;
+mod ewma;
+mod hash;
+mod health;
+mod heap;
+mod least_conn;
+mod names;
+mod orders;
+mod picker;
 mod places;
+mod ring;
+mod roster;
+mod round_robin;
+mod standing;
+mod tally;
+mod watch;
 
-pub use balance::RoundRobin;
-pub use cluster::{Cluster, Endpoint, HostRule, Timeouts};
+pub use cluster::{Cluster, Endpoint, HostRule, Named, Timeouts};
+pub use hash::{HashFacts, hash_of};
+pub use health::{Finding, Health, Sickness};
+pub use names::Names;
+pub use orders::{Ordered, Orders};
 pub use places::Places;
+pub use roster::{Ask, NodeReport, Outcome, Roster, Ticket};
+pub use standing::{NodeStanding, Order, Resolved, Standing, Standings};
+pub use tally::{FailureKind, Rows, Tally};
+pub use watch::{HealthReport, Probe, Watch};

@@ -166,6 +166,11 @@ impl View {
         self.by_key.len()
     }
 
+    /// The cluster of that key.
+    pub fn cluster_of(&self, key: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.get(self.by_key.get(&key)?.place)
+    }
+
     /// Whether there is a cluster of that key.
     pub fn has_cluster(&self, key: &str) -> bool {
         self.by_key.get(&key).is_some()

@@ -17,6 +17,7 @@ pub mod model;
 pub mod parse;
 pub mod snapshot;
 pub mod sorted;
+pub mod upstream;
 pub mod validate;
 pub mod validator;
 pub mod version;

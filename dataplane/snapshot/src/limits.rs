@@ -28,3 +28,9 @@ pub const NODES_PER_UPSTREAM_MAX: usize = 8_192;
 pub const NODE_WEIGHT_MAX: u32 = 1_000_000;
 /// Nesting of a free JSON value (`vars`, plugin configuration).
 pub const JSON_DEPTH_MAX: usize = 32;
+/// Seconds between two probes of a node, or for one.
+pub const CHECK_INTERVAL_S_MAX: u32 = 86_400;
+/// Bytes of a probe's path.
+pub const CHECK_PATH_BYTES_MAX: usize = 1_024;
+/// Header lines that a probe adds.
+pub const CHECK_HEADERS_MAX: usize = 32;

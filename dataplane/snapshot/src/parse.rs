@@ -59,7 +59,8 @@ pub fn parse_object(kind: &str, id: &str, spec: &Value) -> Result<Entry, Fault> 
     Ok(Entry { id: id.into(), digest, object })
 }
 
-fn typed<T: DeserializeOwned>(fields: Value) -> Result<T, (String, String)> {
+/// A value's typed form, or where it is not one.
+pub(crate) fn typed<T: DeserializeOwned>(fields: Value) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(fields)
         .map_err(|error| (pointer(error.path()), reason(&error.inner().to_string())))
 }

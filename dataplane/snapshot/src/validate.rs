@@ -18,6 +18,7 @@ use crate::model::{
     Balancer, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
 };
 use crate::snapshot::{Entries, Entry};
+use crate::upstream::{Checks, HashOn, Tuning, is_host_name};
 
 /// One thing wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,9 +185,7 @@ impl Faults<'_> {
                 }
             }
         }
-        if upstream.balancer != Balancer::RoundRobin {
-            self.add(format!("{at}/type"), "only \"roundrobin\" is supported by this release");
-        }
+        self.free_fields(at, upstream);
         if upstream.scheme != Scheme::Http {
             self.add(format!("{at}/scheme"), "only \"http\" is supported by this release");
         }
@@ -205,9 +204,6 @@ impl Faults<'_> {
             self.add(format!("{at}/retry_timeout"), "must be a number of seconds, 0 or more");
         }
         for (field, given) in [
-            ("hash_on", upstream.hash_on.as_deref().is_some_and(|on| on != "vars")),
-            ("key", upstream.key.is_some()),
-            ("checks", upstream.checks.is_some()),
             ("tls", upstream.tls.is_some()),
             ("service_name", upstream.service_name.is_some()),
             ("discovery_type", upstream.discovery_type.is_some()),
@@ -220,11 +216,24 @@ impl Faults<'_> {
         self.keepalive_pool(at, upstream.keepalive_pool);
     }
 
+    /// What the model carries as text.
+    fn free_fields(&mut self, at: &str, upstream: &Upstream) {
+        let checks = upstream.checks.as_ref().and_then(|checks| Checks::read(checks).err());
+        let tuning = Tuning::read(&upstream.labels).err();
+        let hash_on = match upstream.balancer {
+            Balancer::Chash => HashOn::read(upstream).err(),
+            _ => None,
+        };
+        for (pointer, reason) in checks.into_iter().chain(tuning).flatten().chain(hash_on) {
+            self.add(format!("{at}{pointer}"), reason);
+        }
+    }
+
     fn node(&mut self, at: &str, index: usize, node: &Node) {
-        if node.host.parse::<IpAddr>().is_err() {
+        if node.host.parse::<IpAddr>().is_err() && !is_host_name(&node.host) {
             self.add(
                 format!("{at}/nodes/{index}/host"),
-                format!("{:?} is not an IP address; names are not resolved by this release", node.host),
+                format!("{:?} is neither an IP address nor a host name", node.host),
             );
         }
         if node.port == Some(0) {
@@ -232,12 +241,6 @@ impl Faults<'_> {
         }
         if node.weight > NODE_WEIGHT_MAX {
             self.add(format!("{at}/nodes/{index}/weight"), format!("is over the limit of {NODE_WEIGHT_MAX}"));
-        }
-        if node.priority != 0 {
-            self.add(
-                format!("{at}/nodes/{index}/priority"),
-                "priorities of nodes are not supported by this release",
-            );
         }
     }
 
@@ -449,11 +452,16 @@ mod tests {
             ("/script", json!({"script": "x"})),
             ("/plugin_config_id", json!({"plugin_config_id": 1})),
             ("/plugins/limit-count", json!({"plugins": {"limit-count": {}}})),
-            ("/upstream/type", json!({"upstream": {"type": "chash", "nodes": {}}})),
+            ("/upstream/key", json!({"upstream": {"type": "chash", "nodes": {}}})),
+            ("/upstream/hash_on", json!({"upstream": {"type": "chash", "hash_on": "consumer", "nodes": {}}})),
+            ("/upstream/labels/ringway.x", json!({"upstream": {"labels": {"ringway.x": "1"}, "nodes": {}}})),
             ("/upstream/checks", json!({"upstream": {"nodes": {}, "checks": {}}})),
             ("/upstream/tls", json!({"upstream": {"nodes": {}, "tls": {}}})),
             ("/upstream/scheme", json!({"upstream": {"nodes": {}, "scheme": "https"}})),
-            ("/upstream/nodes/0/host", json!({"upstream": {"nodes": {"example.com:80": 1}}})),
+            (
+                "/upstream/nodes/0/host",
+                json!({"upstream": {"nodes": {"exa mple.com:80": 1, "10.0.0:80": 1}}}),
+            ),
         ] {
             let mut spec = spec;
             spec["uri"] = json!("/");

@@ -1,7 +1,10 @@
 //! The grammar of the operator's commands.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use ringway_engine::upstream::Order;
+use ringway_snapshot::limits::NODE_WEIGHT_MAX;
 
 /// A day: a longer grace is a typing mistake.
 const DRAIN_GRACE_S_MAX: u64 = 86_400;
@@ -13,8 +16,11 @@ show snapshot                      the configuration that is served, and how lon
 show cores                         each core: CPU, version, connections, requests
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
-show upstreams                     every upstream with its nodes
+show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
+show upstream KEY                  one of them (upstreams/ID, or ID; services/ID, routes/ID)
 explain METHOD HOST PATH [from IP] which route takes this request, why the others do not, and where it would go
+set server KEY/ADDRESS ready|drain|down   for the time being: requests, no new ones, none at all
+set weight KEY/ADDRESS WEIGHT|configured  for the time being: another share of the requests
 adopt LINEAGE                      let another source replace this configuration
 drain [SECONDS]                    /readyz fails; after SECONDS (--drain-grace-s) the listeners close
 undrain                            take a drain back, as long as the listeners are open
@@ -30,6 +36,8 @@ pub(crate) enum Command {
     Help,
     Show(Show),
     Explain(Request),
+    /// For the time being.
+    Set(NodeName, Setting),
     Adopt(u64),
     Drain(Option<u64>),
     Undrain,
@@ -38,6 +46,22 @@ pub(crate) enum Command {
     /// Core, and milliseconds to stand still or the highest number to die.
     #[cfg(debug_assertions)]
     Fault(usize, u64),
+}
+
+/// A node of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeName {
+    /// The upstream's key, or the id of an upstream that is an object of its own.
+    pub(crate) upstream: String,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a node is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Order(Order),
+    /// `None`: the configured one.
+    Weight(Option<u32>),
 }
 
 /// What to show.
@@ -49,6 +73,7 @@ pub(crate) enum Show {
     Routes,
     Route(String),
     Upstreams,
+    Upstream(String),
 }
 
 /// A request that is explained and not sent.
@@ -77,7 +102,12 @@ impl Command {
                 ["routes"] => Show::Routes,
                 ["route", id] => Show::Route((*id).to_owned()),
                 ["upstreams"] => Show::Upstreams,
-                _ => return Err("show info, snapshot, cores, routes, route ID or upstreams".to_owned()),
+                ["upstream", key] => Show::Upstream((*key).to_owned()),
+                _ => {
+                    return Err(
+                        "show info, snapshot, cores, routes, route ID, upstreams or upstream KEY".to_owned()
+                    );
+                }
             }),
             ["explain", method, host, path, rest @ ..] => {
                 let from = match rest {
@@ -89,6 +119,23 @@ impl Command {
                 Command::Explain(Request { method, host, path, from })
             }
             ["explain", ..] => return Err("explain METHOD HOST PATH [from IP]".to_owned()),
+            ["set", "server", node, order] => {
+                let order = match *order {
+                    "ready" => Order::Ready,
+                    "drain" => Order::Drain,
+                    "down" => Order::Down,
+                    _ => return Err(SET_SERVER.to_owned()),
+                };
+                Command::Set(node_of(node)?, Setting::Order(order))
+            }
+            ["set", "weight", node, "configured"] => Command::Set(node_of(node)?, Setting::Weight(None)),
+            ["set", "weight", node, weight] => {
+                let weight = weight.parse().ok().filter(|weight| *weight <= NODE_WEIGHT_MAX);
+                let weight =
+                    weight.ok_or_else(|| format!("a weight is a number from 0 to {NODE_WEIGHT_MAX}"))?;
+                Command::Set(node_of(node)?, Setting::Weight(Some(weight)))
+            }
+            ["set", ..] => return Err(SET_SERVER.to_owned()),
             ["adopt", lineage] => Command::Adopt(u64::from_str_radix(lineage, 16).map_err(|_| {
                 format!("{lineage:?} is not a lineage: 16 hexadecimal digits, as the refusal tells it")
             })?),
@@ -122,6 +169,17 @@ impl Command {
     }
 }
 
+const SET_SERVER: &str =
+    "set server UPSTREAM/ADDRESS ready|drain|down, or set weight UPSTREAM/ADDRESS WEIGHT|configured";
+
+fn node_of(text: &str) -> Result<NodeName, String> {
+    let (upstream, address) = text.rsplit_once('/').ok_or_else(|| SET_SERVER.to_owned())?;
+    let address = address
+        .parse()
+        .map_err(|_| format!("{address:?} is not an address with a port, as `show upstreams` tells it"))?;
+    Ok(NodeName { upstream: upstream.to_owned(), address })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +188,15 @@ mod tests {
     fn commands_are_read_with_and_without_json() {
         assert_eq!(Command::parse("show  info json"), Ok((Command::Show(Show::Info), true)));
         assert_eq!(Command::parse("shutdown"), Ok((Command::Shutdown, false)));
+        let node = NodeName { upstream: "routes/1".into(), address: "[::1]:80".parse().unwrap() };
+        assert_eq!(
+            Command::parse("set server routes/1/[::1]:80 drain"),
+            Ok((Command::Set(node.clone(), Setting::Order(Order::Drain)), false))
+        );
+        assert_eq!(
+            Command::parse("set weight routes/1/[::1]:80 configured json"),
+            Ok((Command::Set(node, Setting::Weight(None)), true))
+        );
         assert_eq!(Command::parse("drain 7"), Ok((Command::Drain(Some(7)), false)));
         assert_eq!(Command::parse("upgrade /a b"), Ok((Command::Upgrade(Some("/a b".into())), false)));
         let request = Request {
@@ -149,6 +216,9 @@ mod tests {
     fn what_is_not_understood_says_what_would_be() {
         assert!(Command::parse("shwo info").unwrap_err().contains("help"));
         assert!(Command::parse("show").unwrap_err().contains("upstreams"));
+        assert!(Command::parse("set server 1/x drain").unwrap_err().contains("address"));
+        assert!(Command::parse("set server 1/10.0.0.1:80 off").unwrap_err().contains("drain"));
+        assert!(Command::parse("set weight 1/10.0.0.1:80 1000001").unwrap_err().contains("1000000"));
         assert!(Command::parse("explain GET").unwrap_err().contains("HOST"));
         assert!(Command::parse("adopt xyz").unwrap_err().contains("lineage"));
         assert!(Command::parse("drain soon").unwrap_err().contains("seconds"));

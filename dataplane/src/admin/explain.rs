@@ -58,7 +58,7 @@ fn explain(view: &View, request: &Request) -> Result<Value, String> {
             None => Some("404: no route matches"),
             Some(found) => match view.cluster(found.payload()) {
                 None => Some("503: neither the route nor its service names an upstream"),
-                Some(cluster) if cluster.usable() == 0 => Some("503: the upstream has no usable node"),
+                Some(cluster) if cluster.usable() == 0 && cluster.names.is_empty() => Some("503: the upstream has no usable node"),
                 Some(_) => None,
             },
         },

@@ -7,13 +7,14 @@ use ringway_engine::view::View;
 use ringway_snapshot::Version;
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::command::Show;
+use super::{Admin, nodes};
 use crate::drain::Phase;
 use crate::state::State;
 
 /// The reply to a `show` command.
 pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
+    let of_nodes = matches!(what, Show::Upstreams | Show::Upstream(_));
     let document = match what {
         Show::Info => Ok(info(admin)),
         Show::Snapshot => snapshot(&admin.state),
@@ -26,11 +27,13 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
                 Ok(found)
             }
         }),
-        Show::Upstreams => with_view(&admin.state, upstreams),
+        Show::Upstreams => nodes::upstreams(admin),
+        Show::Upstream(key) => nodes::upstream(admin, &key),
     };
     match document {
         Err(error) => format!("error: {error}"),
         Ok(document) if json => document.to_string(),
+        Ok(document) if of_nodes => nodes::text(&document),
         Ok(document) => text(&document),
     }
 }
@@ -46,12 +49,12 @@ pub(crate) fn version(version: &Version) -> Value {
     })
 }
 
-fn with_view(state: &State, show: impl FnOnce(&View) -> Value) -> Result<Value, String> {
+pub(super) fn with_view(state: &State, show: impl FnOnce(&View) -> Value) -> Result<Value, String> {
     let view = state.feed().view.clone();
     view.map(|view| show(&view)).ok_or_else(no_configuration)
 }
 
-fn no_configuration() -> String {
+pub(super) fn no_configuration() -> String {
     "no configuration yet: neither a snapshot on disk nor one from a control plane".to_owned()
 }
 
@@ -154,25 +157,21 @@ fn route(view: &View, id: &str) -> Value {
     found.map_or(Value::Null, |listed| serde_json::to_value(&*listed.payload.route).unwrap_or_default())
 }
 
-fn upstreams(view: &View) -> Value {
-    view.clusters().map(|cluster| upstream(cluster)).collect()
-}
-
-/// One upstream.
+/// One upstream, as it is configured.
 pub(crate) fn upstream(cluster: &Cluster) -> Value {
     let nodes = cluster.endpoints.iter().map(|endpoint| {
-        let state = if endpoint.weight == 0 { "drain" } else { "ready" };
-        json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight, "state": state })
+        json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight, "priority": endpoint.priority })
     });
     json!({
         "key": cluster.key,
-        "nodes": nodes.collect::<Value>(),
+        "type": cluster.balancer,
         "tries_max": cluster.tries_max(),
         "host": match &cluster.host {
             HostRule::Pass => "the client's".to_owned(),
             HostRule::Node => "the node's".to_owned(),
             HostRule::Rewrite(host) => String::from_utf8_lossy(host).into_owned(),
         },
+        "nodes": nodes.collect::<Value>(),
     })
 }
 
@@ -194,7 +193,7 @@ pub(crate) fn text(document: &Value) -> String {
     }
 }
 
-fn row(value: &Value) -> String {
+pub(super) fn row(value: &Value) -> String {
     match value {
         Value::Object(fields) => fields
             .iter()

@@ -27,6 +27,7 @@ impl Bench {
             started: Instant::now(),
             cores: Vec::new(),
             life: crate::drain::Life::new(false),
+            ward: crate::health::Ward::default(),
             feed: Feed::default().into(),
             stale_after: None,
         });

@@ -3,9 +3,15 @@
 //! Immutable; what outlives a version (pools, balancing, health) is kept elsewhere under [`Cluster::key`] or an
 //! endpoint's address, never under an index.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use ringway_snapshot::model::{KeepalivePool, Nodes, PassHost, Timeout, Upstream};
+use ringway_snapshot::limits::NODES_PER_UPSTREAM_MAX;
+use ringway_snapshot::model::{Balancer, KeepalivePool, Nodes, PassHost, Timeout, Upstream};
+use ringway_snapshot::upstream::{Checks, HashOn, Tuning, is_host_name};
+
+use super::ring::Ring;
 
 const DEFAULT_PORT: u16 = 80;
 
@@ -14,8 +20,20 @@ const DEFAULT_PORT: u16 = 80;
 pub struct Cluster {
     /// `upstreams/ID`, or the route or service that it stands in.
     pub key: Box<str>,
-    /// All nodes, those of weight 0 too.
+    /// All nodes whose addresses are known, those of weight 0 too.
     pub endpoints: Box<[Endpoint]>,
+    /// Nodes that are told by name. Their addresses come into `endpoints` by [`Cluster::with_addresses`].
+    pub names: Box<[Named]>,
+    /// How one of them is chosen.
+    pub balancer: Balancer,
+    /// What is hashed, with [`Balancer::Chash`].
+    pub hash_on: Option<HashOn>,
+    /// Health checks.
+    pub checks: Option<Arc<Checks>>,
+    /// Ringway's own options.
+    pub tuning: Tuning,
+    /// Nodes by priority, the highest first.
+    pub(super) tiers: Box<[Tier]>,
     /// What the nodes see as Host.
     pub host: HostRule,
     /// Further tries on other nodes; `None`: as many as there are other usable nodes.
@@ -28,6 +46,26 @@ pub struct Cluster {
     pub keepalive: KeepalivePool,
 }
 
+/// Nodes of one priority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tier {
+    /// Indices of the cluster's endpoints.
+    pub(super) members: Box<[u32]>,
+    /// With [`Balancer::Chash`].
+    pub(super) ring: Option<Arc<Ring>>,
+}
+
+/// A node that is told by name, which stands for every address that the name has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub host: Box<str>,
+    port: u16,
+    weight: u32,
+    priority: i32,
+    authority: Box<[u8]>,
+}
+
 /// One node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -35,6 +73,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Share of the requests; 0 gets none.
     pub weight: u32,
+    /// Nodes of a lower one get requests when none of the higher is usable.
+    pub priority: i32,
     /// Its own name as a Host field has it (`pass_host: node`).
     pub authority: Box<[u8]>,
 }
@@ -72,32 +112,73 @@ impl From<Timeout> for Timeouts {
 }
 
 impl Cluster {
-    /// Compiles a validated upstream. A node whose host is not an address is told by its index.
+    /// Compiles a validated upstream. A node whose host is neither an address nor a name is told by its index.
     pub fn compile(key: String, upstream: &Upstream) -> Result<Cluster, (usize, String)> {
         let no_nodes = Nodes::default();
         let nodes = upstream.nodes.as_ref().unwrap_or(&no_nodes);
         let mut endpoints = Vec::with_capacity(nodes.0.len());
+        let mut names = Vec::new();
         for (index, node) in nodes.0.iter().enumerate() {
-            let ip: IpAddr =
-                node.host.parse().map_err(|_| (index, format!("{:?} is not an IP address", node.host)))?;
-            let address = SocketAddr::new(ip, node.port.unwrap_or(DEFAULT_PORT));
+            let (weight, priority) = (node.weight, node.priority);
+            let port = node.port.unwrap_or(DEFAULT_PORT);
+            let Ok(ip) = node.host.parse::<IpAddr>() else {
+                if !is_host_name(&node.host) {
+                    return Err((index, format!("{:?} is neither an IP address nor a host name", node.host)));
+                }
+                let authority = if port == DEFAULT_PORT {
+                    node.host.to_string()
+                } else {
+                    format!("{}:{port}", node.host)
+                };
+                let (host, authority) = (node.host.clone(), authority.into_bytes().into());
+                names.push(Named { host, port, weight, priority, authority });
+                continue;
+            };
+            let address = SocketAddr::new(ip, port);
             let authority = authority(address, &node.host);
-            endpoints.push(Endpoint { address, weight: node.weight, authority });
+            endpoints.push(Endpoint { address, weight, priority, authority });
         }
         let host = match (upstream.pass_host, upstream.upstream_host.as_deref()) {
             (PassHost::Rewrite, Some(host)) => HostRule::Rewrite(host.as_bytes().into()),
             (PassHost::Pass | PassHost::Rewrite, _) => HostRule::Pass,
             (PassHost::Node, _) => HostRule::Node,
         };
+        let checks = upstream.checks.as_ref().and_then(|checks| Checks::read(checks).ok());
+        let is_hashed = upstream.balancer == Balancer::Chash;
         Ok(Cluster {
             key: key.into_boxed_str(),
+            balancer: upstream.balancer,
+            hash_on: HashOn::read(upstream).ok().filter(|_| is_hashed),
+            checks: checks.map(Arc::new),
+            tuning: Tuning::read(&upstream.labels).unwrap_or_default(),
+            tiers: tiers(&endpoints, is_hashed),
             endpoints: endpoints.into_boxed_slice(),
+            names: names.into_boxed_slice(),
             host,
             retries: upstream.retries,
             retry_ms_max: upstream.retry_timeout.filter(|seconds| *seconds > 0.0).map(milliseconds),
             timeouts: upstream.timeout.map(Timeouts::from),
             keepalive: upstream.keepalive_pool.unwrap_or_default(),
         })
+    }
+
+    /// The same cluster with every address that its names have. An address that several nodes have is the first one's.
+    pub fn with_addresses<'a>(&self, addresses_of: impl Fn(&str) -> &'a [IpAddr]) -> Cluster {
+        let mut endpoints = self.endpoints.to_vec();
+        let mut seen: hashbrown::HashSet<SocketAddr, foldhash::fast::FixedState> =
+            endpoints.iter().map(|endpoint| endpoint.address).collect();
+        for named in &self.names {
+            for ip in addresses_of(&named.host) {
+                let address = SocketAddr::new(*ip, named.port);
+                if endpoints.len() < NODES_PER_UPSTREAM_MAX && seen.insert(address) {
+                    let (weight, priority, authority) =
+                        (named.weight, named.priority, named.authority.clone());
+                    endpoints.push(Endpoint { address, weight, priority, authority });
+                }
+            }
+        }
+        let tiers = tiers(&endpoints, self.balancer == Balancer::Chash);
+        Cluster { endpoints: endpoints.into(), tiers, ..self.clone() }
     }
 
     /// How many nodes may get requests.
@@ -127,6 +208,22 @@ fn authority(address: SocketAddr, host: &str) -> Box<[u8]> {
     }
 }
 
+fn tiers(endpoints: &[Endpoint], is_hashed: bool) -> Box<[Tier]> {
+    let mut priorities: Vec<i32> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
+    priorities.sort_unstable_by_key(|priority| Reverse(*priority));
+    priorities.dedup();
+    let tier = |priority: i32| {
+        let of_it = (0u32..).zip(endpoints).filter(|(_, endpoint)| endpoint.priority == priority);
+        let ring = || {
+            let nodes: Vec<_> =
+                of_it.clone().map(|(_, endpoint)| (endpoint.address, endpoint.weight)).collect();
+            Arc::new(Ring::build(&nodes))
+        };
+        Tier { ring: is_hashed.then(ring), members: of_it.clone().map(|(index, _)| index).collect() }
+    };
+    priorities.into_iter().map(tier).collect()
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -151,6 +248,29 @@ mod tests {
             cluster.endpoints.iter().map(|e| String::from_utf8_lossy(&e.authority).into_owned()).collect();
         assert_eq!(hosts, ["127.0.0.1", "[::1]", "127.0.0.2:8080"]);
         assert_eq!((cluster.usable(), cluster.tries_max()), (2, 2));
+    }
+
+    #[test]
+    fn a_name_stands_for_all_its_addresses_and_keeps_its_host() {
+        let cluster = compile(
+            r#"{"nodes": [{"host": "a.test", "port": 8080, "weight": 3}, {"host": "b", "weight": 1, "priority": 1}, {"host": "10.0.0.1", "port": 8080, "weight": 2}]}"#,
+        );
+        assert_eq!((cluster.endpoints.len(), cluster.names.len()), (1, 2));
+        let a: Vec<IpAddr> = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap()).to_vec();
+        let b: Vec<IpAddr> = vec!["::1".parse().unwrap()];
+        let whole = cluster.with_addresses(|name| if name == "a.test" { &a } else { &b });
+        let told: Vec<_> = whole
+            .endpoints
+            .iter()
+            .map(|e| (e.address.to_string(), e.weight, String::from_utf8_lossy(&e.authority).into_owned()))
+            .collect();
+        let want = [
+            ("10.0.0.1:8080", 2, "10.0.0.1:8080"),
+            ("10.0.0.2:8080", 3, "a.test:8080"),
+            ("[::1]:80", 1, "b"),
+        ];
+        assert_eq!(told, want.map(|(address, weight, host)| (address.to_owned(), weight, host.to_owned())));
+        assert_eq!((whole.tiers.len(), whole.names.len()), (2, 2));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use ringway_engine::http1::{
     encode_own_response, encode_request,
 };
 use ringway_engine::route::{Captures, Query};
-use ringway_engine::upstream::{Cluster, RoundRobin};
+use ringway_engine::upstream::{Ask, Cluster, Outcome as NodeOutcome, Roster};
 use ringway_engine::view::View;
 
 use crate::chance::Chance;
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     /// Beside each request the revision of the view that it pinned.
     pub(crate) pinned: HashMap<usize, u64>,
     pool: HashMap<SocketAddr, Vec<usize>>,
-    balancers: HashMap<Box<str>, RoundRobin>,
+    balancers: HashMap<Box<str>, Roster>,
 }
 
 #[derive(Debug)]
@@ -287,12 +287,18 @@ impl Front {
         let balancer = shared
             .balancers
             .entry(cluster.key.clone())
-            .or_insert_with(|| RoundRobin::new(Arc::clone(cluster), 0));
+            .or_insert_with(|| Roster::new(Arc::clone(cluster), None, 0, now));
         balancer.follow(cluster);
         carry.node = None;
         carry.sent = false;
-        let picked = if carry.tries_left == 0 { None } else { balancer.pick(&carry.excluded) };
-        let Some(index) = picked else {
+        let ask = Ask { hash: 0, excluded: &carry.excluded, now_ms: now };
+        let picked = if carry.tries_left == 0 { None } else { balancer.pick(&ask) };
+        // Which node fails is this simulation's to decide: the roster hears nothing of it.
+        let index = picked.map(|ticket| {
+            balancer.finish(ticket, NodeOutcome::Unknown, now);
+            ticket.index
+        });
+        let Some(index) = index else {
             carry.tries_left = 0;
             return Outcome::Failed { fault: UpstreamFault::Connect, stale: false };
         };

@@ -1,0 +1,135 @@
+//! Ringway's own options of an upstream: what APISIX's object has no field for.
+//!
+//! They stand in `labels` under names that begin with `ringway.`, because every tool that knows APISIX's objects passes
+//! labels on. An unknown one is refused, so that a misspelt option does not look like one that is set.
+
+use super::Wrong;
+use crate::model::Labels;
+
+/// The options, with their defaults.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tuning {
+    /// `ringway.hash-balance`: with `chash`, no node has more than so many times its share of the open requests; `None`: no bound.
+    pub hash_balance: Option<f64>,
+    /// `ringway.panic-percent`: with a smaller share of usable nodes than this, all are used. At 0 only when none is usable.
+    pub panic_percent: u8,
+    /// `ringway.retry-percent`: tries that load a node again, as a share of the requests; `None`: no limit.
+    pub retry_percent: Option<u32>,
+    /// `ringway.eject-failures`: so many failures in a row keep a node out for a while; 0: never.
+    pub eject_failures: u32,
+    /// `ringway.eject-percent`: or such a share of failures among recent requests; 0: never.
+    pub eject_percent: u8,
+    /// `ringway.eject-ms`: how long the first time; each further time twice as long.
+    pub eject_ms: u32,
+    /// `ringway.eject-ms-max`: how long at most.
+    pub eject_ms_max: u32,
+    /// `ringway.node-requests-max`: open requests of one core at one node; `None`: no limit.
+    pub node_requests_max: Option<u32>,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            hash_balance: None,
+            panic_percent: 0,
+            retry_percent: Some(20),
+            eject_failures: 5,
+            eject_percent: 0,
+            eject_ms: 2_000,
+            eject_ms_max: 60_000,
+            node_requests_max: None,
+        }
+    }
+}
+
+const PREFIX: &str = "ringway.";
+const DAY_MS: u32 = 86_400_000;
+
+impl Tuning {
+    /// Reads the labels that are options.
+    pub fn read(labels: &Labels) -> Result<Tuning, Vec<Wrong>> {
+        let mut tuning = Tuning::default();
+        let mut wrong = Vec::new();
+        for (label, value) in labels.iter() {
+            let Some(name) = label.strip_prefix(PREFIX) else { continue };
+            if let Err(reason) = tuning.set(name, value) {
+                wrong.push((format!("/labels/{}", label.replace('~', "~0").replace('/', "~1")), reason));
+            }
+        }
+        if tuning.eject_ms > tuning.eject_ms_max {
+            let reason = format!("is below \"ringway.eject-ms\", {}", tuning.eject_ms);
+            wrong.push((format!("/labels/{PREFIX}eject-ms-max"), reason));
+        }
+        if wrong.is_empty() { Ok(tuning) } else { Err(wrong) }
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "hash-balance" => {
+                let factor: f64 = value.parse().map_err(|_| "must be a number such as 1.25".to_owned())?;
+                if !(1.0..=100.0).contains(&factor) || factor == 1.0 {
+                    return Err("must be above 1, and 100 at most".to_owned());
+                }
+                self.hash_balance = Some(factor);
+            }
+            "panic-percent" => self.panic_percent = percent(value, 100)?,
+            "retry-percent" => {
+                self.retry_percent = if value == "off" { None } else { Some(number(value, 0, 1_000)?) };
+            }
+            "eject-failures" => {
+                self.eject_failures = if value == "off" { 0 } else { number(value, 0, 10_000)? }
+            }
+            "eject-percent" => self.eject_percent = percent(value, 100)?,
+            "eject-ms" => self.eject_ms = number(value, 1, DAY_MS)?,
+            "eject-ms-max" => self.eject_ms_max = number(value, 1, DAY_MS)?,
+            "node-requests-max" => self.node_requests_max = Some(number(value, 1, 1_000_000)?),
+            _ => {
+                return Err(
+                    "is not an option; they are hash-balance, panic-percent, retry-percent, eject-failures, eject-percent, eject-ms, eject-ms-max and node-requests-max".to_owned(),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(value: &str, min: u32, max: u32) -> Result<u32, String> {
+    let parsed = value.parse().ok().filter(|number| (min..=max).contains(number));
+    parsed.ok_or_else(|| format!("must be a number from {min} to {max}"))
+}
+
+fn percent(value: &str, max: u8) -> Result<u8, String> {
+    let parsed = value.parse().ok().filter(|number| *number <= max);
+    parsed.ok_or_else(|| format!("must be a percentage from 0 to {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(labels: &[(&str, &str)]) -> Result<Tuning, Vec<Wrong>> {
+        Tuning::read(&labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn other_labels_are_nobodys_business() {
+        assert_eq!(read(&[("team", "shop"), ("ringways", "x")]), Ok(Tuning::default()));
+    }
+
+    #[test]
+    fn options_are_read_and_misspelt_ones_refused() {
+        let tuning = read(&[("ringway.hash-balance", "1.25"), ("ringway.retry-percent", "off")]).unwrap();
+        assert_eq!((tuning.hash_balance, tuning.retry_percent), (Some(1.25), None));
+        for (name, value) in [
+            ("ringway.hash-balanced", "1.25"),
+            ("ringway.hash-balance", "1"),
+            ("ringway.hash-balance", "NaN"),
+            ("ringway.panic-percent", "101"),
+            ("ringway.eject-ms", "0"),
+            ("ringway.eject-ms-max", "1"),
+        ] {
+            let wrong = read(&[(name, value)]).unwrap_err();
+            assert_eq!(wrong[0].0, format!("/labels/{name}"));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! One core's nodes: which one a request gets, and what became of it there. The decisions are the engine's (`upstream/roster.rs`).
+//!
+//! A request holds its node by a [`Lease`], which counts as open until it is dropped, however the request ends.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use ringway_engine::exchange::UpstreamFault;
+use ringway_engine::upstream::{Ask, Cluster, Outcome, Roster, Standings, Ticket};
+use ringway_engine::view::View;
+use ringway_snapshot::model::Balancer;
+
+use crate::io::Deadlines;
+use crate::state;
+
+/// Rosters of clusters that are gone, kept beside as many as there are clusters.
+const SPARE_MAX: usize = 64;
+/// Nodes that one core shows to an operator: more would hold its requests up.
+const SHOWN_MAX: usize = 4_096;
+
+/// All clusters' nodes, as this core sees them.
+#[derive(Debug)]
+pub(crate) struct Rosters {
+    core: usize,
+    deadlines: Rc<Deadlines>,
+    held: RefCell<hashbrown::HashMap<Box<str>, Rc<Held>, foldhash::fast::FixedState>>,
+    standings: RefCell<Option<Arc<Standings>>>,
+    /// Goes up with each change of `standings`.
+    generation: Cell<u64>,
+    /// Rosters with something to tell of nodes' health.
+    telling: RefCell<Vec<Rc<Held>>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    roster: RefCell<Roster>,
+    generation: Cell<u64>,
+    tells: Cell<bool>,
+}
+
+/// A node that a request was given.
+#[derive(Debug)]
+pub(crate) struct Lease<'c> {
+    rosters: &'c Rosters,
+    held: Rc<Held>,
+    ticket: Ticket,
+    outcome: Outcome,
+    /// Where the balancer goes by time.
+    begun: Option<Instant>,
+}
+
+impl Rosters {
+    pub(crate) fn new(core: usize, deadlines: Rc<Deadlines>) -> Rosters {
+        Rosters {
+            core,
+            deadlines,
+            held: RefCell::default(),
+            standings: RefCell::default(),
+            generation: Cell::new(0),
+            telling: RefCell::default(),
+        }
+    }
+
+    /// The next node of a cluster, none of `excluded`. `view` is what new requests get; `first` counts the request, against which
+    /// its further tries are counted.
+    pub(crate) fn lease(
+        &self,
+        cluster: &Arc<Cluster>,
+        view: Option<&View>,
+        hash: u64,
+        excluded: &[usize],
+        first: bool,
+    ) -> Option<Lease<'_>> {
+        let held = self.held(cluster, view);
+        let ask = Ask { hash, excluded, now_ms: self.deadlines.now_ms() };
+        let mut roster = held.roster.borrow_mut();
+        if first {
+            roster.request();
+        }
+        let is_followed = Arc::ptr_eq(roster.cluster(), cluster);
+        let ticket = if is_followed { roster.pick(&ask) } else { roster.pick_of(cluster, &ask) }?;
+        drop(roster);
+        let begun = (cluster.balancer == Balancer::Ewma).then(Instant::now);
+        Some(Lease { rosters: self, held, ticket, outcome: Outcome::Unknown, begun })
+    }
+
+    /// Whether a request to the cluster may be tried again after `fault`.
+    pub(crate) fn may_retry(
+        &self,
+        cluster: &Arc<Cluster>,
+        view: Option<&View>,
+        fault: &UpstreamFault,
+    ) -> bool {
+        self.held(cluster, view).roster.borrow_mut().may_retry(fault, self.deadlines.now_ms())
+    }
+
+    /// A cluster whose nodes are told by name, with the addresses that those have at present. `None`: they are still being looked up. Right
+    /// after a change of the cluster it may be the one before, for as long as the health thread takes to hear of it.
+    pub(crate) fn resolved(&self, cluster: &Arc<Cluster>) -> Option<Arc<Cluster>> {
+        let standings = self.standings.borrow();
+        let resolved = standings.as_ref()?.get(&cluster.key)?.resolved.as_ref()?;
+        let waits = resolved.pending && resolved.cluster.usable() == 0;
+        (!waits).then(|| Arc::clone(&resolved.cluster))
+    }
+
+    /// Hears what probes and operators say.
+    pub(crate) fn heed(&self, standings: Arc<Standings>) {
+        *self.standings.borrow_mut() = Some(standings);
+        self.generation.set(self.generation.get().wrapping_add(1));
+    }
+
+    /// Forgets clusters that are gone, when they could have become many.
+    pub(crate) fn forget(&self, view: &View) {
+        let mut held = self.held.borrow_mut();
+        if held.len() > 2 * view.cluster_count() + SPARE_MAX {
+            held.retain(|key, _| view.has_cluster(key));
+        }
+    }
+
+    /// Tells the other threads what they want to know.
+    pub(crate) fn tell(&self, shared: &state::Core) {
+        if !self.telling.borrow().is_empty()
+            && let Ok(mut tallies) = shared.tallies.try_lock()
+        {
+            for held in self.telling.borrow_mut().drain(..) {
+                held.tells.set(false);
+                let mut roster = held.roster.borrow_mut();
+                let cluster = Arc::clone(roster.cluster());
+                roster.take_tallies(|address, tally| tallies.push((Arc::clone(&cluster), address, tally)));
+            }
+        }
+        if shared.wanted.swap(false, Relaxed) {
+            let now_ms = self.deadlines.now_ms();
+            let held = self.held.borrow();
+            let mut nodes = Vec::new();
+            for (key, held) in &*held {
+                nodes.extend(held.roster.borrow().report(now_ms).map(|node| (key.clone(), node)));
+                if nodes.len() >= SHOWN_MAX {
+                    break;
+                }
+            }
+            *shared.nodes.lock().unwrap_or_else(PoisonError::into_inner) = Some(nodes);
+        }
+    }
+
+    fn held(&self, cluster: &Arc<Cluster>, view: Option<&View>) -> Rc<Held> {
+        let mut all = self.held.borrow_mut();
+        let generation = self.generation.get();
+        let standings = self.standings.borrow();
+        let standing = || standings.as_ref().and_then(|standings| standings.get(&cluster.key));
+        let Some(held) = all.get(&cluster.key) else {
+            let roster =
+                Roster::new(Arc::clone(cluster), standing().cloned(), self.core, self.deadlines.now_ms());
+            let held = Rc::new(Held {
+                roster: RefCell::new(roster),
+                generation: Cell::new(generation),
+                tells: Cell::new(false),
+            });
+            all.insert(cluster.key.clone(), Rc::clone(&held));
+            return held;
+        };
+        let mut roster = held.roster.borrow_mut();
+        let is = |latest: &Arc<Cluster>| Arc::ptr_eq(latest, cluster);
+        let resolved = || standing().and_then(|standing| standing.resolved.as_ref());
+        if !is(roster.cluster())
+            && (view.and_then(|view| view.cluster_of(&cluster.key)).is_some_and(is)
+                || resolved().is_some_and(|resolved| is(&resolved.cluster)))
+        {
+            roster.follow(cluster);
+        }
+        if held.generation.replace(generation) != generation {
+            roster.heed(standing());
+        }
+        drop(roster);
+        Rc::clone(held)
+    }
+}
+
+impl Lease<'_> {
+    /// Index of the node among the cluster's endpoints.
+    pub(crate) fn index(&self) -> usize {
+        self.ticket.index
+    }
+
+    /// The node has answered.
+    pub(crate) fn answered(&mut self, status: u16) {
+        let latency_us = self.begun.map_or(0, |begun| begun.elapsed().as_micros());
+        self.outcome =
+            Outcome::Answered { status, latency_us: u64::try_from(latency_us).unwrap_or(u64::MAX) };
+    }
+
+    /// The node has answered, and the request goes on for long.
+    pub(crate) fn switched(&mut self, status: u16) {
+        self.answered(status);
+        let outcome = std::mem::replace(&mut self.outcome, Outcome::Unknown);
+        self.held.roster.borrow_mut().tell(&self.ticket, outcome, self.rosters.deadlines.now_ms());
+    }
+
+    /// The node has failed.
+    pub(crate) fn failed(&mut self, fault: UpstreamFault) {
+        self.outcome = Outcome::Failed(fault);
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut roster = self.held.roster.borrow_mut();
+        roster.finish(self.ticket, self.outcome, self.rosters.deadlines.now_ms());
+        if roster.has_tallies() && !self.held.tells.replace(true) {
+            self.rosters.telling.borrow_mut().push(Rc::clone(&self.held));
+        }
+    }
+}
