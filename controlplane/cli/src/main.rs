@@ -28,6 +28,7 @@ mod plan;
 mod socket;
 mod status;
 mod terminal;
+mod top;
 mod up;
 mod validate;
 mod yaml;
@@ -46,6 +47,8 @@ enum Verb {
     Up(up::UpArgs),
     /// Show both planes, their versions and what is wrong (exit code 0: in step, 1: degraded, 2: down)
     Status(status::StatusArgs),
+    /// Watch this node live: cores, latencies, upstreams, the last change (`--once`, `--json` for scripts)
+    Top(top::TopArgs),
     /// Send a command to the data plane's admin socket, for example `ringway ctl show cores`
     Ctl(ctl::CtlArgs),
     /// Let the data plane follow another source (the lineage that its refusal named)
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
     let done = match &Cli::parse().command {
         Verb::Up(args) => up::run(args).map(|()| 0),
         Verb::Status(args) => Ok(status::run(args)),
+        Verb::Top(args) => top::run(args),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Adopt(args) => ctl::adopt(args),
         Verb::Upgrade(args) => ctl::upgrade(args),

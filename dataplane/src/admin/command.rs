@@ -14,6 +14,7 @@ pub(crate) const HELP: &str = "\
 show info                          this process: build, listeners, versions, counters
 show snapshot                      the configuration that is served, and how long its stages took
 show cores                         each core: CPU, version, connections, requests
+show counters                      each core: what was counted since the start
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
 show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
@@ -70,6 +71,7 @@ pub(crate) enum Show {
     Info,
     Snapshot,
     Cores,
+    Counters,
     Routes,
     Route(String),
     Upstreams,
@@ -99,13 +101,14 @@ impl Command {
                 ["info"] => Show::Info,
                 ["snapshot"] => Show::Snapshot,
                 ["cores"] => Show::Cores,
+                ["counters"] => Show::Counters,
                 ["routes"] => Show::Routes,
                 ["route", id] => Show::Route((*id).to_owned()),
                 ["upstreams"] => Show::Upstreams,
                 ["upstream", key] => Show::Upstream((*key).to_owned()),
                 _ => {
                     return Err(
-                        "show info, snapshot, cores, routes, route ID, upstreams or upstream KEY".to_owned()
+                        "show info, snapshot, cores, counters, routes, route ID, upstreams or upstream KEY".to_owned()
                     );
                 }
             }),
