@@ -39,6 +39,9 @@ pub struct Flags {
     /// The data plane's socket [default: /run/ringway/feed.sock]
     #[arg(long, env = "RINGWAY_FEED_SOCKET", value_name = "PATH")]
     pub feed_socket: Option<PathBuf>,
+    /// The data plane's admin socket, which the dashboard and /v1/dataplane read [default: none]
+    #[arg(long, env = "RINGWAY_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
     /// Where this program tells its status [default: /run/ringway/control.sock]
     #[arg(long, env = "RINGWAY_CONTROL_SOCKET", value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
@@ -95,6 +98,8 @@ pub struct Config {
     pub source: SourceConfig,
     /// The data plane's socket.
     pub feed_socket: PathBuf,
+    /// The data plane's admin socket, where the Admin API may read it.
+    pub admin_socket: Option<PathBuf>,
     /// This program's status socket.
     pub control_socket: PathBuf,
     /// Milliseconds between two looks without a notification.
@@ -175,6 +180,7 @@ struct OnFile {
     database_url: Option<String>,
     file: Option<PathBuf>,
     feed_socket: Option<PathBuf>,
+    admin_socket: Option<PathBuf>,
     control_socket: Option<PathBuf>,
     poll_ms: Option<u64>,
     state_dir: Option<PathBuf>,
@@ -216,6 +222,7 @@ impl Config {
             admin: admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys)?,
             source,
             feed_socket: path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into()),
+            admin_socket: path(flags.admin_socket, on_file.admin_socket),
             control_socket: path(flags.control_socket, on_file.control_socket)
                 .unwrap_or_else(|| CONTROL_SOCKET.into()),
             poll_ms,
