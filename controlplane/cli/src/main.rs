@@ -22,6 +22,7 @@ mod failure;
 mod fleet;
 mod history;
 mod hold;
+mod import;
 mod object;
 mod outcome;
 mod plan;
@@ -79,6 +80,8 @@ enum Verb {
     Rollback(history::RollbackArgs),
     /// Print a completion script, for example `ringway completions bash > /etc/bash_completion.d/ringway`
     Completions(completions::CompletionsArgs),
+    /// Turn the configuration of nginx or APISIX, or an OpenAPI description, into objects, and list what was left out
+    Import(import::ImportArgs),
     /// Say what is wrong with a declarative file
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
             completions::run(args, &Cli::command());
             Ok(0)
         }
+        Verb::Import(args) => import::run(args),
         Verb::Validate(args) => Ok(validate::run(args)),
         Verb::DemoBackend(args) => up::demo_backend(args).map(|()| 0),
         Verb::Hold(args) => hold::run(args).map(|()| 0),

@@ -45,7 +45,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             Verdict::InStep => 0,
             Verdict::Degraded => 1,
