@@ -105,17 +105,6 @@ pub(crate) fn run(args: &ImportArgs) -> Result<u8, Failure> {
     written(file, &found)
 }
 
-/// As [`crate::Verb`]'s others tell it.
-impl ImportArgs {
-    /// Whether errors are told as JSON too.
-    pub(crate) fn as_json(&self) -> bool {
-        match &self.from {
-            From::Nginx(file) | From::Apisix(file) => file.json,
-            From::Openapi(args) => args.file.json,
-        }
-    }
-}
-
 fn content(path: &std::path::Path) -> Result<String, Failure> {
     text(path).doing(|| format!("read {}", path.display()))
 }

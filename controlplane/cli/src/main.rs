@@ -91,7 +91,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let done = match &Cli::parse().command {
+    let as_json = std::env::args_os().any(|argument| argument == "--json");
+    let parsed = Cli::try_parse().unwrap_or_else(|error| misused(&error, as_json));
+    let done = match &parsed.command {
         Verb::Up(args) => up::run(args).map(|()| 0),
         Verb::Status(args) => Ok(status::run(args)),
         Verb::Top(args) => top::run(args),
@@ -120,11 +122,52 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => told(&failure),
+        Err(failure) => told(&failure, as_json),
     }
 }
 
-fn told(failure: &Failure) -> ExitCode {
+/// What clap says: help and versions as they are, misuse also as JSON where that was asked for.
+fn misused(error: &clap::Error, as_json: bool) -> ! {
+    if as_json && error.use_stderr() {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        terminal::document(&serde_json::json!({ "error": line }));
+    }
+    error.exit()
+}
+
+fn told(failure: &Failure, as_json: bool) -> ExitCode {
+    if as_json {
+        terminal::document(&serde_json::json!({ "error": failure.to_string() }));
+    }
     terminal::warn(&format!("ringway: {failure}"));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that says something, by its words; a script for a shell is none.
+    fn speaking(command: &clap::Command, path: &str, found: &mut Vec<(String, bool)>) {
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            let path = format!("{path} {}", inner.get_name());
+            if inner.has_subcommands() {
+                speaking(inner, &path, found);
+            } else {
+                found.push((path, inner.get_arguments().any(|argument| argument.get_id() == "json")));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_can_speak_json() {
+        let mut found = Vec::new();
+        speaking(&Cli::command(), "", &mut found);
+        let without: Vec<&str> =
+            found.iter().filter(|(_, has)| !has).map(|(path, _)| path.as_str()).collect();
+        assert_eq!(without, [" completions"]);
+        assert!(found.len() > 20, "{found:?}");
+        Cli::command().debug_assert();
+    }
 }

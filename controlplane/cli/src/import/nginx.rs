@@ -42,31 +42,31 @@ const WITHOUT_MEANING: [&str; 62] = [
 
 /// A directive's place, and what was included where.
 #[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) file: String,
-    pub(super) directive: Directive,
-    pub(super) block: Vec<Placed>,
+struct Placed {
+    file: String,
+    directive: Directive,
+    block: Vec<Placed>,
 }
 
 impl Placed {
-    pub(super) fn at(&self) -> String {
+    fn at(&self) -> String {
         format!("{}:{}", self.file, self.directive.line)
     }
 
-    pub(super) fn name(&self) -> &str {
+    fn name(&self) -> &str {
         &self.directive.name
     }
 
-    pub(super) fn argument(&self, index: usize) -> &str {
+    fn argument(&self, index: usize) -> &str {
         self.directive.arguments.get(index).map_or("", String::as_str)
     }
 
-    pub(super) fn arguments(&self) -> &[String] {
+    fn arguments(&self) -> &[String] {
         &self.directive.arguments
     }
 
     /// The directive as it was written, for the report.
-    pub(super) fn written(&self) -> String {
+    fn written(&self) -> String {
         let mut words = vec![self.directive.name.clone()];
         words.extend(self.directive.arguments.iter().cloned());
         words.join(" ")
@@ -164,6 +164,6 @@ fn matching(pattern: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// Whether a directive may be passed over without a word.
-pub(super) fn is_without_meaning(name: &str) -> bool {
+fn is_without_meaning(name: &str) -> bool {
     WITHOUT_MEANING.contains(&name)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringway_snapshot::Kind;
 use serde_json::{Map, Value, json};
 
-use super::upstream::{self, Blocks, address};
+use super::upstream::Blocks;
 use super::{Placed, is_without_meaning, location};
 use crate::import::found::Found;
 
@@ -130,7 +130,7 @@ fn server(placed: &Placed, outer: &Scope, found: &mut Found) {
     let mut scope = outer.clone();
     let mut server = Server { placed, hosts: Vec::new(), has_regex: false, has_prefix: false };
     let mut listens_for_all = false;
-    let (mut names, mut usable) = (0_usize, true);
+    let mut names = 0_usize;
     for line in &placed.block {
         match line.name() {
             "listen" => listens_for_all |= listen(line, found),
@@ -139,10 +139,7 @@ fn server(placed: &Placed, outer: &Scope, found: &mut Found) {
                     names += 1;
                     match hosts(name) {
                         Some(hosts) => server.hosts.extend(hosts),
-                        None => {
-                            usable &= names > 1 || !server.hosts.is_empty();
-                            found.leave_out(line.at(), format!("server_name {name}"), "names are exact or begin with \"*.\"");
-                        }
+                        None => found.leave_out(line.at(), format!("server_name {name}"), "names are exact or begin with \"*.\""),
                     }
                 }
             }
@@ -159,7 +156,6 @@ fn server(placed: &Placed, outer: &Scope, found: &mut Found) {
         server.hosts.clear();
     } else if server.hosts.is_empty() {
         // Without names its routes would take every host's requests.
-        let _ = usable;
         found.leave_out(placed.at(), "server", "none of its names can be carried over");
         return;
     } else if listens_for_all {
@@ -210,10 +206,12 @@ fn locate(line: &Placed, server: &mut Server<'_>, outer: &Scope, found: &mut Fou
     let mut scope = outer.clone();
     let rest: Vec<&Placed> =
         line.block.iter().filter(|inner| !ANSWERS.contains(&inner.name()) && inner.name() != "proxy_pass").collect();
-    let before = found.left_out().len();
     let passes = line.block.iter().find(|inner| inner.name() == "proxy_pass");
     match (passes, line.block.iter().find(|inner| ANSWERS.contains(&inner.name()))) {
-        (_, Some(answer)) if matches!(answer.name(), "return") || passes.is_none() => {
+        (None, Some(answer)) => {
+            found.leave_out(line.at(), line.written(), format!("answered by `{}`, not by a node", answer.written()));
+        }
+        (Some(_), Some(answer)) if answer.name() == "return" => {
             found.leave_out(line.at(), line.written(), format!("answered by `{}`, not by a node", answer.written()));
         }
         (Some(pass), answer) => {
@@ -230,7 +228,6 @@ fn locate(line: &Placed, server: &mut Server<'_>, outer: &Scope, found: &mut Fou
         }
         (None, None) => found.leave_out(line.at(), line.written(), "it passes nothing on"),
     }
-    debug_assert!(found.left_out().len() >= before);
     for inner in line.block.iter().filter(|inner| inner.name() == "location") {
         locate(inner, server, &scope, found);
     }
@@ -270,8 +267,7 @@ fn route(
         fields.insert("pass_host".to_owned(), json!("rewrite"));
         fields.insert("upstream_host".to_owned(), json!(host));
     }
-    let name = address(authority, 80).map_or_else(|| authority.to_owned(), |_| authority.to_owned());
-    let upstream_id = upstream::object(&name, &fields, found);
+    let upstream_id = found.upstream(authority, &fields);
     server.has_regex |= pattern.was_regex;
     server.has_prefix |= !pattern.was_regex && pattern.uri.ends_with('*');
     written(line, &pattern.uri, &upstream_id, server, scope, found)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ringway_snapshot::Kind;
 use serde_json::{Map, Value, json};
 
 use super::Placed;
@@ -121,10 +120,4 @@ pub(in crate::import) fn address(text: &str, port_default: u16) -> Option<(Strin
     };
     let port = port.map_or(Some(port_default), |port| port.parse().ok().filter(|port| *port > 0))?;
     (!host.is_empty()).then(|| (host.to_owned(), port))
-}
-
-/// Makes an object of the fields, or finds the one that is the same.
-pub(super) fn object(name: &str, fields: &Map<String, Value>, found: &mut Found) -> String {
-    debug_assert!(Kind::from_name("upstreams").is_some());
-    found.upstream(name, fields)
 }
