@@ -17,6 +17,7 @@ let turn = 0;
 let paused = false;
 let timer = null;
 let routes_of = null;
+let running = false;
 
 class Refused extends Error {
   constructor(status, text) {
@@ -80,7 +81,6 @@ async function refresh() {
   const failed = ended.find((one) => one.status === "rejected");
   if (failed) throw failed.reason;
   rates();
-  // One sentence for one cause.
   draw();
   const revision = told.info?.version?.text;
   if (revision !== routes_of) {
@@ -168,14 +168,22 @@ function gate(text = "") {
 
 async function loop() {
   clearTimeout(timer);
+  if (running) return;
   if (!paused && !document.hidden) {
+    running = true;
     try {
       await refresh();
       for (const id of ["board", "pause", "forget"]) at(id).hidden = false;
       at("gate").hidden = true;
     } catch (error) {
-      gate(error.message);
-      return;
+      if (error.status === 401) {
+        gate(error.message);
+        return;
+      }
+      // A fault of this page; the next turn may go well.
+      console.error(error);
+    } finally {
+      running = false;
     }
   }
   clearTimeout(timer);
