@@ -194,7 +194,12 @@ impl World {
             std::mem::take(&mut self.under_way).into_iter().partition(|(until_ms, ..)| *until_ms <= now_ms);
         self.under_way = left;
         for (_, number, probe) in ended {
-            let finding = self.backends.get(&probe.address.tcp().unwrap().port()).copied().unwrap_or(Backend::Up).finding();
+            let finding = self
+                .backends
+                .get(&probe.address.tcp().unwrap().port())
+                .copied()
+                .unwrap_or(Backend::Up)
+                .finding();
             let node = (probe.key.to_string(), probe.address.clone());
             // The watch drops what was begun before a node went, also when the node is back.
             let counts = self.awaited.get(&node) == Some(&number);
@@ -250,7 +255,8 @@ impl World {
         let (cluster, checks) = (Arc::clone(cluster), cluster.checks.clone().unwrap());
         for endpoint in &cluster.endpoints {
             let mut tally = Tally::default();
-            let backend = self.backends.get(&endpoint.address.tcp().unwrap().port()).copied().unwrap_or(Backend::Up);
+            let backend =
+                self.backends.get(&endpoint.address.tcp().unwrap().port()).copied().unwrap_or(Backend::Up);
             let shadow = self.shadows.get_mut(&(cluster.key.to_string(), endpoint.address.clone())).unwrap();
             for _ in 0..self.random.below(4) {
                 let kind = match backend {
@@ -321,7 +327,8 @@ fn another_list_of_nodes_or_a_new_upstream_of_the_same_name_does_not_heal() {
     while watch.sick().next().is_none() {
         now_ms += 100;
         while let Some(probe) = watch.probe(now_ms) {
-            let finding = if probe.address.tcp().unwrap().port() == 1 { Finding::Failed } else { Finding::Status(200) };
+            let finding =
+                if probe.address.tcp().unwrap().port() == 1 { Finding::Failed } else { Finding::Status(200) };
             watch.found(&probe, finding, now_ms);
         }
         assert!(now_ms < 60_000);

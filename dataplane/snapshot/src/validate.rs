@@ -224,12 +224,16 @@ impl Faults<'_> {
             Balancer::Chash => HashOn::read(upstream).err(),
             _ => None,
         };
-        let has_socket = || upstream.nodes.iter().flat_map(|nodes| &nodes.0).any(|n| unix_path(&n.host).is_some());
+        let has_socket =
+            || upstream.nodes.iter().flat_map(|nodes| &nodes.0).any(|n| unix_path(&n.host).is_some());
         if let Some(checks) = &upstream.checks
             && Checks::read(checks).is_ok_and(|checks| checks.active.port.is_some())
             && has_socket()
         {
-            self.add(format!("{at}/checks/active/port"), "cannot be given: a node is a Unix socket, which has none");
+            self.add(
+                format!("{at}/checks/active/port"),
+                "cannot be given: a node is a Unix socket, which has none",
+            );
         }
         for (pointer, reason) in checks.into_iter().chain(tuning).flatten().chain(hash_on) {
             self.add(format!("{at}{pointer}"), reason);

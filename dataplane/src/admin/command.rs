@@ -177,7 +177,9 @@ fn set(words: &[&str]) -> Result<Command, String> {
 fn node_of(text: &str) -> Result<NodeName, String> {
     // A Unix socket's path has slashes itself; a key has no ':'.
     let parts = match text.find("/unix:") {
-        Some(at) => text.split_at_checked(at).map(|(upstream, rest)| (upstream, rest.trim_start_matches('/'))),
+        Some(at) => {
+            text.split_at_checked(at).map(|(upstream, rest)| (upstream, rest.trim_start_matches('/')))
+        }
         None => text.rsplit_once('/'),
     };
     let (upstream, address) = parts.ok_or_else(|| SET_SERVER.to_owned())?;

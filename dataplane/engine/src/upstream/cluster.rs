@@ -132,7 +132,8 @@ impl Cluster {
                     continue;
                 }
                 if !is_host_name(&node.host) {
-                    let reason = format!("{:?} is neither an IP address, a host name nor unix:/path", node.host);
+                    let reason =
+                        format!("{:?} is neither an IP address, a host name nor unix:/path", node.host);
                     return Err((index, reason));
                 }
                 let authority = if port == DEFAULT_PORT {

@@ -464,7 +464,8 @@ impl Roster {
         else {
             return;
         };
-        node.standing = self.standing.as_ref().map_or_else(NodeStanding::default, |s| s.of(&endpoint.address));
+        node.standing =
+            self.standing.as_ref().map_or_else(NodeStanding::default, |s| s.of(&endpoint.address));
         // On a ring a weight is points, which are made where no request is served: here a node can only be taken off it.
         let is_ring = self.cluster.balancer == Balancer::Chash;
         let ordered = node.standing.weight.filter(|weight| !is_ring || *weight == 0);
