@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringway_engine::upstream::{Address, Ask, Cluster, NodeStanding, Outcome, Roster, Standing};
 
 fn cluster(kind: &str, nodes: u32) -> Arc<Cluster> {
@@ -19,6 +19,7 @@ fn cluster(kind: &str, nodes: u32) -> Arc<Cluster> {
 
 fn pick(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick and finish");
+    group.throughput(Throughput::Elements(1));
     for kind in ["roundrobin", "chash", "least_conn", "ewma"] {
         for nodes in [3, 16, 100, 4_000] {
             for out in [false, true] {
@@ -46,5 +47,9 @@ fn pick(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pick);
+criterion_group! {
+    name = benches;
+    config = ringway_bench::quick!();
+    targets = pick
+}
 criterion_main!(benches);
