@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod affinity;
+mod chart;
 mod client;
 mod compare;
 mod conformance;
@@ -14,7 +15,9 @@ mod fault;
 mod hammer;
 mod hold;
 mod http;
+mod memory;
 mod origin;
+mod page;
 mod poll;
 mod progress;
 mod report;
