@@ -9,9 +9,9 @@ mod html;
 mod idle;
 pub(crate) mod peer;
 mod setup;
-mod shuffle;
+pub(crate) mod shuffle;
 mod stand;
-mod summary;
+pub(crate) mod summary;
 mod table;
 
 use std::fs;
