@@ -81,10 +81,19 @@ pub(crate) fn ranges(groups: &[Group], label: &str, one: Option<f64>, decimals: 
                 x(top)
             ));
             for point in &bar.points {
-                svg.push_str(&format!("<circle class=\"{class}\" cx=\"{:.1}\" cy=\"{middle:.1}\" r=\"2.2\"/>", x(*point)));
+                svg.push_str(&format!(
+                    "<circle class=\"{class}\" cx=\"{:.1}\" cy=\"{middle:.1}\" r=\"2.2\"/>",
+                    x(*point)
+                ));
             }
             svg.push_str(&vertical(&format!("median {class}"), x(bar.median), middle - 6.0, middle + 6.0));
-            svg.push_str(&text("value", WIDTH - RIGHT, middle + 4.0, "end", &format!("{:.decimals$}", bar.median)));
+            svg.push_str(&text(
+                "value",
+                WIDTH - RIGHT,
+                middle + 4.0,
+                "end",
+                &format!("{:.decimals$}", bar.median),
+            ));
             y += ROW;
         }
     }
@@ -111,7 +120,9 @@ pub(crate) fn percentiles(curves: &[Curve], label: &str) -> String {
     let most = most.fold(2.0, f64::max).min(NINES_MAX);
     let floor = HEIGHT - BOTTOM;
     let x = |quantile: f64| LEFT + (WIDTH - RIGHT - LEFT) * (nines(quantile) / most).clamp(0.0, 1.0);
-    let y = |ns: f64| floor - (floor - TOP) * ((ns.max(1.0).log10() - first) / (last - first).max(1.0)).clamp(0.0, 1.0);
+    let y = |ns: f64| {
+        floor - (floor - TOP) * ((ns.max(1.0).log10() - first) / (last - first).max(1.0)).clamp(0.0, 1.0)
+    };
     let mut svg = begin(HEIGHT, label);
     for decade in 0..=((last - first) as i32) {
         for digit in [1.0, 2.0, 5.0] {
@@ -121,12 +132,24 @@ pub(crate) fn percentiles(curves: &[Curve], label: &str) -> String {
             }
             let at = y(ns);
             svg.push_str(&horizontal("grid", LEFT, WIDTH - RIGHT, at));
-            svg.push_str(&text("tick", LEFT - 6.0, at + 4.0, "end", &crate::report::duration_text(ns.round() as u64)));
+            svg.push_str(&text(
+                "tick",
+                LEFT - 6.0,
+                at + 4.0,
+                "end",
+                &crate::report::duration_text(ns.round() as u64),
+            ));
         }
     }
-    for (quantile, name) in
-        [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99"), (0.99999, "99.999")]
-    {
+    for (quantile, name) in [
+        (0.0, "0"),
+        (0.5, "50"),
+        (0.9, "90"),
+        (0.99, "99"),
+        (0.999, "99.9"),
+        (0.9999, "99.99"),
+        (0.99999, "99.999"),
+    ] {
         if nines(quantile) <= most + 0.01 {
             svg.push_str(&vertical("grid", x(quantile), TOP, floor));
             svg.push_str(&text("tick", x(quantile), floor + 15.0, "middle", name));
@@ -210,7 +233,12 @@ mod tests {
 
     #[test]
     fn ranges_show_every_point_the_median_and_the_goal() {
-        let bar = |name: &str, colour, median, points: &[f64]| Bar { name: name.into(), colour, median, points: points.into() };
+        let bar = |name: &str, colour, median, points: &[f64]| Bar {
+            name: name.into(),
+            colour,
+            median,
+            points: points.into(),
+        };
         let groups = [Group {
             title: "case <1>".into(),
             goal: Some(0.62),

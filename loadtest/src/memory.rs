@@ -18,7 +18,9 @@ pub(crate) fn resident_bytes(root_pid: u32) -> Result<u64> {
         match fs::read_to_string(&path) {
             Ok(text) => total += read(&text).with_context(|| format!("{path} has no Pss"))?,
             // A descendant may end between listing and reading; without the root there is nothing to tell.
-            Err(error) if pid == root_pid => return Err(error).with_context(|| format!("cannot read {path}")),
+            Err(error) if pid == root_pid => {
+                return Err(error).with_context(|| format!("cannot read {path}"));
+            }
             Err(_) if Path::new(&path).exists() => anyhow::bail!("cannot read {path}"),
             Err(_) => {}
         }
@@ -38,7 +40,10 @@ mod tests {
 
     #[test]
     fn the_proportional_size_is_read() {
-        assert_eq!(read("55d-7ff ---p [rollup]\nRss:  900 kB\nPss:    512 kB\nPss_Dirty: 7 kB\n"), Some(512 * 1024));
+        assert_eq!(
+            read("55d-7ff ---p [rollup]\nRss:  900 kB\nPss:    512 kB\nPss_Dirty: 7 kB\n"),
+            Some(512 * 1024)
+        );
         assert_eq!(read("Rss: 1 kB\n"), None);
     }
 

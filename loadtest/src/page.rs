@@ -22,7 +22,8 @@ pub(crate) fn document(title: &str, verdict: Option<(bool, &str)>, about: &[Stri
 
 /// A part of the page: a heading, a word about it, and what belongs to it (HTML).
 pub(crate) fn section(heading: &str, word: &str, content: &str) -> String {
-    let word = if word.is_empty() { String::new() } else { format!("<p class=\"small\">{}</p>", escape(word)) };
+    let word =
+        if word.is_empty() { String::new() } else { format!("<p class=\"small\">{}</p>", escape(word)) };
     format!("<section><h2>{}</h2>{word}{content}</section>", escape(heading))
 }
 

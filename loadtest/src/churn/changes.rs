@@ -109,7 +109,8 @@ fn commit_all(
 }
 
 fn commit(session: &mut Session, routes: u32, number: u64) -> Result<Change> {
-    let rows = session.run(&format!("BEGIN; {}; SELECT revision FROM ringway.head", statement(routes, number)))?;
+    let rows =
+        session.run(&format!("BEGIN; {}; SELECT revision FROM ringway.head", statement(routes, number)))?;
     let revision = rows.first().and_then(|row| row.first()).and_then(|text| text.parse().ok());
     let (sent, sent_us) = (Instant::now(), unix_us(SystemTime::now()));
     session.run("COMMIT")?;

@@ -37,6 +37,10 @@ use rig::{Order, Rig};
 const BETWEEN: usize = 0;
 /// After a phase's changes have begun or ended, before it counts.
 const SETTLE: Duration = Duration::from_secs(1);
+/// At rest everything together uses less than this share of a core for so long.
+const REST_WINDOW: Duration = Duration::from_millis(500);
+const REST_SHARE: u32 = 20;
+const REST_WITHIN: Duration = Duration::from_secs(120);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const ROUTES_MAX: u32 = 1_000_000;
 const CHANGES_MAX: f64 = 1000.0;
@@ -106,6 +110,8 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<ExitCode> {
         other_core: arguments.other_core,
     };
     let rig = Rig::start(order, &stop)?;
+    progress.set("waiting until all of that rests");
+    rest(&stop)?;
     let report = measure(arguments, &rig, origin, &stop, &mut progress)?;
     drop(progress);
     write(arguments, &report)
@@ -139,7 +145,8 @@ fn check(arguments: &Arguments) -> Result<()> {
     if arguments.rounds == 0 || arguments.duration.is_zero() || arguments.connections == 0 {
         bail!("--rounds, --duration and --connections must be above zero");
     }
-    if !(rig::PATHS..=ROUTES_MAX).contains(&arguments.routes) || !arguments.routes.is_multiple_of(rig::PATHS) {
+    if !(rig::PATHS..=ROUTES_MAX).contains(&arguments.routes) || !arguments.routes.is_multiple_of(rig::PATHS)
+    {
         bail!("--routes must be a multiple of {} and at most {ROUTES_MAX}", rig::PATHS);
     }
     if !(0.1..=CHANGES_MAX).contains(&arguments.changes) || !(1.0..=RATE_MAX).contains(&arguments.rate) {
@@ -211,6 +218,22 @@ fn measure(
         gateway_core: arguments.gateway_core,
         other_core: arguments.other_core,
     })
+}
+
+/// Waits until PostgreSQL and both planes have nothing to do: a new configuration is also written to disk.
+fn rest(stop: &Stop) -> Result<()> {
+    let deadline = Instant::now() + REST_WITHIN;
+    loop {
+        let before = TreeSample::take(std::process::id())?;
+        stop.sleep(REST_WINDOW)?;
+        let used = TreeSample::take(std::process::id())?.since(&before);
+        if Duration::from_nanos(used.run_ns + used.wait_ns) < REST_WINDOW / REST_SHARE {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("PostgreSQL or the planes are busy without any request or change");
+        }
+    }
 }
 
 /// Where phases take place.

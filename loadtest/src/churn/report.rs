@@ -49,7 +49,8 @@ impl Report {
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for tally in self.phases.iter().map(|phase| &phase.tally).chain([&self.unmeasured]) {
-            problems.extend(tally.failures.iter().map(|(failure, count)| format!("{count} requests: {failure}")));
+            problems
+                .extend(tally.failures.iter().map(|(failure, count)| format!("{count} requests: {failure}")));
         }
         if self.phases.iter().any(|phase| phase.tally.succeeded == 0) {
             problems.push("a phase without a good answer".to_owned());
@@ -186,7 +187,9 @@ impl Report {
         let stages: serde_json::Map<String, Value> = STAGES
             .iter()
             .enumerate()
-            .map(|(stage, (name, _))| (format!("{}ns", name.trim_end_matches("us")), quantiles_json(&self.stage(stage))))
+            .map(|(stage, (name, _))| {
+                (format!("{}ns", name.trim_end_matches("us")), quantiles_json(&self.stage(stage)))
+            })
             .collect();
         let phases = self.phases.iter().map(|phase| {
             json!({
@@ -225,7 +228,8 @@ impl Report {
             colour,
             points: curve_points(histogram),
         };
-        let latency = percentiles(&[curve("without changes", 0, &without), curve("with changes", 2, &with)], "latency");
+        let latency =
+            percentiles(&[curve("without changes", 0, &without), curve("with changes", 2, &with)], "latency");
         let heads = ["", "count", "p50", "p90", "p99", "p99.9", "max"];
         let requests = [cells("without changes", &without), cells("with changes", &with)];
         let mut parts = page::section(
@@ -233,15 +237,20 @@ impl Report {
             "Latency from the time at which each request was due, all rounds together.",
             &format!("<figure>{latency}</figure>{}", page::table(&heads, &requests)),
         );
-        let bar = Bar { name: "rounds".into(), colour: 2, median: self.pooled_ratio(), points: self.ratios() };
-        let group = Group { title: "p99.9 with changes to p99.9 without".into(), goal: Some(GOAL), bars: vec![bar] };
+        let bar =
+            Bar { name: "rounds".into(), colour: 2, median: self.pooled_ratio(), points: self.ratios() };
+        let group =
+            Group { title: "p99.9 with changes to p99.9 without".into(), goal: Some(GOAL), bars: vec![bar] };
         parts.push_str(&page::section(
             "What changes cost",
             "Each point is one round; the stroke and the number are all rounds together; the red stroke is the goal.",
             &format!("<figure>{}</figure>", ranges(&[group], "ratio", Some(1.0), 3)),
         ));
         let (whole, commit) = (self.propagation(), self.commits());
-        let curves = [curve("from COMMIT to the last core", 0, &whole), curve("of it PostgreSQL's COMMIT", 1, &commit)];
+        let curves = [
+            curve("from COMMIT to the last core", 0, &whole),
+            curve("of it PostgreSQL's COMMIT", 1, &commit),
+        ];
         let mut rows = vec![cells("COMMIT to the last core", &whole), cells("of it COMMIT", &commit)];
         rows.extend(STAGES.iter().enumerate().map(|(stage, (name, _))| cells(name, &self.stage(stage))));
         parts.push_str(&page::section(
@@ -250,14 +259,19 @@ impl Report {
             &format!("<figure>{}</figure>{}", percentiles(&curves, "time"), page::table(&heads, &rows)),
         ));
         let meanings: String = STAGES.iter().map(|(name, meaning)| format!("{name}: {meaning}\n")).collect();
-        parts.push_str(&page::section("How far to trust it", "", &page::remarks(&(self.notes() + &meanings))));
+        parts.push_str(&page::section(
+            "How far to trust it",
+            "",
+            &page::remarks(&(self.notes() + &meanings)),
+        ));
         page::document("Ringway under constant change", None, &self.about(), &parts)
     }
 }
 
 fn row(name: &str, histogram: &Histogram<u64>) -> String {
     let values = QUANTILES.iter().map(|(_, quantile)| histogram.value_at_quantile(*quantile));
-    let values: String = values.chain([histogram.max()]).map(|ns| format!("{:>11}", duration_text(ns))).collect();
+    let values: String =
+        values.chain([histogram.max()]).map(|ns| format!("{:>11}", duration_text(ns))).collect();
     format!("{name:<18}{:>10}{values}\n", histogram.len())
 }
 
@@ -290,7 +304,14 @@ mod tests {
         for _ in 0..10 {
             tally.succeed(Duration::from_millis(tail_ms), 128);
         }
-        Phase { round, has_changes, tally, serving_cores: 0.1, serving_waiting_cores: 0.001, foreign_cores: 0.2 }
+        Phase {
+            round,
+            has_changes,
+            tally,
+            serving_cores: 0.1,
+            serving_waiting_cores: 0.001,
+            foreign_cores: 0.2,
+        }
     }
 
     fn report() -> Report {
@@ -315,7 +336,10 @@ mod tests {
         assert!((report().pooled_ratio() - 1.2).abs() < 0.01);
         assert!(report().problems().is_empty());
         let json = report().json();
-        assert!((json["commit_to_last_core_ns"]["p50"].as_f64().unwrap() / 6e6 - 1.0).abs() < 0.001, "{json:#}");
+        assert!(
+            (json["commit_to_last_core_ns"]["p50"].as_f64().unwrap() / 6e6 - 1.0).abs() < 0.001,
+            "{json:#}"
+        );
         assert_eq!(json["stages"]["load_ns"]["count"], 1);
     }
 
@@ -332,7 +356,13 @@ mod tests {
     #[test]
     fn table_and_page_say_what_shares_a_core_and_what_to_doubt() {
         for text in [report().table(), report().html()] {
-            for wanted in ["PostgreSQL (fsync off)", "no real-time priority", "other programs were busy", "6.00 ms", "compiled_us"] {
+            for wanted in [
+                "PostgreSQL (fsync off)",
+                "no real-time priority",
+                "other programs were busy",
+                "6.00 ms",
+                "compiled_us",
+            ] {
                 assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
             }
         }

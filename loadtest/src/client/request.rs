@@ -151,7 +151,9 @@ impl Request {
         let (host, path) = varied.places.of(number);
         buffer.clear();
         buffer.extend_from_slice(&self.bytes);
-        for (at, digits, mut value) in [(varied.host_at, HOST_DIGITS, host), (varied.path_at, PATH_DIGITS, path)] {
+        for (at, digits, mut value) in
+            [(varied.host_at, HOST_DIGITS, host), (varied.path_at, PATH_DIGITS, path)]
+        {
             for digit in buffer.get_mut(at..at + digits).unwrap_or_default().iter_mut().rev() {
                 *digit = b'0' + (value % 10) as u8;
                 value /= 10;

@@ -128,7 +128,9 @@ impl Case {
         let numbered = peers.iter().enumerate();
         match self.field {
             Field::All(setup) => numbered
-                .filter(|(_, peer)| !peer.is_target() || setup == Setup::Plain && self.figure == Figure::CpuPerRequest)
+                .filter(|(_, peer)| {
+                    !peer.is_target() || setup == Setup::Plain && self.figure == Figure::CpuPerRequest
+                })
                 .map(|(peer, known)| Entrant { label: known.name.clone(), peer, setup })
                 .collect(),
             Field::Ourselves => numbered

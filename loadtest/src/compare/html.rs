@@ -16,7 +16,8 @@ pub(crate) fn render(about: &[String], contests: &[Contest], rows: &[Row], idle:
     let keys: Vec<(&str, usize)> =
         colours.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
     if !ratios.is_empty() {
-        let plot = ranges(&ratios, "CPU time per request, ratio to the baseline within the round", Some(1.0), 2);
+        let plot =
+            ranges(&ratios, "CPU time per request, ratio to the baseline within the round", Some(1.0), 2);
         parts.push_str(&page::section(
             "CPU time per request",
             "Less is better. Each point is one round, the band their range, the stroke and the number the median. The baseline is 1; a red stroke is the goal.",
@@ -92,14 +93,19 @@ fn idle_section(rows: &[IdleRow], colour: &dyn Fn(&str) -> usize) -> String {
 
 fn table(contest: &Contest, rows: &[Row]) -> String {
     let ratio_head = format!("/ {}", contest.baseline);
-    let heads = ["peer", "CPU / request", "range", &ratio_head, "range", "requests / s", "p99", "busy", "waiting"];
+    let heads =
+        ["peer", "CPU / request", "range", &ratio_head, "range", "requests / s", "p99", "busy", "waiting"];
     let nanoseconds = |value: f64| duration_text(value as u64);
     let cells = rows.iter().filter(|row| row.case == contest.case.name).map(|row| {
         let (ratio, range) = ratio_texts(row.ratio);
         vec![
             row.peer.clone(),
             nanoseconds(row.cpu_ns_per_request.median),
-            format!("{} - {}", nanoseconds(row.cpu_ns_per_request.min), nanoseconds(row.cpu_ns_per_request.max)),
+            format!(
+                "{} - {}",
+                nanoseconds(row.cpu_ns_per_request.min),
+                nanoseconds(row.cpu_ns_per_request.max)
+            ),
             ratio,
             range,
             format!("{:.0}", row.requests_per_second.median),

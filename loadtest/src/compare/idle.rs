@@ -93,7 +93,10 @@ impl<'a> Holder<'a> {
         let mut client = self.ask(client, count as u64)?;
         let tally = client.take_tally();
         if opened != count as u64 || tally.opened > 0 || tally.closed_idle > 0 {
-            bail!("{} of {count} idle connections were closed by the proxy", tally.closed_idle.max(tally.opened));
+            bail!(
+                "{} of {count} idle connections were closed by the proxy",
+                tally.closed_idle.max(tally.opened)
+            );
         }
         Ok(IdleMeasurement {
             round: place.round,
@@ -128,7 +131,11 @@ impl<'a> Holder<'a> {
         }
         let tally = client.tally();
         if tally.failed() > 0 || tally.succeeded != requests {
-            bail!("{} of {requests} requests were answered well; failed: {:?}", tally.succeeded, tally.failures);
+            bail!(
+                "{} of {requests} requests were answered well; failed: {:?}",
+                tally.succeeded,
+                tally.failures
+            );
         }
         Ok(client)
     }

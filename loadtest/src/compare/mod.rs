@@ -40,7 +40,7 @@ const ROUNDS_SHORT: usize = 3;
 const DURATION_SHORT: Duration = Duration::from_secs(1);
 /// Until a proxy gives its first good answer; a million routes are read in this time.
 const READY_WITHIN: Duration = Duration::from_secs(300);
-/// Load that makes a proxy touch all that it has, before it is measured with many hosts.
+/// Load that makes a proxy touch all that it has, before it is measured with many hosts or idle connections.
 const FIRST_LOAD: Duration = Duration::from_millis(500);
 /// Whether the hammer has ended; seldom, because that costs one of the cores under test.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -242,6 +242,8 @@ impl<'a> Comparison<'a> {
         let origin = stand.origin;
         if case.figure == Figure::MemoryPerConnection {
             let running = stand.fresh(peer, entrant.setup)?;
+            self.hammer(case, entrant, &running, origin, FIRST_LOAD)?;
+            running.rest(&self.stop)?;
             let core = self.arguments.hammer_core;
             let place = idle::Place { round, label: &entrant.label, origin, core };
             measured.idle.push(idle::measure(&running, place, &self.stop)?);

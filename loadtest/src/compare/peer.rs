@@ -27,9 +27,9 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 const REST_WINDOW: Duration = Duration::from_millis(250);
 const REST_SHARE: u32 = 50;
 const REST_WITHIN: Duration = Duration::from_secs(120);
-/// Client connections of HAProxy, whose limit of files must hold twice as many and some more.
+/// Client connections of HAProxy, whose limit of files must hold twice as many, its pipes and some more.
 const CONNECTIONS_MAX: u64 = 20_000;
-const FILES_RESERVED: u64 = 200;
+const FILES_RESERVED: u64 = 1_000;
 /// Between SIGTERM and SIGKILL.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -178,6 +178,8 @@ impl Peer {
                 command.arg("up").arg("--file").arg(file);
                 command.arg("--listen").arg(listen.to_string()).arg("--status").arg(status.to_string());
                 command.arg("--dir").arg(directory.join("state")).args(["--workers", "1", "--no-demo"]);
+                // Its address is fixed, and more than one may run.
+                command.args(["--admin-listen", "off"]);
                 command
             }
             Kind::Nginx { executable } => {
@@ -350,14 +352,20 @@ mod tests {
         for (template, setup, needed) in [
             (NGINX_CONF, Setup::Plain, &nginx[..]),
             (NGINX_CONF, Setup::Hosts, &["return 404;", "listen 127.0.0.1:1; server_name h009999.test;"]),
-            (HAPROXY_CFG, Setup::Plain, &["bind 127.0.0.1:1 ", "server origin 127.0.0.1:2 ", "default_backend"]),
+            (
+                HAPROXY_CFG,
+                Setup::Plain,
+                &["bind 127.0.0.1:1 ", "server origin 127.0.0.1:2 ", "default_backend"],
+            ),
             (HAPROXY_CFG, Setup::Hosts, &["map_str(/d/hosts.map)"]),
         ] {
             let text = render(template, setup, Path::new("/d"), listen, origin);
             for needed in needed {
                 assert!(text.contains(needed), "{needed:?} is not in\n{text}");
             }
-            for placeholder in ["{directory}", "{listen}", "{origin}", "{user_line}", "{servers}", "{connections}"] {
+            for placeholder in
+                ["{directory}", "{listen}", "{origin}", "{user_line}", "{servers}", "{connections}"]
+            {
                 assert!(!text.contains(placeholder), "{placeholder} is left in\n{text}");
             }
         }
@@ -384,7 +392,9 @@ mod tests {
         let running = peer.start(setup, core, folder.path(), address).unwrap();
         running.rest(&Stop::default()).unwrap();
         let mut client = TcpStream::connect(running.address).unwrap();
-        client.write_all(format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        client
+            .write_all(format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
         let mut answer = String::new();
         let _ = client.read_to_string(&mut answer);
         let port = running.address.port().to_string();

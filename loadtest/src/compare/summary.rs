@@ -177,21 +177,27 @@ impl Row {
 /// Rows by case and then peer, in the order in which both are given.
 pub(crate) fn rows(measurements: &[Measurement], contests: &[Contest]) -> Vec<Row> {
     let pairs = contests.iter().flat_map(|contest| contest.labels.iter().map(move |peer| (contest, peer)));
-    pairs.filter_map(|(contest, peer)| row(measurements, contest.case.name, peer, &contest.baseline)).collect()
+    pairs
+        .filter_map(|(contest, peer)| row(measurements, contest.case.name, peer, &contest.baseline))
+        .collect()
 }
 
 /// Rows of the memory of idle connections, by peer.
 pub(crate) fn idle_rows(measurements: &[IdleMeasurement], contests: &[Contest]) -> Vec<IdleRow> {
-    let Some(contest) = contests.iter().find(|contest| contest.case.name == "idle") else { return Vec::new() };
+    let Some(contest) = contests.iter().find(|contest| contest.case.name == "idle") else {
+        return Vec::new();
+    };
     contest.labels.iter().filter_map(|peer| idle_row(measurements, peer, &contest.baseline)).collect()
 }
 
 fn idle_row(measurements: &[IdleMeasurement], peer: &str, baseline: &str) -> Option<IdleRow> {
     let ours: Vec<&IdleMeasurement> = measurements.iter().filter(|one| one.peer == peer).collect();
-    let spread = |figure: fn(&IdleMeasurement) -> f64| Spread::of(ours.iter().map(|one| figure(one)).collect());
+    let spread =
+        |figure: fn(&IdleMeasurement) -> f64| Spread::of(ours.iter().map(|one| figure(one)).collect());
     let ratios = ours.iter().filter_map(|one| {
         let other = measurements.iter().find(|other| other.peer == baseline && other.round == one.round)?;
-        (other.bytes_per_connection() > 0.0).then(|| one.bytes_per_connection() / other.bytes_per_connection())
+        (other.bytes_per_connection() > 0.0)
+            .then(|| one.bytes_per_connection() / other.bytes_per_connection())
     });
     Some(IdleRow {
         peer: peer.to_owned(),

@@ -30,7 +30,8 @@ pub(crate) fn render(contests: &[Contest], rows: &[Row], idle: &[IdleRow]) -> St
         }
         text.push('\n');
     }
-    if let Some(contest) = contests.iter().find(|contest| contest.case.figure == Figure::MemoryPerConnection) {
+    if let Some(contest) = contests.iter().find(|contest| contest.case.figure == Figure::MemoryPerConnection)
+    {
         text.push_str(&idle_block(contest, idle));
     }
     text.push_str(&notes(rows));
