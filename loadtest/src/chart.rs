@@ -108,10 +108,12 @@ pub(crate) fn percentiles(curves: &[Curve], label: &str) -> String {
     const HEIGHT: f64 = 320.0;
     /// The curves end here, or where there are no more values.
     const NINES_MAX: f64 = 5.0;
+    /// What is less than this share of the most is drawn at the floor.
+    const SHARE_MIN: f64 = 1e-5;
     let values = || curves.iter().flat_map(|curve| curve.points.iter().map(|(_, ns)| ns.max(1.0)));
-    let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(1.0, f64::max);
-    if !low.is_finite() {
+    let low = values().fold(f64::INFINITY, f64::min).max(high * SHARE_MIN);
+    if curves.iter().all(|curve| curve.points.is_empty()) {
         return "<p class=\"small\">Nothing was measured.</p>".to_owned();
     }
     let (first, last) = (low.log10().floor(), (high * 1.0001).log10().ceil());
@@ -124,22 +126,10 @@ pub(crate) fn percentiles(curves: &[Curve], label: &str) -> String {
         floor - (floor - TOP) * ((ns.max(1.0).log10() - first) / (last - first).max(1.0)).clamp(0.0, 1.0)
     };
     let mut svg = begin(HEIGHT, label);
-    for decade in 0..=((last - first) as i32) {
-        for digit in [1.0, 2.0, 5.0] {
-            let ns = digit * 10f64.powf(first + f64::from(decade));
-            if ns > 10f64.powf(last) * 1.001 {
-                break;
-            }
-            let at = y(ns);
-            svg.push_str(&horizontal("grid", LEFT, WIDTH - RIGHT, at));
-            svg.push_str(&text(
-                "tick",
-                LEFT - 6.0,
-                at + 4.0,
-                "end",
-                &crate::report::duration_text(ns.round() as u64),
-            ));
-        }
+    for ns in ticks(first, last) {
+        let (at, words) = (y(ns), crate::report::duration_text(ns.round() as u64));
+        svg.push_str(&horizontal("grid", LEFT, WIDTH - RIGHT, at));
+        svg.push_str(&text("tick", LEFT - 6.0, at + 4.0, "end", &words));
     }
     for (quantile, name) in [
         (0.0, "0"),
@@ -171,6 +161,15 @@ pub(crate) fn percentiles(curves: &[Curve], label: &str) -> String {
     ));
     let keys: Vec<(&str, usize)> = curves.iter().map(|curve| (curve.name.as_str(), curve.colour)).collect();
     svg + &legend(&keys)
+}
+
+/// Round values between two powers of ten; over many only the powers themselves.
+fn ticks(first: f64, last: f64) -> Vec<f64> {
+    let digits: &[f64] = if last - first > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let decades = 0..=((last - first) as i32);
+    let all = decades
+        .flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powf(first + f64::from(decade))));
+    all.filter(|ns| *ns <= 10f64.powf(last) * 1.001).collect()
 }
 
 /// What the colours mean.
