@@ -22,7 +22,7 @@ use crate::{affinity, memory, socket};
 
 pub(crate) const CONNECTIONS: usize = 9_500;
 /// More rounds than this tell nothing new of memory.
-pub(crate) const ROUNDS_MAX: usize = 3;
+pub(crate) const ROUNDS_MAX: usize = 2;
 const REQUESTS_PER_SECOND: f64 = 4_000.0;
 /// Before the first look, so that what a process needs for its first requests does not count for connections.
 const WARM_CONNECTIONS: usize = 64;

@@ -265,7 +265,7 @@ impl<'a> Comparison<'a> {
     fn rounds_of(&self, case: &Case) -> usize {
         match case.figure {
             Figure::CpuPerRequest => self.rounds,
-            Figure::MemoryPerConnection => self.rounds.min(idle::ROUNDS_MAX),
+            Figure::MemoryPerConnection => (self.rounds / 2).clamp(1, idle::ROUNDS_MAX),
         }
     }
 
