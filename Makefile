@@ -45,8 +45,11 @@ fuzz: ## Fuzz heads, bodies and exchanges, FUZZ_SECONDS (1200) each (needs cargo
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 || exit 1; \
 	done
 
-bench: ## Run the criterion benches
-	$(CARGO) bench -p ringway-bench
+bench: ## Run the criterion benches, then print the tables (ARGS="--quick" for a first look)
+	$(CARGO) bench -p ringway-bench --benches -- $(ARGS)
+	@for table in route load change; do \
+		$(CARGO) run --quiet --profile bench -p ringway-bench --example $${table}_figures 100000 || exit 1; \
+	done
 
 lint: ## Formatting, clippy, and where they are installed: cargo-deny, shellcheck
 	$(CARGO) fmt --all --check
@@ -54,7 +57,7 @@ lint: ## Formatting, clippy, and where they are installed: cargo-deny, shellchec
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "lint: no cargo-deny, left out"; fi
 	@if command -v shellcheck >/dev/null; then \
 		scripts=$$(grep -rlE '^#!.*(sh|bash)$$' .ci tuning 2>/dev/null || true); \
-		for script in $$scripts; do shellcheck "$$script" || exit 1; done; \
+		for script in $$scripts; do shellcheck -x "$$script" || exit 1; done; \
 	else echo "lint: no shellcheck, left out"; fi
 
 peers:

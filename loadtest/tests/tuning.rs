@@ -155,7 +155,8 @@ impl Host {
 }
 
 /// What apply has to set, before.
-const BAD: [(&str, &str); 20] = [
+const BAD: [(&str, &str); 21] = [
+    ("sys/class/net/eth0/device/numa_node", "1"),
     ("proc/sys/fs/nr_open", "65536"),
     ("proc/sys/kernel/numa_balancing", "1"),
     ("proc/sys/net/core/somaxconn", "128"),
@@ -191,6 +192,7 @@ fn a_dry_run_says_what_and_why_and_changes_nothing() {
         "tx-1/xps_cpus: 0 -> a",
         "smp_affinity_list: 0-3 -> 0",
         "isolcpus=LIST",
+        "eth0 is on node 1: keep the workers on its cores (--cpus 2-3 here",
         "LimitNOFILE=1048576",
     ] {
         assert!(said.contains(wanted), "{wanted:?} is not in\n{said}");
