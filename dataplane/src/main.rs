@@ -32,6 +32,7 @@ mod state;
 mod status;
 mod supervisor;
 mod sys;
+mod topology;
 mod tunnel;
 mod watchdog;
 mod worker;
