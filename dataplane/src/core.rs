@@ -18,7 +18,7 @@ use crate::config::Limits;
 use crate::io::Deadlines;
 use crate::pool::Pool;
 use crate::rosters::Rosters;
-use crate::state::{Counters, State};
+use crate::state::{self, Counters, State};
 use crate::sys;
 
 /// Length of an HTTP date (RFC 9110 section 5.6.7).
@@ -114,8 +114,13 @@ impl Core {
         }
     }
 
+    /// What this core tells the others.
+    pub(crate) fn shared(&self) -> Option<&state::Core> {
+        self.state.cores.get(self.id).map(|core| &***core)
+    }
+
     pub(crate) fn counters(&self) -> Option<&Counters> {
-        self.state.cores.get(self.id).map(|core| &core.counters)
+        self.shared().map(|core| &core.counters)
     }
 
     /// Counts something.
@@ -167,7 +172,7 @@ impl Core {
 
 /// Stands still or dies, so that tests see what becomes of it.
 #[cfg(debug_assertions)]
-fn show_fault(core: &crate::state::Core) {
+fn show_fault(core: &state::Core) {
     match core.fault.swap(0, Relaxed) {
         0 => {}
         u64::MAX => panic!("this core was told to die"),

@@ -4,6 +4,7 @@
 //! what the threads do.
 #![deny(unsafe_code)]
 
+mod access;
 mod admin;
 mod answer;
 mod body;
@@ -20,6 +21,7 @@ mod handoff;
 mod health;
 mod helm;
 mod io;
+mod latency;
 mod listener;
 mod metrics;
 mod pool;

@@ -2,9 +2,12 @@
 //!
 //! Names are stable and carry their unit; counters are told for each core, so that an uneven spread is seen.
 
-use std::fmt::Write;
+mod page;
+
 use std::sync::atomic::Ordering::Relaxed;
 
+use self::page::Page;
+use crate::latency::Counts;
 use crate::state::{Core, State};
 
 /// The whole page.
@@ -15,14 +18,15 @@ pub(crate) fn page(state: &State) -> String {
     let draining = state.life.phase() != crate::drain::Phase::Serving;
     page.single("ringway_draining", "gauge", "Whether it is on its way out.", u64::from(draining));
     cores(&mut page, state);
+    times(&mut page, state);
     nodes(&mut page, state);
     feed(&mut page, state);
-    page.text
+    page.finish()
 }
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 16] = [
+const CORE_ROWS: [Row; 18] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -39,6 +43,12 @@ const CORE_ROWS: [Row; 16] = [
     }),
     ("ringway_requests_client_gone_total", "counter", "Clients that left before their answer.", |c| {
         c.counters.client_gone.get()
+    }),
+    ("ringway_received_bytes_total", "counter", "Bytes of finished requests that came from clients.", |c| {
+        c.counters.received_bytes.get()
+    }),
+    ("ringway_sent_bytes_total", "counter", "Bytes of finished requests that went to clients.", |c| {
+        c.counters.sent_bytes.get()
     }),
     ("ringway_upstream_failures_total", "counter", "Tries that a node failed.", |c| {
         c.counters.upstream_failures.get()
@@ -94,6 +104,34 @@ fn cores(page: &mut Page, state: &State) {
             page.row(name, &format!("core=\"{number}\",class=\"{class}\""), counter.get());
         }
     }
+}
+
+/// How long things took, and how they were answered, of all cores together.
+fn times(page: &mut Page, state: &State) {
+    let name = "ringway_responses_by_code_total";
+    page.head(name, "counter", "Answers to clients by status; 600 stands for what is no status of HTTP.");
+    let mut codes = std::collections::BTreeMap::<u16, u64>::new();
+    for (code, count) in state.cores.iter().flat_map(|core| core.counters.statuses.seen()) {
+        *codes.entry(code).or_default() += count;
+    }
+    for (code, count) in codes {
+        page.row(name, &format!("code=\"{code}\""), count);
+    }
+    let (mut requests, mut tries) = (Counts::default(), Counts::default());
+    for core in &state.cores {
+        requests.add(&core.latency.request.copy());
+        tries.add(&core.latency.upstream.copy());
+    }
+    page.histogram(
+        "ringway_request_duration_seconds",
+        "From a request's first byte to the last byte of its answer, without tunnels.",
+        &requests,
+    );
+    page.histogram(
+        "ringway_upstream_duration_seconds",
+        "From the start of a try at a node to its end, without tunnels.",
+        &tries,
+    );
 }
 
 fn nodes(page: &mut Page, state: &State) {
@@ -163,26 +201,5 @@ fn feed(page: &mut Page, state: &State) {
         ] {
             page.row(name, &format!("stage=\"{stage}\""), us);
         }
-    }
-}
-
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String does not fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn row(&mut self, name: &str, labels: &str, value: u64) {
-        let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.head(name, kind, help);
-        let _ = writeln!(self.text, "{name} {value}");
     }
 }

@@ -21,6 +21,7 @@ use crate::feed::{self, Event, FeedLoop};
 use crate::handoff::{Heir, Sockets};
 use crate::health::{self, Ward};
 use crate::helm::{self, Helm, Local, Order};
+use crate::latency::Copies;
 use crate::state::{Core, Feed, Listening, State};
 use crate::worker::Worker;
 use crate::{listener, publish, status, supervisor, sys, watchdog};
@@ -132,6 +133,7 @@ fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
         feed: Mutex::new(Feed::default()),
         ward: Ward::default(),
         stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
+        latencies: Copies::default(),
     }
 }
 

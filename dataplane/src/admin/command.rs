@@ -16,6 +16,7 @@ show snapshot                      the configuration that is served, and how lon
 show cores                         each core: CPU, version, connections, requests
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
+show latency                       how long requests and nodes took: last 10 s, last minute, since the start
 show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
 show upstream KEY                  one of them (upstreams/ID, or ID; services/ID, routes/ID)
 explain METHOD HOST PATH [from IP] which route takes this request, why the others do not, and where it would go
@@ -70,6 +71,7 @@ pub(crate) enum Show {
     Info,
     Snapshot,
     Cores,
+    Latency,
     Routes,
     Route(String),
     Upstreams,
@@ -99,13 +101,14 @@ impl Command {
                 ["info"] => Show::Info,
                 ["snapshot"] => Show::Snapshot,
                 ["cores"] => Show::Cores,
+                ["latency"] => Show::Latency,
                 ["routes"] => Show::Routes,
                 ["route", id] => Show::Route((*id).to_owned()),
                 ["upstreams"] => Show::Upstreams,
                 ["upstream", key] => Show::Upstream((*key).to_owned()),
                 _ => {
                     return Err(
-                        "show info, snapshot, cores, routes, route ID, upstreams or upstream KEY".to_owned()
+                        "show info, snapshot, cores, latency, routes, route ID, upstreams or upstream KEY".to_owned()
                     );
                 }
             }),

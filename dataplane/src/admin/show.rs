@@ -8,7 +8,7 @@ use ringway_snapshot::Version;
 use serde_json::{Value, json};
 
 use super::command::Show;
-use super::{Admin, nodes};
+use super::{Admin, latency, nodes};
 use crate::drain::Phase;
 use crate::state::State;
 
@@ -19,6 +19,8 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
         Show::Info => Ok(info(admin)),
         Show::Snapshot => snapshot(&admin.state),
         Show::Cores => Ok(cores(&admin.state)),
+        Show::Latency if json => Ok(latency::document(&admin.state)),
+        Show::Latency => return latency::text(&admin.state),
         Show::Routes => with_view(&admin.state, routes),
         Show::Route(id) => with_view(&admin.state, |view| route(view, &id)).and_then(|found| {
             if found.is_null() {
