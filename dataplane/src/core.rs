@@ -13,6 +13,7 @@ use ringway_engine::route::Captures;
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
 
+use crate::access::Recorder;
 use crate::buf::Buffers;
 use crate::config::Limits;
 use crate::io::Deadlines;
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) clients: Clients,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
+    /// Where records of finished requests go, if anybody wants them.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// Memory that routing works in, one request after the other.
@@ -73,7 +76,13 @@ impl std::ops::Deref for Pinned {
 }
 
 impl Core {
-    pub(crate) fn new(id: usize, state: Arc<State>, limits: Limits, options: Options) -> Core {
+    pub(crate) fn new(
+        id: usize,
+        state: Arc<State>,
+        limits: Limits,
+        options: Options,
+        recorder: Option<Recorder>,
+    ) -> Core {
         let deadlines = Rc::new(Deadlines::new(Instant::now()));
         let core = Core {
             id,
@@ -91,6 +100,7 @@ impl Core {
             requests_last_turn: Cell::new(0),
             clients: Clients::default(),
             shedding: Cell::new(0),
+            recorder,
         };
         core.turn();
         core
@@ -154,6 +164,9 @@ impl Core {
     pub(crate) fn turn(&self) {
         self.deadlines.turn(Instant::now());
         self.pool.sweep();
+        if let Some(recorder) = &self.recorder {
+            recorder.turn();
+        }
         if let Some(core) = self.state.cores.get(self.id) {
             self.rosters.tell(core);
         }

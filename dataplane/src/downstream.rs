@@ -187,7 +187,7 @@ impl Downstream {
                 match self.head.parse(bytes, &self.core.limits.head) {
                     Ok(Parse::Done(())) => {
                         self.requests = self.requests.saturating_add(1);
-                        self.access.begins(began_ms.is_none());
+                        self.access.begins(self.at, began_ms.is_none());
                         self.core.count(|counters| counters.requests.up());
                         return Ok(());
                     }
@@ -287,7 +287,7 @@ impl Downstream {
         let method = self.head.method;
         self.head.reset();
         self.head.method = method;
-        self.access.begins(false);
+        self.access.begins(self.at, false);
         let answer = Answer { status, code: "bad_request", reason };
         let fate = answer::send(self, &answer, false).await;
         access::finish(self, None, None);

@@ -6,6 +6,7 @@ mod page;
 
 use std::sync::atomic::Ordering::Relaxed;
 
+pub(crate) use self::page::BOUNDS;
 use self::page::Page;
 use crate::latency::Counts;
 use crate::state::{Core, State};

@@ -13,6 +13,7 @@ use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
 use ringway_snapshot::{Fault, Version};
 
+use crate::access::Ledger;
 use crate::drain::{Life, Phase};
 use crate::health::Ward;
 use crate::latency::{Copies, Latency};
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) stale_after: Option<Duration>,
     /// Earlier states of the cores' histograms.
     pub(crate) latencies: Copies,
+    /// What is known of the access log.
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// What one core tells.
@@ -102,6 +105,8 @@ pub(crate) struct Counters {
     /// Bytes that came from clients, and that went to them.
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
+    /// Records of requests that found no room.
+    pub(crate) access_dropped: Counter,
     pub(crate) panics: Counter,
     /// Answers by status.
     pub(crate) statuses: Statuses,

@@ -52,7 +52,8 @@ fn show_latency_tells_percentiles_of_requests_and_nodes_whole_and_by_core() {
         assert_eq!(window["request"]["count"], 11, "{window}");
         assert_eq!(window["upstream"]["count"], 10, "the 404 went to no node: {window}");
         for what in ["request", "upstream"] {
-            let (p50, p999, max) = (&window[what]["p50_us"], &window[what]["p999_us"], &window[what]["max_us"]);
+            let (p50, p999, max) =
+                (&window[what]["p50_us"], &window[what]["p999_us"], &window[what]["max_us"]);
             let [p50, p999, max] = [p50, p999, max].map(|us| us.as_u64().unwrap());
             assert!(u128::from(max) >= SLOW.as_micros(), "{window}");
             assert!(u128::from(max) < PATIENCE.as_micros(), "{window}");
