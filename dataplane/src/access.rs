@@ -27,7 +27,7 @@ use ringway_snapshot::LogRate;
 pub(crate) use self::format::Format;
 use self::record::{Bounded, Record, TEXTS, Text};
 use self::ring::Producer;
-pub(crate) use self::routes::Times;
+pub(crate) use self::routes::{Key, Routes, Times};
 pub(crate) use self::scribe::{Ledger, Scribe};
 pub(crate) use self::sink::{Place, Sink};
 use crate::downstream::Downstream;

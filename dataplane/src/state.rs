@@ -108,6 +108,11 @@ pub(crate) struct Counters {
     /// Records of requests that found no room.
     pub(crate) access_dropped: Counter,
     pub(crate) panics: Counter,
+    /// Turns of its loop that came late, and by how much.
+    pub(crate) stalls: Counter,
+    pub(crate) stalled_us: Counter,
+    /// Kept connections to nodes.
+    pub(crate) pooled: Counter,
     /// Answers by status.
     pub(crate) statuses: Statuses,
 }

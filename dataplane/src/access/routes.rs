@@ -49,6 +49,24 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// How many were at most as long as each bound, and at last all.
+    pub(crate) fn buckets_summed(&self) -> Vec<u64> {
+        let mut sum = 0;
+        let sums = self.buckets.iter().map(|count| {
+            sum += count;
+            sum
+        });
+        let mut sums: Vec<u64> = sums.collect();
+        sums.push(self.count);
+        sums
+    }
+
+    pub(crate) fn add(&mut self, other: &Times) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(own, more)| *own += more);
+        self.count += other.count;
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+
     fn record(&mut self, us: u64) {
         let place = BOUNDS.iter().position(|(bound_us, _)| us <= *bound_us);
         if let Some(bucket) = place.and_then(|place| self.buckets.get_mut(place)) {

@@ -4,6 +4,7 @@
 
 use std::fmt::{Display, Write};
 
+use crate::access::Times;
 use crate::latency::Counts;
 
 /// Upper bounds of a histogram's buckets, in microseconds, and as they are told.
@@ -66,15 +67,37 @@ impl Page {
         for (us, bound) in BOUNDS {
             self.row(&format!("{name}_bucket"), &format!("{labels}le=\"{bound}\""), counts.at_most(us));
         }
-        let count = counts.count();
+        self.end_of_histogram(name, labels, counts.count(), counts.sum_us);
+    }
+
+    /// As [`Page::buckets`], of what was counted by route.
+    pub(crate) fn times(&mut self, name: &str, labels: &str, times: &Times) {
+        for ((_, bound), count) in BOUNDS.iter().zip(times.buckets_summed()) {
+            self.row(&format!("{name}_bucket"), &format!("{labels}le=\"{bound}\""), count);
+        }
+        self.end_of_histogram(name, labels, times.count, times.sum_us);
+    }
+
+    fn end_of_histogram(&mut self, name: &str, labels: &str, count: u64, sum_us: u64) {
         self.row(&format!("{name}_bucket"), &format!("{labels}le=\"+Inf\""), count);
         let labels = match labels.trim_end_matches(',') {
             "" => String::new(),
             labels => format!("{{{labels}}}"),
         };
-        let _ = writeln!(self.text, "{name}_sum{labels} {}", seconds(counts.sum_us));
+        let _ = writeln!(self.text, "{name}_sum{labels} {}", seconds(sum_us));
         let _ = writeln!(self.text, "{name}_count{labels} {count}");
     }
+}
+
+/// A label's value between its quotes.
+pub(crate) fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Microseconds as milliseconds.
+#[expect(clippy::cast_precision_loss, reason = "a sum of times is told to 15 digits")]
+pub(crate) fn milliseconds(us: u64) -> f64 {
+    us as f64 / 1e3
 }
 
 /// Microseconds as seconds.
