@@ -97,6 +97,20 @@ fn lines(path: &Path, count: usize) -> Vec<String> {
 fn each_finished_request_is_a_line_whatever_the_client_sends() {
     let (gateway, folder) = gateway_that_logs(&[]);
     let path = folder.path().join("access.log");
+    // One that does not mind bytes that are no text.
+    let node = node(|mut stream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"hello") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na").unwrap();
+    });
+    gateway.configure(
+        2,
+        &[("routes", "fast", json!({"uri": "/fast", "upstream": {"nodes": {node.to_string(): 1}}}))],
+    );
     let forged = b"GET /fast?a=%0a&b=' HTTP/1.1\r\nHost: shop.test:80\r\nUser-Agent: x\"}\t\xff\\ {\"status\":200}\r\n\
         Referer: http://a/\r\nConnection: close\r\n\r\n";
     let answer = gateway.exchange(forged);
@@ -115,7 +129,7 @@ fn each_finished_request_is_a_line_whatever_the_client_sends() {
     let told = |line: &Value, names: [&str; 6]| names.map(|name| line[name].to_string()).join(" ");
     assert_eq!(
         told(fast, ["method", "host", "status", "route_id", "upstream", "version"]),
-        r#""GET" "shop.test" 200 "fast" "routes/fast" "1:1""#
+        r#""GET" "shop.test" 200 "fast" "routes/fast" "1:2""#
     );
     assert_eq!(fast["bytes_received"], forged.len());
     assert_eq!(
@@ -360,6 +374,7 @@ fn the_metrics_page_is_what_prometheus_reads_under_both_sets_of_names() {
     assert_eq!(metric(&metrics, "ringway_request_duration_seconds_bucket{le=\"0.05\"}"), 2.0);
     assert!(metric(&metrics, "ringway_request_duration_seconds_sum") >= SLOW.as_secs_f64());
     assert_eq!(metric(&metrics, "ringway_responses_by_code_total{code=\"404\"}"), 1.0);
+    used_names_exist(&metrics);
     let apisix = page(&gateway, "/metrics?names=apisix");
     check_page(&apisix);
     assert_eq!(apisix.lines().count(), page(&gateway, "/apisix/prometheus/metrics").lines().count());
@@ -382,4 +397,26 @@ fn the_log_level_changes_at_run_time_and_its_lines_are_json_where_asked() {
     for what in ["connections", "errors", "limits"] {
         assert!(!gateway.ctl_json(&format!("show {what}")).is_null());
     }
+}
+
+/// Every name that the alerts and the dashboard use is one of this page, but for those of the control plane's, whose test looks for them.
+fn used_names_exist(page: &str) {
+    let there: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for file in ["../tuning/prometheus/ringway.rules.yml", "../tuning/grafana/ringway.json"] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let own: BTreeSet<&str> = words
+            .filter(|word| word.starts_with("ringway_") && !word.starts_with("ringway_propagation_"))
+            .filter(|word| !word.starts_with("ringway_controlplane_") || word.contains("silence"))
+            .collect();
+        assert!(own.len() > 10, "{file}: {own:?}");
+        for name in own {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            assert!(there.contains(family.unwrap_or(name)), "{file} uses {name}, which is not there");
+        }
+    }
+    let dashboard = std::fs::read_to_string("../tuning/grafana/ringway.json").unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    assert!(dashboard["panels"].as_array().unwrap().len() > 20);
 }

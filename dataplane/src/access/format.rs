@@ -232,19 +232,16 @@ impl Variable {
 
     fn plain(self, record: &Record<'_>, moments: &mut Moments, out: &mut Vec<u8>) {
         if self == Variable::Request {
-            // A head that was refused has no method: what came instead of it stands here.
-            for (place, part) in [Text::Method, Text::RequestUri].into_iter().enumerate() {
-                let part = record.text(part);
-                if place > 0 && !record.text(Text::Method).bytes.is_empty() {
-                    out.push(b' ');
-                }
-                plain_value(&Told::Bytes(part), out);
+            let (method, target) = (record.text(Text::Method), record.text(Text::RequestUri));
+            if method.bytes.is_empty() {
+                // A head that was refused: what came instead of it.
+                return plain_value(&Told::Bytes(target), out);
             }
-            if !record.text(Text::Method).bytes.is_empty() {
-                out.push(b' ');
-                plain_value(&Variable::Protocol.of(record, moments, &mut [0; ADDRESS_BYTES_MAX]), out);
-            }
-            return;
+            plain_value(&Told::Bytes(method), out);
+            out.push(b' ');
+            plain_value(&Told::Bytes(target), out);
+            out.push(b' ');
+            return plain_value(&Variable::Protocol.of(record, moments, &mut [0; ADDRESS_BYTES_MAX]), out);
         }
         if self.is_of_tries() {
             for (place, entry) in record.tries_told().iter().enumerate() {
