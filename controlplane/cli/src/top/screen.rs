@@ -167,7 +167,7 @@ fn change(reading: &Reading, width: usize) -> Vec<Line<'static>> {
     let Some(change) = &reading.change else { return Vec::new() };
     let how = if change.from_disk && change.stages_us.is_empty() { " from disk" } else { "" };
     let ago = change.ago_ms.map_or("-".to_owned(), |ms| span(ms / 1_000));
-    let mut items = vec![vec![dim("change  "), plain(format!("{ago} ago{how}"))]];
+    let mut items = vec![vec![dim("change  ")], vec![plain(format!("{ago} ago{how}"))]];
     for (stage, us) in &change.stages_us {
         items.push(vec![dim(format!("{} ", stage.replace('_', " "))), plain(time(*us))]);
     }

@@ -51,7 +51,7 @@ fn a_wide_terminal_shows_everything() {
             "UPSTREAM        NODE           STATE      WEIGHT  OPEN  REQ/S  FAIL/S  FAILED  WHY",
             "services/api    10.0.1.9:443   drain           1     2    500       0       1",
             "upstreams/shop  10.0.0.5:8080  ready           1     2  1,000       0       0",
-            "upstreams/shop  10.0.0.7:8080  unhealthy       1     2   20.0    20.0      70  failed connections of probes",
+            "upstreams/shop  10.0.0.7:8080  unhealthy       1     2     20      20      70  failed connections of probes",
             "",
             "",
             "",
