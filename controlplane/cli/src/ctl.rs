@@ -205,6 +205,9 @@ mod tests {
     fn every_reply_can_be_a_document() {
         assert_eq!(told("{\"a\": 1}"), json!({"a": 1}));
         assert_eq!(told("error: no such node"), json!({"error": "no such node"}));
-        assert_eq!(told("shutting down: open requests are finished first")["reply"], "shutting down: open requests are finished first");
+        assert_eq!(
+            told("shutting down: open requests are finished first")["reply"],
+            "shutting down: open requests are finished first"
+        );
     }
 }

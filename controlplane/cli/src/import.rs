@@ -112,8 +112,13 @@ fn content(path: &std::path::Path) -> Result<String, Failure> {
 fn written(args: &FileArgs, found: &Found) -> Result<u8, Failure> {
     let objects = found.document();
     let body = if args.json {
-        let report: Vec<_> = found.left_out().iter().map(|left| json!({"at": left.at, "what": left.what, "why": left.why})).collect();
-        json!({"objects": objects, "left_out": report, "disabled": found.disabled(), "notes": found.notes()}).to_string()
+        let report: Vec<_> = found
+            .left_out()
+            .iter()
+            .map(|left| json!({"at": left.at, "what": left.what, "why": left.why}))
+            .collect();
+        json!({"objects": objects, "left_out": report, "disabled": found.disabled(), "notes": found.notes()})
+            .to_string()
     } else if found.count() == 0 {
         "# nothing was found that has a counterpart\nroutes: []".to_owned()
     } else {
@@ -137,7 +142,9 @@ fn report(found: &Found) {
         warn(&plain(&format!("note      {note}")));
     }
     for id in found.disabled() {
-        warn(&plain(&format!("disabled  routes/{id}: what was left out may have kept requests away from it; set status 1 when that is done otherwise")));
+        warn(&plain(&format!(
+            "disabled  routes/{id}: what was left out may have kept requests away from it; set status 1 when that is done otherwise"
+        )));
     }
     let (objects, left) = (found.count(), found.left_out().len());
     let plural = |number: usize| if number == 1 { "" } else { "s" };

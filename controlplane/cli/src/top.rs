@@ -66,7 +66,8 @@ pub(crate) fn run(args: &TopArgs) -> Result<u8, Failure> {
     }
     let asked_to_end = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGHUP, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&asked_to_end)).doing(|| "watch for signals".to_owned())?;
+        signal_hook::flag::register(signal, Arc::clone(&asked_to_end))
+            .doing(|| "watch for signals".to_owned())?;
     }
     let samples = sampler(args);
     let mut terminal = ratatui::try_init().doing(|| "take the terminal".to_owned())?;
@@ -86,7 +87,11 @@ fn written(args: &TopArgs) -> u8 {
         if args.json {
             say(&reading.json().to_string());
         } else {
-            let width = if std::io::stdout().is_terminal() { size().map_or(WIDTH_DEFAULT, |(width, _)| width) } else { WIDTH_DEFAULT };
+            let width = if std::io::stdout().is_terminal() {
+                size().map_or(WIDTH_DEFAULT, |(width, _)| width)
+            } else {
+                WIDTH_DEFAULT
+            };
             let view = View { reading: &reading, history: &[], sort: Sort::Name, paused: false, scroll: 0 };
             screen::text(&view, usize::from(width)).iter().for_each(|line| say(line));
         }

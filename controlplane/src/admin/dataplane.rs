@@ -112,7 +112,8 @@ impl Dataplane {
 /// The command line of `explain`. Its words stand between spaces, and a semicolon would begin another command.
 fn explain<'q>(word: impl Fn(&str) -> Option<&'q str>) -> Result<String, String> {
     let mut line = "explain".to_owned();
-    for (name, default) in [("method", Some("GET")), ("host", None), ("path", Some("/")), ("from", Some(""))] {
+    for (name, default) in [("method", Some("GET")), ("host", None), ("path", Some("/")), ("from", Some(""))]
+    {
         let given = word(name).filter(|given| !given.is_empty()).or(default);
         let given = given.ok_or_else(|| format!("explain needs {name}"))?;
         if given.len() > WORD_BYTES_MAX {
@@ -141,7 +142,9 @@ fn found(routes: &Value, search: &str, limit: u64) -> Value {
     let holds = |row: &&Value| {
         let fields = ["id", "host", "uri", "upstream"];
         search.is_empty()
-            || fields.iter().any(|field| row[*field].as_str().is_some_and(|text| text.to_lowercase().contains(search)))
+            || fields
+                .iter()
+                .any(|field| row[*field].as_str().is_some_and(|text| text.to_lowercase().contains(search)))
     };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut matching = 0_usize;
@@ -187,6 +190,9 @@ mod tests {
         assert_eq!(found(&routes, "shop.ex", 10)["list"][0]["id"], "cart");
         assert_eq!(found(&routes, "upstreams/", 10)["matching"], 1);
         let all = found(&routes, "", 1);
-        assert_eq!((&all["total"], &all["matching"], all["list"].as_array().unwrap().len()), (&json!(2), &json!(2), 1));
+        assert_eq!(
+            (&all["total"], &all["matching"], all["list"].as_array().unwrap().len()),
+            (&json!(2), &json!(2), 1)
+        );
     }
 }

@@ -30,7 +30,12 @@ pub(super) fn answer(method: &Method, path: &str) -> Option<Response<Body>> {
     }
     let name = path.strip_prefix(ROOT)?;
     if *method != Method::GET && *method != Method::HEAD {
-        return Some(response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "the dashboard is only read\n", &[]));
+        return Some(response(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "the dashboard is only read\n",
+            &[],
+        ));
     }
     let Some((_, kind, text)) = FILES.iter().find(|(known, _, _)| *known == name) else {
         return Some(response(StatusCode::NOT_FOUND, "text/plain", "the dashboard is at /ui/\n", &[]));
@@ -76,7 +81,9 @@ mod tests {
             let page = get(path).unwrap();
             assert_eq!(page.status(), StatusCode::OK);
             let policy = page.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
-            assert!(policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"));
+            assert!(
+                policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe")
+            );
         }
         assert_eq!(get("/ui").unwrap().headers()[LOCATION], ROOT);
         assert_eq!(get("/ui/../admin.key").unwrap().status(), StatusCode::NOT_FOUND);
@@ -88,10 +95,12 @@ mod tests {
     fn nothing_stands_inline_and_nothing_is_made_of_text_that_could_be_markup() {
         for (name, _, text) in FILES {
             let handlers = ["onclick=", "onload=", "onsubmit=", "style=\"", "<style", "javascript:"];
-            let sinks = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"];
+            let sinks =
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"];
             let elsewhere = ["https://", "http://"];
             for word in handlers.iter().chain(&sinks).chain(&elsewhere) {
-                let is_namespace = name == "icon.svg" || text.matches(word).count() == text.matches("http://www.w3.org/2000/svg").count();
+                let is_namespace = name == "icon.svg"
+                    || text.matches(word).count() == text.matches("http://www.w3.org/2000/svg").count();
                 assert!(!text.contains(word) || (*word == "http://" && is_namespace), "{name}: {word}");
             }
         }

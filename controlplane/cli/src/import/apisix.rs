@@ -23,7 +23,9 @@ pub(super) fn read(name: &str, text: &str, found: &mut Found) -> Result<(), Fail
         return Err(failed("is neither an answer of APISIX's Admin API nor its standalone file"));
     };
     if let Some(Value::Array(list)) = fields.get("list") {
-        list.iter().enumerate().for_each(|(index, item)| answered(&format!("{name}: list[{index}]"), item, found));
+        list.iter()
+            .enumerate()
+            .for_each(|(index, item)| answered(&format!("{name}: list[{index}]"), item, found));
         return Ok(());
     }
     if fields.contains_key("key") && fields.contains_key("value") {

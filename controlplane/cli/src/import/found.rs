@@ -33,7 +33,11 @@ impl Found {
     pub(super) fn add(&mut self, kind: Kind, id: &str, fields: Map<String, Value>) {
         let key = (kind, id.to_owned());
         if self.objects.get(&key).is_some_and(|known| *known != fields) {
-            self.leave_out(format!("{}/{id}", kind.name()), "the second object of this id", "an id stands once; give it another");
+            self.leave_out(
+                format!("{}/{id}", kind.name()),
+                "the second object of this id",
+                "an id stands once; give it another",
+            );
             return;
         }
         self.objects.insert(key, fields);
@@ -42,7 +46,8 @@ impl Found {
     /// An id that no object of this kind has.
     pub(super) fn free_id(&self, kind: Kind, wanted: &str) -> String {
         let wanted = id_of(wanted);
-        let numbered = |number: usize| if number == 1 { wanted.clone() } else { format!("{wanted}-{number}") };
+        let numbered =
+            |number: usize| if number == 1 { wanted.clone() } else { format!("{wanted}-{number}") };
         (1..).map(numbered).find(|id| !self.objects.contains_key(&(kind, id.clone()))).unwrap_or_default()
     }
 
@@ -58,7 +63,12 @@ impl Found {
     }
 
     /// Lists something that has no counterpart.
-    pub(super) fn leave_out(&mut self, at: impl Into<String>, what: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn leave_out(
+        &mut self,
+        at: impl Into<String>,
+        what: impl Into<String>,
+        why: impl Into<String>,
+    ) {
         self.left_out.push(LeftOut { at: at.into(), what: what.into(), why: why.into() });
     }
 

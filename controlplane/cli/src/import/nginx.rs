@@ -28,16 +28,68 @@ const FILES_MAX: usize = 10_000;
 
 /// Directives that have nothing to do with where requests go; Ringway has its own way, or needs none.
 const WITHOUT_MEANING: [&str; 62] = [
-    "user", "worker_processes", "worker_cpu_affinity", "worker_rlimit_nofile", "pid", "error_log", "access_log", "log_format", "events",
-    "include", "default_type", "types", "types_hash_max_size", "types_hash_bucket_size", "server_names_hash_bucket_size",
-    "server_names_hash_max_size", "variables_hash_max_size", "variables_hash_bucket_size", "sendfile", "sendfile_max_chunk", "tcp_nopush",
-    "tcp_nodelay", "aio", "directio", "open_file_cache", "open_file_cache_valid", "open_file_cache_min_uses", "open_file_cache_errors",
-    "keepalive_timeout", "keepalive_requests", "reset_timedout_connection", "client_header_timeout", "client_body_timeout",
-    "client_header_buffer_size", "large_client_header_buffers", "client_body_buffer_size", "client_body_temp_path", "send_timeout",
-    "server_tokens", "proxy_http_version", "proxy_buffering", "proxy_buffer_size", "proxy_buffers", "proxy_busy_buffers_size",
-    "proxy_temp_path", "proxy_temp_file_write_size", "proxy_max_temp_file_size", "proxy_headers_hash_max_size",
-    "proxy_headers_hash_bucket_size", "proxy_request_buffering", "proxy_socket_keepalive", "daemon", "worker_connections", "multi_accept",
-    "use", "master_process", "load_module", "resolver", "resolver_timeout", "zone", "keepalive_time", "lingering_close",
+    "user",
+    "worker_processes",
+    "worker_cpu_affinity",
+    "worker_rlimit_nofile",
+    "pid",
+    "error_log",
+    "access_log",
+    "log_format",
+    "events",
+    "include",
+    "default_type",
+    "types",
+    "types_hash_max_size",
+    "types_hash_bucket_size",
+    "server_names_hash_bucket_size",
+    "server_names_hash_max_size",
+    "variables_hash_max_size",
+    "variables_hash_bucket_size",
+    "sendfile",
+    "sendfile_max_chunk",
+    "tcp_nopush",
+    "tcp_nodelay",
+    "aio",
+    "directio",
+    "open_file_cache",
+    "open_file_cache_valid",
+    "open_file_cache_min_uses",
+    "open_file_cache_errors",
+    "keepalive_timeout",
+    "keepalive_requests",
+    "reset_timedout_connection",
+    "client_header_timeout",
+    "client_body_timeout",
+    "client_header_buffer_size",
+    "large_client_header_buffers",
+    "client_body_buffer_size",
+    "client_body_temp_path",
+    "send_timeout",
+    "server_tokens",
+    "proxy_http_version",
+    "proxy_buffering",
+    "proxy_buffer_size",
+    "proxy_buffers",
+    "proxy_busy_buffers_size",
+    "proxy_temp_path",
+    "proxy_temp_file_write_size",
+    "proxy_max_temp_file_size",
+    "proxy_headers_hash_max_size",
+    "proxy_headers_hash_bucket_size",
+    "proxy_request_buffering",
+    "proxy_socket_keepalive",
+    "daemon",
+    "worker_connections",
+    "multi_accept",
+    "use",
+    "master_process",
+    "load_module",
+    "resolver",
+    "resolver_timeout",
+    "zone",
+    "keepalive_time",
+    "lingering_close",
 ];
 
 /// A directive's place, and what was included where.
@@ -103,8 +155,9 @@ fn load(
         return Err(Failure::new(format!("{name}: more than {FILES_MAX} files are included")));
     }
     let text = text(path).doing(|| format!("read {name}"))?;
-    let directives = syntax::parse(&text)
-        .map_err(|Unreadable { line, why }| Failure::new(format!("{name}:{line}: {why}; `nginx -t` tells more")))?;
+    let directives = syntax::parse(&text).map_err(|Unreadable { line, why }| {
+        Failure::new(format!("{name}:{line}: {why}; `nginx -t` tells more"))
+    })?;
     place(directives, &name, root, depth, files, found)
 }
 
@@ -127,11 +180,17 @@ fn place(
                 continue;
             }
             let Some(depth) = depth.checked_sub(1) else {
-                return Err(Failure::new(format!("{at}: files include each other more than {INCLUDE_DEPTH_MAX} deep")));
+                return Err(Failure::new(format!(
+                    "{at}: files include each other more than {INCLUDE_DEPTH_MAX} deep"
+                )));
             };
             let paths = matching(&root.join(wanted));
             if paths.is_empty() && !wanted.contains('*') {
-                found.leave_out(at, format!("include {wanted}"), "the file is not there; import it where it is, or put it beside");
+                found.leave_out(
+                    at,
+                    format!("include {wanted}"),
+                    "the file is not there; import it where it is, or put it beside",
+                );
             }
             for path in paths {
                 placed.extend(load(&path, root, depth, files, found)?);
@@ -139,7 +198,8 @@ fn place(
             continue;
         }
         let inner = directive.block.take();
-        let block = inner.map_or_else(|| Ok(Vec::new()), |inner| place(inner, file, root, depth, files, found))?;
+        let block =
+            inner.map_or_else(|| Ok(Vec::new()), |inner| place(inner, file, root, depth, files, found))?;
         placed.push(Placed { file: file.to_owned(), directive, block });
     }
     Ok(placed)

@@ -33,8 +33,13 @@ struct Server {
 pub(super) fn read(name: &str, text: &str, options: &Options<'_>, found: &mut Found) -> Result<(), Failure> {
     let failed = |why: String| Failure::new(format!("{name}: {why}"));
     let document = file::read(text).map_err(failed)?;
-    let Some(paths) = document["paths"].as_object().filter(|_| document["openapi"].is_string() || document["swagger"].is_string()) else {
-        return Err(failed("is no OpenAPI description: there is no \"openapi\" or \"swagger\", or no \"paths\"".to_owned()));
+    let Some(paths) = document["paths"]
+        .as_object()
+        .filter(|_| document["openapi"].is_string() || document["swagger"].is_string())
+    else {
+        return Err(failed(
+            "is no OpenAPI description: there is no \"openapi\" or \"swagger\", or no \"paths\"".to_owned(),
+        ));
     };
     let given = options.upstream.map(|text| parse(&format!("http://{text}"), &Value::Null)).transpose();
     let given = given.map_err(|why| Failure::new(format!("--upstream: {why}")))?;
@@ -77,8 +82,11 @@ fn route(
         found.leave_out(name, path.to_owned(), "it stands in another file");
         return;
     }
-    let methods: Vec<String> =
-        METHODS.iter().filter(|method| item.get(**method).is_some()).map(|method| method.to_uppercase()).collect();
+    let methods: Vec<String> = METHODS
+        .iter()
+        .filter(|method| item.get(**method).is_some())
+        .map(|method| method.to_uppercase())
+        .collect();
     if methods.is_empty() {
         found.leave_out(name, path.to_owned(), "it has no methods");
         return;
@@ -86,11 +94,19 @@ fn route(
     for method in METHODS {
         let operation = &item[method];
         if operation.get("servers").is_some() {
-            found.leave_out(format!("{name}: {path}"), format!("servers of {method}"), "a path has one upstream; the path's own is taken");
+            found.leave_out(
+                format!("{name}: {path}"),
+                format!("servers of {method}"),
+                "a path has one upstream; the path's own is taken",
+            );
         }
         extensions(&format!("{name}: {path}: {method}"), operation, found);
         if operation.get("callbacks").is_some() {
-            found.leave_out(format!("{name}: {path}: {method}"), "callbacks", "calls that the backend makes do not pass here");
+            found.leave_out(
+                format!("{name}: {path}: {method}"),
+                "callbacks",
+                "calls that the backend makes do not pass here",
+            );
         }
     }
     extensions(&format!("{name}: {path}"), item, found);
@@ -132,7 +148,12 @@ fn upstream(servers: &[Server]) -> Map<String, Value> {
 }
 
 /// Of a document or a path. All that stand together have one scheme and one base.
-fn servers(at: &str, document: &Value, given: Option<&Server>, found: &mut Found) -> Result<Vec<Server>, Failure> {
+fn servers(
+    at: &str,
+    document: &Value,
+    given: Option<&Server>,
+    found: &mut Found,
+) -> Result<Vec<Server>, Failure> {
     let mut all: Vec<Server> = Vec::new();
     if document["swagger"].is_string() {
         let scheme = document["schemes"][0].as_str().unwrap_or("http");
@@ -153,7 +174,11 @@ fn servers(at: &str, document: &Value, given: Option<&Server>, found: &mut Found
     let (same, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|server| server.scheme == first.scheme && server.base == first.base);
     for other in others {
-        found.leave_out(at, format!("server {}://{}:{}{}", other.scheme, other.host, other.port, other.base), "another scheme or path than the first server's");
+        found.leave_out(
+            at,
+            format!("server {}://{}:{}{}", other.scheme, other.host, other.port, other.base),
+            "another scheme or path than the first server's",
+        );
     }
     let mut same = same;
     same.dedup();
@@ -208,8 +233,12 @@ fn pattern(path: &str) -> Result<String, &'static str> {
                 uri.push(':');
                 uri.extend(name.chars().map(plain));
             }
-            _ if segment.contains(['{', '}']) => return Err("a parameter that is only a part of its segment"),
-            _ if segment.contains('*') || segment.starts_with(':') => return Err("\"*\" and \":\" stand for patterns in Ringway's paths"),
+            _ if segment.contains(['{', '}']) => {
+                return Err("a parameter that is only a part of its segment");
+            }
+            _ if segment.contains('*') || segment.starts_with(':') => {
+                return Err("\"*\" and \":\" stand for patterns in Ringway's paths");
+            }
             _ => uri.push_str(segment),
         }
     }
@@ -243,7 +272,10 @@ mod tests {
     fn servers_are_read_with_their_variables() {
         let variables = json!({"env": {"default": "api"}, "port": {"default": "8443"}});
         let server = parse("https://{env}.example.com:{port}/v1/", &variables).unwrap();
-        assert_eq!((server.host.as_str(), server.port, server.base.as_str()), ("api.example.com", 8443, "/v1"));
+        assert_eq!(
+            (server.host.as_str(), server.port, server.base.as_str()),
+            ("api.example.com", 8443, "/v1")
+        );
         assert!(parse("/v1", &Value::Null).is_err() && parse("ftp://a/", &Value::Null).is_err());
     }
 }

@@ -84,7 +84,9 @@ fn whole(found: &mut Found, key: &Key, why: &str) {
     let (kind, id) = key;
     found.leave_out(format!("{}/{id}", kind.name()), "the whole object", why);
     if *kind == Kind::GlobalRule {
-        found.note(format!("global_rules/{id} was about every request: what it did is done for none of the routes here"));
+        found.note(format!(
+            "global_rules/{id} was about every request: what it did is done for none of the routes here"
+        ));
     }
     found.remove(key);
 }

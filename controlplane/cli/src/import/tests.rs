@@ -29,11 +29,18 @@ fn judged(mut found: Found) -> Imported {
 impl Imported {
     fn object(&self, kind: &str, id: &str) -> &Value {
         let list = self.objects[kind].as_array().map(Vec::as_slice).unwrap_or_default();
-        list.iter().find(|object| object["id"] == id).unwrap_or_else(|| panic!("no {kind}/{id} in {:#}", self.objects))
+        list.iter()
+            .find(|object| object["id"] == id)
+            .unwrap_or_else(|| panic!("no {kind}/{id} in {:#}", self.objects))
     }
 
     fn ids(&self, kind: &str) -> Vec<&str> {
-        self.objects[kind].as_array().into_iter().flatten().filter_map(|object| object["id"].as_str()).collect()
+        self.objects[kind]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|object| object["id"].as_str())
+            .collect()
     }
 
     #[track_caller]
@@ -153,7 +160,9 @@ fn nginx_servers_and_locations_become_routes_and_the_rest_is_listed_by_line() {
 #[test]
 fn the_same_place_on_two_ports_is_one_route_or_is_listed() {
     let two = |other: &str| {
-        format!("server {{ server_name a.b; location / {{ proxy_pass http://127.0.0.1:1; }} }} server {{ listen 443 ssl; server_name a.b; location / {{ proxy_pass http://127.0.0.1:{other}; }} }}")
+        format!(
+            "server {{ server_name a.b; location / {{ proxy_pass http://127.0.0.1:1; }} }} server {{ listen 443 ssl; server_name a.b; location / {{ proxy_pass http://127.0.0.1:{other}; }} }}"
+        )
     };
     let got = nginx(&[("n.conf", &two("1"))]);
     assert_eq!((got.ids("routes"), got.left_out.len()), (vec!["a.b"], 1), "{:?}", got.left_out);
@@ -248,7 +257,10 @@ fn openapi_paths_become_routes_below_their_servers() {
     assert_eq!((&pets["host"], &pets["desc"]), (&json!("pets.example.com"), &json!("All pets")));
     assert_eq!(got.object("routes", "removePet")["uri"], "/v2/pets/:petId");
     let nodes = &got.object("upstreams", "Pet-Store")["nodes"];
-    assert_eq!((&nodes[0]["host"], &nodes[1]["host"]), (&json!("eu.pets.internal"), &json!("us.pets.internal")));
+    assert_eq!(
+        (&nodes[0]["host"], &nodes[1]["host"]),
+        (&json!("eu.pets.internal"), &json!("us.pets.internal"))
+    );
     got.leaves_out(&["server https://pets.example.com:443/v3"]);
     got.leaves_out(&["/pets/{petId}.json", "only a part of its segment"]);
     got.leaves_out(&["x-amazon-apigateway-integration"]);
@@ -261,7 +273,8 @@ fn openapi_paths_become_routes_below_their_servers() {
 
 #[test]
 fn older_descriptions_and_those_without_servers() {
-    let swagger = r#"{"swagger": "2.0", "host": "127.0.0.1:8000", "basePath": "/api", "paths": {"/a": {"get": {}}}}"#;
+    let swagger =
+        r#"{"swagger": "2.0", "host": "127.0.0.1:8000", "basePath": "/api", "paths": {"/a": {"get": {}}}}"#;
     let got = openapi(swagger, &openapi::Options::default());
     assert_eq!(got.object("routes", "api-a")["uri"], "/api/a");
     let none = r#"{"openapi": "3.1.0", "paths": {"/a": {"get": {}}}}"#;

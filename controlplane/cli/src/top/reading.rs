@@ -99,7 +99,8 @@ impl Reading {
         let empty = Value::Null;
         let info = report.info.as_ref().unwrap_or(&empty);
         // Another process counts from 0.
-        let same = |before: &&Sample| before.report.info.as_ref().is_ok_and(|then| then["pid"] == info["pid"]);
+        let same =
+            |before: &&Sample| before.report.info.as_ref().is_ok_and(|then| then["pid"] == info["pid"]);
         let before = before.filter(same);
         Reading {
             node: shown(&info["node"]),
@@ -259,7 +260,8 @@ fn nodes(before: Option<&Sample>, now: &Sample) -> Vec<Node> {
 /// Of the newest window, requests and what nodes took.
 fn latencies(told: &Value) -> Vec<Latency> {
     let Some(windows) = told.as_object() else { return Vec::new() };
-    let newest = |(_, window): &(&String, &Value)| window["seconds"].as_f64().map_or(u64::MAX, |s| s.max(0.0) as u64);
+    let newest =
+        |(_, window): &(&String, &Value)| window["seconds"].as_f64().map_or(u64::MAX, |s| s.max(0.0) as u64);
     let Some((name, window)) = windows.iter().min_by_key(newest) else { return Vec::new() };
     let row = |what: &'static str| {
         let summary = window.get(what).filter(|summary| summary["count"].as_u64() != Some(0))?;
@@ -318,20 +320,30 @@ pub(super) mod tests {
     /// Two cores, three nodes; `requests` counted so far at `at_ms` of the process.
     pub(in crate::top) fn sample(begun: Instant, pid: u64, at_ms: u64, requests: u64) -> Sample {
         let version = |revision: u64| json!({"text": format!("ab:1:{revision}"), "lineage": "ab", "timeline": 1, "revision": revision});
-        let core = |core: u64| json!({"core": core, "cpu": core, "version": version(41), "connections": 32 + core, "requests": requests,
-            "turned_ms_ago": 1, "dead": false, "stuck_ms": 0});
-        let counters = |core: u64| json!({"core": core, "at_ms": at_ms, "busy": 3, "requests": requests, "responses_2xx": requests - requests / 10,
-            "responses_3xx": 0, "responses_4xx": requests / 10, "responses_5xx": 0, "upstream_retries": 0});
-        let node = |address: &str, state: &str, share: u64, failures: u64| json!({"address": address, "state": state, "weight": 1,
-            "open_requests": 2, "requests": requests / share, "failures": failures});
+        let core = |core: u64| {
+            json!({"core": core, "cpu": core, "version": version(41), "connections": 32 + core, "requests": requests,
+            "turned_ms_ago": 1, "dead": false, "stuck_ms": 0})
+        };
+        let counters = |core: u64| {
+            json!({"core": core, "at_ms": at_ms, "busy": 3, "requests": requests, "responses_2xx": requests - requests / 10,
+            "responses_3xx": 0, "responses_4xx": requests / 10, "responses_5xx": 0, "upstream_retries": 0})
+        };
+        let node = |address: &str, state: &str, share: u64, failures: u64| {
+            json!({"address": address, "state": state, "weight": 1,
+            "open_requests": 2, "requests": requests / share, "failures": failures})
+        };
         let mut sick = node("10.0.0.7:8080", "unhealthy", 100, requests / 100);
         sick["why"] = json!("failed connections of probes");
         let seconds = f64::from(u32::try_from(at_ms).unwrap()) / 1e3;
         Sample {
             at: begun + Duration::from_millis(at_ms),
             report: Report {
-                control: Ok(json!({"source": {"state": "connected"}, "version": version(41), "dataplane": {"state": "connected"}})),
-                info: Ok(json!({"node": "edge-1", "build": "0.1.0", "pid": pid, "uptime_s": 11_000, "connections": 65, "version": version(41)})),
+                control: Ok(
+                    json!({"source": {"state": "connected"}, "version": version(41), "dataplane": {"state": "connected"}}),
+                ),
+                info: Ok(
+                    json!({"node": "edge-1", "build": "0.1.0", "pid": pid, "uptime_s": 11_000, "connections": 65, "version": version(41)}),
+                ),
                 snapshot: json!({"routes": 12, "applied_ms_ago": 185_000, "booted_from_disk": false,
                     "stages_us": {"received": 90, "decoded": 140, "compiled": 900, "first_core": 980, "last_core": 1_240}}),
                 cores: json!([core(0), core(1)]),
@@ -342,7 +354,7 @@ pub(super) mod tests {
                 {"key": "services/api", "nodes": [node("10.0.1.9:443", "drain", 4, 1)]},
             ]),
             latency: json!({
-                "last_10_s": {"seconds": 10.0, "request": {"count": 9, "p50_us": 412, "p90_us": 930, "p99_us": 2_140, "p999_us": 8_030},
+                "last_10s": {"seconds": 10.0, "request": {"count": 9, "p50_us": 412, "p90_us": 930, "p99_us": 2_140, "p999_us": 8_030},
                     "upstream": {"count": 9, "p50_us": 380, "p90_us": 850, "p99_us": 2_000, "p999_us": 7_800}},
                 "since_start": {"seconds": 900.0},
             }),
@@ -360,7 +372,7 @@ pub(super) mod tests {
         assert_eq!(reading.cores[0].busy_percent.map(f64::round), Some(45.0));
         assert_eq!(reading.nodes[0].requests_per_s, Some(1_000.0));
         assert_eq!((reading.nodes[1].failures, reading.nodes[1].failures_per_s), (50, Some(20.0)));
-        assert_eq!(reading.latencies[0].window, "last 10 s");
+        assert_eq!(reading.latencies[0].window, "last 10s");
         let document = reading.json();
         assert_eq!(document["requests_per_s"], 4_000.0);
         assert_eq!(document["last_change"]["stages_us"]["last_core"], 1_240);

@@ -188,7 +188,9 @@ fn body(view: &View<'_>, width: usize) -> Vec<Line<'static>> {
     match view.sort {
         Sort::Name => nodes.sort_by(named),
         Sort::Requests => nodes.sort_by(by(|node| node.requests_per_s.unwrap_or_default())),
-        Sort::Failures => nodes.sort_by(by(|node| node.failures_per_s.unwrap_or_default() * 1e12 + number(node.failures))),
+        Sort::Failures => {
+            nodes.sort_by(by(|node| node.failures_per_s.unwrap_or_default() * 1e12 + number(node.failures)))
+        }
         Sort::Open => nodes.sort_by(by(|node| number(node.open))),
     }
     if nodes.is_empty() {
@@ -271,7 +273,10 @@ fn flow(items: Vec<Vec<Span<'static>>>, width: usize) -> Vec<Line<'static>> {
 
 fn foot(view: &View<'_>, width: usize) -> Vec<Line<'static>> {
     let key = |key: &str, what: String| {
-        vec![Span::styled(format!(" {key} "), Style::new().add_modifier(Modifier::REVERSED)), plain(format!(" {what}"))]
+        vec![
+            Span::styled(format!(" {key} "), Style::new().add_modifier(Modifier::REVERSED)),
+            plain(format!(" {what}")),
+        ]
     };
     let pause = if view.paused { "go on" } else { "pause" };
     let items = vec![

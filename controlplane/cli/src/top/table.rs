@@ -96,7 +96,8 @@ pub(super) fn table<T>(columns: &[Column<T>], rows: &[&T], width: usize) -> Vec<
 fn line<T>(columns: &[Column<T>], row: &[Cell], kept: &[usize], widths: &[usize]) -> Line<'static> {
     let mut spans = Vec::new();
     for (place, at) in kept.iter().enumerate() {
-        let (Some(cell), Some(column), Some(width)) = (row.get(*at), columns.get(*at), widths.get(*at)) else {
+        let (Some(cell), Some(column), Some(width)) = (row.get(*at), columns.get(*at), widths.get(*at))
+        else {
             continue;
         };
         let text = cut(&cell.text, *width);

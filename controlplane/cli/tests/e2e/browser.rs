@@ -36,7 +36,9 @@ impl Browser {
             .flat_map(|folder| NAMES.map(|name| folder.join(name)))
             .find(|program| program.is_file());
         let Some(program) = found else {
-            eprintln!("SKIPPED: there is no Chromium on PATH; install it with `apt-get install chromium` to try the dashboard");
+            eprintln!(
+                "SKIPPED: there is no Chromium on PATH; install it with `apt-get install chromium` to try the dashboard"
+            );
             return None;
         };
         let profile = tempfile::tempdir().unwrap();
@@ -49,8 +51,19 @@ impl Browser {
         let child = Command::new("sh")
             .args(["-c", "orders=$1 told=$2; shift 2; exec \"$@\" 3<\"$orders\" 4>\"$told\"", "sh"])
             .args([&orders, &told, &program])
-            .args(["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-            .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+            .args([
+                "--headless=new",
+                "--remote-debugging-pipe",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ])
+            .args([
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
             .args(["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,1000"])
             .arg(format!("--user-data-dir={}", profile.path().join("data").display()))
             .arg("about:blank")
@@ -121,7 +134,8 @@ impl Browser {
 
     /// A picture of the whole page.
     pub(crate) fn picture(&mut self, path: &Path) {
-        let shot = self.call("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true}));
+        let shot =
+            self.call("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true}));
         let bytes = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
@@ -141,7 +155,8 @@ impl Browser {
         self.orders.write_all(format!("{order}\0").as_bytes()).unwrap();
         loop {
             let told = self.told.recv_timeout(DEADLINE);
-            let told = told.unwrap_or_else(|error| panic!("{method}: Chromium says nothing ({error}): {}", self.log()));
+            let told = told
+                .unwrap_or_else(|error| panic!("{method}: Chromium says nothing ({error}): {}", self.log()));
             if told["id"] == self.last_id {
                 assert!(told.get("error").is_none(), "{method}: {told}");
                 return told["result"].clone();

@@ -22,16 +22,35 @@ fn shop() -> (Stand, String) {
     let quoted = |value: &Value| value.to_string().replace('\'', "''");
     let objects = [
         ("upstreams", "shop", json!({"type": "least_conn", "nodes": {blue: 3, green: 1}, "desc": SCRIPT})),
-        ("upstreams", "search", json!({"nodes": {green: 1, "127.0.0.1:9": 1}, "checks": {"active": {"type": "tcp", "healthy": {"interval": 1}, "unhealthy": {"interval": 1, "tcp_failures": 1}}}})),
-        ("services", "storefront", json!({"name": "storefront", "hosts": ["shop.example.com", "*.shop.example.com"], "upstream_id": "shop"})),
+        (
+            "upstreams",
+            "search",
+            json!({"nodes": {green: 1, "127.0.0.1:9": 1}, "checks": {"active": {"type": "tcp", "healthy": {"interval": 1}, "unhealthy": {"interval": 1, "tcp_failures": 1}}}}),
+        ),
+        (
+            "services",
+            "storefront",
+            json!({"name": "storefront", "hosts": ["shop.example.com", "*.shop.example.com"], "upstream_id": "shop"}),
+        ),
         ("routes", "cart", json!({"uri": "/cart/*", "methods": ["GET", "POST"], "service_id": "storefront"})),
-        ("routes", "product", json!({"uri": "/products/:id", "methods": ["GET"], "service_id": "storefront", "priority": 5})),
+        (
+            "routes",
+            "product",
+            json!({"uri": "/products/:id", "methods": ["GET"], "service_id": "storefront", "priority": 5}),
+        ),
         ("routes", "search", json!({"uri": "/search", "host": "shop.example.com", "upstream_id": "search"})),
         ("routes", "home", json!({"uri": "/", "service_id": "storefront"})),
-        ("routes", "unfriendly", json!({"name": SCRIPT, "desc": SCRIPT, "uri": "/<script>alert(1)</script>", "upstream_id": "shop"})),
+        (
+            "routes",
+            "unfriendly",
+            json!({"name": SCRIPT, "desc": SCRIPT, "uri": "/<script>alert(1)</script>", "upstream_id": "shop"}),
+        ),
     ];
     for (kind, id, value) in &objects {
-        sql.run(&format!("insert into ringway.resource (kind, id, spec) values ('{kind}', '{id}', '{}')", quoted(value)));
+        sql.run(&format!(
+            "insert into ringway.resource (kind, id, spec) values ('{kind}', '{id}', '{}')",
+            quoted(value)
+        ));
     }
     sql.run(r#"update ringway.resource set spec = spec || '{"uri": "/basket/*", "desc": "<b>bold</b>"}' where id = 'cart'"#);
     sql.run("insert into ringway.resource (kind, id, spec) values ('routes', 'old', '{\"uri\": \"/old\"}')");
@@ -104,7 +123,11 @@ fn the_dashboard_shows_the_gateway_and_runs_nothing_that_a_name_says() {
     explain(&mut browser);
 
     assert_eq!(browser.js("window.broken ?? null"), Value::Null, "text became code");
-    assert_eq!(browser.js("document.querySelectorAll('main script, main b, main img, dialog img').length"), 0, "text became markup");
+    assert_eq!(
+        browser.js("document.querySelectorAll('main script, main b, main img, dialog img').length"),
+        0,
+        "text became markup"
+    );
     assert_eq!(browser.troubles(), Vec::<String>::new());
     accessible(&mut browser);
     pictures(&mut browser);
@@ -181,7 +204,11 @@ fn accessible(browser: &mut Browser) {
         assert_eq!(browser.js(contrast), json!([]), "contrast below 4.5 in {scheme}");
     }
     browser.look(400, "light");
-    assert_eq!(browser.js("document.documentElement.scrollWidth <= 400"), true, "a narrow window scrolls sideways");
+    assert_eq!(
+        browser.js("document.documentElement.scrollWidth <= 400"),
+        true,
+        "a narrow window scrolls sideways"
+    );
 }
 
 fn pictures(browser: &mut Browser) {
@@ -197,14 +224,17 @@ fn what_the_dashboard_asks_needs_a_key_and_reads_only() {
     let (stand, admin) = shop();
     let mut client = Client::connect(admin.trim_start_matches("http://").parse().unwrap());
     let mut ask = |method: &str, path: &str, key: &str| {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-KEY: {key}\r\nContent-Length: 0\r\n\r\n");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-KEY: {key}\r\nContent-Length: 0\r\n\r\n");
         client.send(head.as_bytes()).unwrap()
     };
     let page = ask("GET", "/ui/", "");
     assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(page.field("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
     assert!(!String::from_utf8_lossy(&page.body).contains("stand"), "the page holds data");
-    for path in ["info", "cores", "counters", "upstreams", "snapshot", "routes?search=cart", "explain?host=a&path=/"] {
+    for path in
+        ["info", "cores", "counters", "upstreams", "snapshot", "routes?search=cart", "explain?host=a&path=/"]
+    {
         let path = format!("/v1/dataplane/{path}");
         assert_eq!(ask("GET", &path, "").status, 401, "{path}");
         assert_eq!(ask("GET", &path, ADMIN_KEY).status, 200, "{path}");

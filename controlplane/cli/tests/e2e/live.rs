@@ -87,10 +87,35 @@ fn errors_are_json_where_json_was_asked_for() {
         &["get", "routes", "--json", "--dir", &dir, "--server", "http://127.0.0.1:1"],
         &["no-such-command", "--json"],
     ] {
-        let output = Command::new(crate::stand::executables().join("ringway")).args(arguments).output().unwrap();
+        let output =
+            Command::new(crate::stand::executables().join("ringway")).args(arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_ne!(output.status.code(), Some(0), "{arguments:?}");
-        let document: Value = serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"));
+        let document: Value = serde_json::from_str(text.trim())
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"));
         assert!(document["error"].is_string() || document["faults"].is_array(), "{arguments:?}: {text}");
     }
+}
+
+#[test]
+fn an_import_says_by_its_exit_code_whether_something_was_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = (dir.path().join("nginx.conf"), dir.path().join("out.yaml"));
+    let import = |text: &str| {
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(crate::stand::executables().join("ringway"));
+        command.args(["import", "nginx"]).arg(&config).arg("-o").arg(&out);
+        let output = command.output().unwrap();
+        let judged = Command::new(command.get_program()).arg("validate").arg(&out).output().unwrap();
+        assert_eq!(judged.status.code(), Some(0), "{judged:?}");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let whole = "server { server_name a.b; location / { proxy_pass http://127.0.0.1:1; } }";
+    assert_eq!(import(whole), (Some(0), "2 objects written, 0 things left out\n".to_owned()));
+    let (code, told) = import(&whole.replace("location", "gzip on; location"));
+    assert_eq!(code, Some(3), "{told}");
+    assert!(
+        told.contains("nginx.conf:1: gzip on: has no counterpart") && told.ends_with("1 thing left out\n"),
+        "{told}"
+    );
 }

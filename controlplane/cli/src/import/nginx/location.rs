@@ -88,7 +88,16 @@ mod tests {
         ] {
             assert_eq!(uri(words).as_deref(), Ok(want), "{words:?}");
         }
-        for words in [&["@back"][..], &["~", r"\.php$"], &["~", "^/a/[0-9]+"], &["~*", "^/a"], &["~", "^/a|b"], &["/a*"], &["/:x"], &["x"]] {
+        for words in [
+            &["@back"][..],
+            &["~", r"\.php$"],
+            &["~", "^/a/[0-9]+"],
+            &["~*", "^/a"],
+            &["~", "^/a|b"],
+            &["/a*"],
+            &["/:x"],
+            &["x"],
+        ] {
             assert!(uri(words).is_err(), "{words:?}");
         }
     }

@@ -11,12 +11,35 @@ use crate::import::found::Found;
 
 /// They keep requests away or answer them; a route without them would be open to more.
 const GUARDS: [&str; 16] = [
-    "allow", "deny", "auth_basic", "auth_request", "auth_jwt", "limit_except", "internal", "satisfy", "limit_req", "limit_conn",
-    "ssl_verify_client", "valid_referers", "secure_link", "secure_link_md5", "if", "access_by_lua_block",
+    "allow",
+    "deny",
+    "auth_basic",
+    "auth_request",
+    "auth_jwt",
+    "limit_except",
+    "internal",
+    "satisfy",
+    "limit_req",
+    "limit_conn",
+    "ssl_verify_client",
+    "valid_referers",
+    "secure_link",
+    "secure_link_md5",
+    "if",
+    "access_by_lua_block",
 ];
 /// They answer instead of a node.
 const ANSWERS: [&str; 10] = [
-    "return", "root", "alias", "try_files", "fastcgi_pass", "grpc_pass", "uwsgi_pass", "scgi_pass", "content_by_lua_block", "stub_status",
+    "return",
+    "root",
+    "alias",
+    "try_files",
+    "fastcgi_pass",
+    "grpc_pass",
+    "uwsgi_pass",
+    "scgi_pass",
+    "content_by_lua_block",
+    "stub_status",
 ];
 /// nginx's own for `proxy_connect_timeout`, `proxy_send_timeout` and `proxy_read_timeout`, as Ringway's.
 const TIMEOUT_S: f64 = 60.0;
@@ -104,9 +127,15 @@ impl Scope {
                 }
                 name if GUARDS.contains(&name) => {
                     self.guards.push(format!("{} {}", placed.at(), placed.written()));
-                    found.leave_out(placed.at(), placed.written(), "access is decided by plugins here; the routes are written disabled");
+                    found.leave_out(
+                        placed.at(),
+                        placed.written(),
+                        "access is decided by plugins here; the routes are written disabled",
+                    );
                 }
-                "rewrite" => found.leave_out(placed.at(), placed.written(), "the path goes to nodes as it came"),
+                "rewrite" => {
+                    found.leave_out(placed.at(), placed.written(), "the path goes to nodes as it came")
+                }
                 _ => found.leave_out(placed.at(), placed.written(), "has no counterpart"),
             }
         }
@@ -117,10 +146,16 @@ impl Scope {
         match (name.as_str(), value) {
             ("host", "$host" | "$http_host" | "$host:$server_port") => self.host = Host::Pass,
             ("host", "$proxy_host") => self.host = Host::Proxied,
-            ("host", text) if !text.contains('$') && !text.is_empty() => self.host = Host::Text(text.to_owned()),
+            ("host", text) if !text.contains('$') && !text.is_empty() => {
+                self.host = Host::Text(text.to_owned())
+            }
             ("upgrade", "$http_upgrade") => self.websocket = true,
             // Ringway writes these itself, and takes connections to nodes for its own affair.
-            ("connection" | "x-forwarded-for" | "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port", _) => {}
+            (
+                "connection" | "x-forwarded-for" | "x-real-ip" | "x-forwarded-proto" | "x-forwarded-host"
+                | "x-forwarded-port",
+                _,
+            ) => {}
             _ => found.leave_out(placed.at(), placed.written(), "fields of requests are set by plugins here"),
         }
     }
@@ -139,12 +174,20 @@ fn server(placed: &Placed, outer: &Scope, found: &mut Found) {
                     names += 1;
                     match hosts(name) {
                         Some(hosts) => server.hosts.extend(hosts),
-                        None => found.leave_out(line.at(), format!("server_name {name}"), "names are exact or begin with \"*.\""),
+                        None => found.leave_out(
+                            line.at(),
+                            format!("server_name {name}"),
+                            "names are exact or begin with \"*.\"",
+                        ),
                     }
                 }
             }
             "return" => {
-                found.leave_out(line.at(), line.written(), "the whole server answers by itself; redirects are a plugin's affair here");
+                found.leave_out(
+                    line.at(),
+                    line.written(),
+                    "the whole server answers by itself; redirects are a plugin's affair here",
+                );
                 return;
             }
             _ => {}
@@ -159,9 +202,16 @@ fn server(placed: &Placed, outer: &Scope, found: &mut Found) {
         found.leave_out(placed.at(), "server", "none of its names can be carried over");
         return;
     } else if listens_for_all {
-        found.note(format!("{}: this server also took requests for names that no server has; they get 404 now", placed.at()));
+        found.note(format!(
+            "{}: this server also took requests for names that no server has; they get 404 now",
+            placed.at()
+        ));
     }
-    scope.settings(placed.block.iter(), found, &["listen", "server_name", "location", "return", "ssl_certificate", "ssl_certificate_key"]);
+    scope.settings(
+        placed.block.iter(),
+        found,
+        &["listen", "server_name", "location", "return", "ssl_certificate", "ssl_certificate_key"],
+    );
     for line in placed.block.iter().filter(|line| line.name() == "location") {
         locate(line, &mut server, &scope, found);
     }
@@ -181,9 +231,15 @@ fn listen(line: &Placed, found: &mut Found) -> bool {
     let more = line.arguments().get(1..).unwrap_or_default();
     let with_tls = more.iter().any(|word| matches!(word.as_str(), "ssl" | "quic" | "http2"));
     if with_tls || line.argument(0).starts_with("unix:") {
-        found.leave_out(line.at(), line.written(), "where the gateway listens is its own flag (--listen); routes know no ports");
+        found.leave_out(
+            line.at(),
+            line.written(),
+            "where the gateway listens is its own flag (--listen); routes know no ports",
+        );
     } else {
-        found.note("where the gateway listens is its own flag (--listen); `listen` lines are not carried over");
+        found.note(
+            "where the gateway listens is its own flag (--listen); `listen` lines are not carried over",
+        );
     }
     more.iter().any(|word| word == "default_server" || word == "default")
 }
@@ -198,25 +254,41 @@ fn hosts(name: &str) -> Option<Vec<String>> {
         return Some(vec![rest.to_owned(), format!("*.{rest}")]);
     }
     let rest = name.strip_prefix("*.").unwrap_or(&name);
-    let is_plain = rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    let is_plain =
+        rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     (is_plain && !rest.is_empty()).then(|| vec![name])
 }
 
 fn locate(line: &Placed, server: &mut Server<'_>, outer: &Scope, found: &mut Found) {
     let mut scope = outer.clone();
-    let rest: Vec<&Placed> =
-        line.block.iter().filter(|inner| !ANSWERS.contains(&inner.name()) && inner.name() != "proxy_pass").collect();
+    let rest: Vec<&Placed> = line
+        .block
+        .iter()
+        .filter(|inner| !ANSWERS.contains(&inner.name()) && inner.name() != "proxy_pass")
+        .collect();
     let passes = line.block.iter().find(|inner| inner.name() == "proxy_pass");
     match (passes, line.block.iter().find(|inner| ANSWERS.contains(&inner.name()))) {
         (None, Some(answer)) => {
-            found.leave_out(line.at(), line.written(), format!("answered by `{}`, not by a node", answer.written()));
+            found.leave_out(
+                line.at(),
+                line.written(),
+                format!("answered by `{}`, not by a node", answer.written()),
+            );
         }
         (Some(_), Some(answer)) if answer.name() == "return" => {
-            found.leave_out(line.at(), line.written(), format!("answered by `{}`, not by a node", answer.written()));
+            found.leave_out(
+                line.at(),
+                line.written(),
+                format!("answered by `{}`, not by a node", answer.written()),
+            );
         }
         (Some(pass), answer) => {
             if let Some(answer) = answer {
-                found.leave_out(answer.at(), answer.written(), "only what is passed to nodes is carried over");
+                found.leave_out(
+                    answer.at(),
+                    answer.written(),
+                    "only what is passed to nodes is carried over",
+                );
             }
             scope.settings(rest.into_iter(), found, &["location"]);
             if let Err((what, why)) = route(line, pass, server, &scope, found) {
@@ -247,13 +319,13 @@ fn route(
     if target.contains('$') {
         return Err(refused("where it goes is computed for each request"));
     }
-    let (authority, path) = rest.find('/').map_or((rest, None), |at| {
-        (rest.get(..at).unwrap_or_default(), rest.get(at..))
-    });
+    let (authority, path) =
+        rest.find('/').map_or((rest, None), |at| (rest.get(..at).unwrap_or_default(), rest.get(at..)));
     if path.is_some_and(|path| path != pattern.uri.trim_end_matches('*')) {
         return Err(refused("it changes the path on its way to the node"));
     }
-    let mut fields = scope.blocks.of(authority, scheme).ok_or_else(|| refused("not an address or name with a port"))?;
+    let mut fields =
+        scope.blocks.of(authority, scheme).ok_or_else(|| refused("not an address or name with a port"))?;
     scope.used.borrow_mut().insert(authority.to_owned(), true);
     if scheme != "http" {
         fields.insert("scheme".to_owned(), json!(scheme));
@@ -294,7 +366,10 @@ fn written(
     }
     if !scope.timeouts.is_empty() {
         let of = |which: &str| scope.timeouts.get(which).copied().unwrap_or(TIMEOUT_S);
-        fields.insert("timeout".to_owned(), json!({"connect": of("connect"), "send": of("send"), "read": of("read")}));
+        fields.insert(
+            "timeout".to_owned(),
+            json!({"connect": of("connect"), "send": of("send"), "read": of("read")}),
+        );
     }
     let same_place = |other: &Map<String, Value>| {
         other.get("uri") == fields.get("uri") && other.get("hosts") == fields.get("hosts")
@@ -304,7 +379,10 @@ fn written(
         if other.get("upstream_id") == fields.get("upstream_id") {
             return Ok(());
         }
-        return Err((line.written(), "another server has this name and path, on another port perhaps; routes know no ports".to_owned()));
+        return Err((
+            line.written(),
+            "another server has this name and path, on another port perhaps; routes know no ports".to_owned(),
+        ));
     }
     let host = server.hosts.first().map_or("any", String::as_str);
     let id = found.free_id(Kind::Route, &format!("{}{}", host.trim_start_matches("*."), uri));
@@ -342,8 +420,14 @@ mod tests {
 
     #[test]
     fn times_and_names() {
-        assert_eq!((seconds("30"), seconds("5m"), seconds("1h30m")), (Some(30.0), Some(300.0), Some(5_400.0)));
-        assert_eq!((seconds("500ms"), seconds("x"), seconds("5x"), seconds("")), (Some(0.5), None, None, None));
+        assert_eq!(
+            (seconds("30"), seconds("5m"), seconds("1h30m")),
+            (Some(30.0), Some(300.0), Some(5_400.0))
+        );
+        assert_eq!(
+            (seconds("500ms"), seconds("x"), seconds("5x"), seconds("")),
+            (Some(0.5), None, None, None)
+        );
         assert_eq!(hosts(".a.b").unwrap(), ["a.b", "*.a.b"]);
         assert_eq!(hosts("_").unwrap(), [""]);
         assert_eq!((hosts("~^x"), hosts("www.*")), (None, None));

@@ -53,7 +53,9 @@ fn directives(reader: &mut Reader<'_>, depth: usize) -> Result<Vec<Directive>, U
             }
             Some(end @ (Token::End | Token::Open)) => {
                 let mut all = std::mem::take(&mut words).into_iter();
-                let Some(name) = all.next() else { return failed(reader.line, "a ';' or '{' without a directive") };
+                let Some(name) = all.next() else {
+                    return failed(reader.line, "a ';' or '{' without a directive");
+                };
                 let block = match end {
                     Token::Open if name.ends_with("_by_lua_block") => {
                         reader.skip_foreign_block()?;
@@ -65,7 +67,9 @@ fn directives(reader: &mut Reader<'_>, depth: usize) -> Result<Vec<Directive>, U
                 };
                 found.push(Directive { name, arguments: all.collect(), line: begun, block });
             }
-            Some(Token::Close) if !words.is_empty() => return failed(begun, "a directive without ';' at its end"),
+            Some(Token::Close) if !words.is_empty() => {
+                return failed(begun, "a directive without ';' at its end");
+            }
             Some(Token::Close) if depth == 0 => return failed(reader.line, "a '}' without its '{'"),
             None if !words.is_empty() => return failed(begun, "a directive without ';' at its end"),
             None if depth > 0 => return failed(reader.line, "the end of the file inside of a block"),

@@ -25,11 +25,19 @@ impl Blocks {
                     Some(name) if variable(name).is_some() => {
                         hashed(&mut fields, variable(name).unwrap_or_default());
                     }
-                    _ => found.leave_out(line.at(), line.written(), "no such key for consistent hashing; requests go round instead"),
+                    _ => found.leave_out(
+                        line.at(),
+                        line.written(),
+                        "no such key for consistent hashing; requests go round instead",
+                    ),
                 },
                 "keepalive" | "keepalive_timeout" | "keepalive_requests" | "zone" | "keepalive_time" => {}
                 "random" | "least_time" => {
-                    found.leave_out(line.at(), line.written(), "no such balancer; requests go round instead (\"ewma\" may suit)");
+                    found.leave_out(
+                        line.at(),
+                        line.written(),
+                        "no such balancer; requests go round instead (\"ewma\" may suit)",
+                    );
                 }
                 _ => found.leave_out(line.at(), line.written(), "has no counterpart in an upstream"),
             }
@@ -68,7 +76,17 @@ fn hashed(fields: &mut Map<String, Value>, key: &str) {
 
 /// nginx's name of what is hashed, where APISIX has the same under `hash_on: vars`.
 fn variable(name: &str) -> Option<&str> {
-    let known = ["uri", "request_uri", "query_string", "host", "hostname", "server_name", "server_addr", "remote_addr", "remote_port"];
+    let known = [
+        "uri",
+        "request_uri",
+        "query_string",
+        "host",
+        "hostname",
+        "server_name",
+        "server_addr",
+        "remote_addr",
+        "remote_port",
+    ];
     match name {
         "args" => Some("query_string"),
         "binary_remote_addr" => Some("remote_addr"),
