@@ -30,9 +30,13 @@ pub(crate) struct Flags {
     #[arg(long, env = "RINGWAY_STATUS", default_value = "127.0.0.1:9091", value_name = "ADDR")]
     pub(crate) status: SocketAddr,
 
-    /// Cores to serve on [default: every CPU this process may run on].
+    /// Cores to serve on [default: every CPU this process may run on]. Fewer than there are: one of each physical core first.
     #[arg(long, env = "RINGWAY_WORKERS", value_name = "N")]
     pub(crate) workers: Option<usize>,
+
+    /// Which core takes a connection: any, by a hash (off), or the one whose CPU the card's queue interrupts (cpu).
+    #[arg(long, env = "RINGWAY_STEER", value_enum, default_value = "off", value_name = "HOW")]
+    pub(crate) steer: Steer,
 
     /// Folder of the last good snapshots.
     #[arg(long, env = "RINGWAY_SNAPSHOT_DIR", default_value = "/var/lib/ringway", value_name = "DIR")]
@@ -175,6 +179,15 @@ pub(crate) struct ClientWaits {
     /// How long what a client still sends is read and dropped, so that an answer is not lost to a reset.
     #[arg(long, env = "RINGWAY_LINGER_TIMEOUT_MS", default_value = "2000", value_name = "MS")]
     linger_timeout_ms: u64,
+}
+
+/// Which core takes a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Steer {
+    /// The kernel's hash of both addresses decides.
+    Off,
+    /// The core on whose CPU the handshake was processed.
+    Cpu,
 }
 
 /// How a core does I/O.

@@ -11,22 +11,23 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use monoio::buf::{IoBuf, IoBufMut};
+use monoio::BufResult;
+use monoio::buf::{IoBuf, IoBufMut, Slice};
 use monoio::io::{
-    AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
-    OwnedWriteHalf, Splitable,
+    AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedWriteHalf, Splitable,
 };
-use monoio::net::TcpStream;
+use monoio::net::{TcpStream, UnixStream};
 use ringway_engine::http1::TAILROOM_BYTES;
 
 use crate::sys::{self, Side};
+
+mod dial;
 
 /// How often due deadlines are looked for.
 pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -227,7 +228,7 @@ impl Drop for Watching {
     }
 }
 
-/// A TCP connection of this core.
+/// A connection of this core, by TCP or over a Unix socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
     watching: Watching,
@@ -238,12 +239,19 @@ pub(crate) struct Socket {
 impl Socket {
     /// A client's connection: when a read is overdue, answering is still possible.
     pub(crate) fn downstream(stream: TcpStream, deadlines: &Rc<Deadlines>) -> Socket {
-        Socket::new(stream, deadlines, Side::Read)
+        let fd = stream.as_raw_fd();
+        let (read, write) = stream.into_split();
+        Socket::new(fd, read, WriteHalf::Tcp(write), deadlines, Side::Read)
     }
 
-    fn new(stream: TcpStream, deadlines: &Rc<Deadlines>, read_side: Side) -> Socket {
-        let watching = Watch::start(stream.as_raw_fd(), read_side);
-        let (read, write) = stream.into_split();
+    fn new<R: CancelableAsyncReadRent + 'static>(
+        fd: RawFd,
+        read: R,
+        write: WriteHalf,
+        deadlines: &Rc<Deadlines>,
+        read_side: Side,
+    ) -> Socket {
+        let watching = Watch::start(fd, read_side);
         let clock = Clock { deadlines: Rc::clone(deadlines), watch: Rc::clone(&watching.0) };
         Socket {
             watching,
@@ -276,38 +284,6 @@ impl Socket {
     /// What its deadlines can be moved by while its halves are in use.
     pub(crate) fn clock(&self) -> Clock {
         self.reader.clock.clone()
-    }
-
-    /// Connects, non-blocking and without resolving anything. The poll that waits may be dropped: it owns nothing.
-    pub(crate) async fn connect(
-        address: SocketAddr,
-        wait: Duration,
-        deadlines: &Rc<Deadlines>,
-    ) -> io::Result<Socket> {
-        let domain = socket2::Domain::for_address(address);
-        let raw = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-        raw.set_nonblocking(true)?;
-        raw.set_tcp_nodelay(true)?;
-        let pending = match raw.connect(&address.into()) {
-            Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
-            Err(error) => return Err(error),
-        };
-        let stream = TcpStream::from_std(raw.into())?;
-        if pending {
-            let watching = Watch::start(stream.as_raw_fd(), Side::Both);
-            watching.0.write_due.set(deadlines.due_in(wait));
-            deadlines.register(&watching.0);
-            let outcome = stream.writable(false).await;
-            if watching.0.write_expired.get() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            outcome?;
-            if let Some(error) = sys::take_error(stream.as_raw_fd())? {
-                return Err(error);
-            }
-        }
-        Ok(Socket::new(stream, deadlines, Side::Both))
     }
 }
 
@@ -386,7 +362,7 @@ impl std::fmt::Debug for Wanted {
 }
 
 impl Reader {
-    fn new(half: OwnedReadHalf<TcpStream>, clock: Clock) -> Reader {
+    fn new<R: CancelableAsyncReadRent + 'static>(half: R, clock: Clock) -> Reader {
         let slot = Rc::new(Slot::default());
         let pump = Box::pin(pump(half, Rc::clone(&slot)));
         Reader { slot, pump, armed: false, clock, bytes_read: 0 }
@@ -504,7 +480,7 @@ impl Reader {
 }
 
 /// Does one read after the other, each when a buffer stands in the slot. One boxed future for the life of a connection.
-async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
+async fn pump<R: CancelableAsyncReadRent>(mut half: R, slot: Rc<Slot>) {
     loop {
         let Wanted { buffer, cancel } = poll_fn(|_| match slot.wanted.borrow_mut().take() {
             Some(wanted) => Poll::Ready(wanted),
@@ -524,10 +500,26 @@ async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
 /// The writing half.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    half: OwnedWriteHalf<TcpStream>,
+    half: WriteHalf,
     clock: Clock,
     ended: bool,
     bytes_written: u64,
+}
+
+/// Reading is behind one boxed future whatever the socket; writing is not, and is told apart here.
+#[derive(Debug)]
+enum WriteHalf {
+    Tcp(OwnedWriteHalf<TcpStream>),
+    Unix(OwnedWriteHalf<UnixStream>),
+}
+
+impl WriteHalf {
+    async fn write(&mut self, slice: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
+        match self {
+            WriteHalf::Tcp(half) => half.write(slice).await,
+            WriteHalf::Unix(half) => half.write(slice).await,
+        }
+    }
 }
 
 impl Writer {

@@ -35,6 +35,7 @@ mod state;
 mod status;
 mod supervisor;
 mod sys;
+mod topology;
 mod tunnel;
 mod watchdog;
 mod worker;

@@ -349,12 +349,12 @@ async fn attempt(
 }
 
 async fn connect(core: &Core, endpoint: &Endpoint, fresh: bool, wait: Duration) -> Result<Upstream, Broken> {
-    if !fresh && let Some(upstream) = core.pool.take(endpoint.address) {
+    if !fresh && let Some(upstream) = core.pool.take(&endpoint.address) {
         core.count(|counters| counters.upstream_reuses.up());
         return Ok(upstream);
     }
     core.count(|counters| counters.upstream_connects.up());
-    core.pool.connect(endpoint.address, wait).await.map_err(|error| {
+    core.pool.connect(&endpoint.address, wait).await.map_err(|error| {
         tracing::debug!(node = %endpoint.address, "cannot connect: {error}");
         let fault = match error.kind() {
             io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,

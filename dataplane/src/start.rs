@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::access::{self, Ledger, Place, Recorder, Rules, Scribe, Sink};
 use crate::admin::Admin;
-use crate::config::{Flags, IoDriver, Limits, Observation};
+use crate::config::{Flags, IoDriver, Limits, Observation, Steer};
 use crate::core::Options;
 use crate::disk::{Disk, Keeper};
 use crate::drain::Life;
@@ -25,7 +26,7 @@ use crate::helm::{self, Helm, Local, Order};
 use crate::latency::Copies;
 use crate::state::{Core, Feed, Listening, State};
 use crate::worker::Worker;
-use crate::{listener, publish, status, supervisor, sys, watchdog};
+use crate::{listener, publish, status, supervisor, sys, topology, watchdog};
 
 /// Configurations of control planes that wait for the feed thread.
 const EVENTS_WAITING_MAX: usize = 4;
@@ -77,6 +78,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
         let listeners =
             lend(&state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
         let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(&state));
+        steer(flags.steer, &listeners, cpu);
         let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners, recorder };
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
     }
@@ -352,12 +354,21 @@ fn limits(flags: &Flags) -> Limits {
     Limits { connections_max, connections_per_client_max, ..Limits::new(&flags.waits) }
 }
 
+fn steer(steer: Steer, listeners: &[TcpListener], cpu: usize) {
+    if steer == Steer::Cpu
+        && let Err(error) = listener::steer(listeners, cpu)
+    {
+        tracing::warn!(cpu, "connections cannot be steered to this CPU's core: {error}");
+    }
+}
+
 fn cpus(workers: Option<usize>) -> Result<Vec<usize>, String> {
     let allowed = sys::allowed_cpus().map_err(|error| format!("cannot tell which CPUs to use: {error}"))?;
     let count = workers.unwrap_or(allowed.len());
     if count == 0 || count > 1024 {
         return Err(format!("--workers {count}: give 1 to 1024"));
     }
+    let allowed = topology::physical_first(allowed, Path::new(topology::SYSTEM));
     // More workers than CPUs share them in turn.
     Ok(allowed.iter().copied().cycle().take(count).collect())
 }

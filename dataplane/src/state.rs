@@ -2,13 +2,13 @@
 //!
 //! Counters have one writer each, their core, so that an increment is a load and a store without a locked bus.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
-use ringway_engine::upstream::{Cluster, NodeReport, Tally};
+use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally};
 use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
 use ringway_snapshot::{Fault, Version};
@@ -68,7 +68,7 @@ pub(crate) struct Core {
 }
 
 /// A node, and what requests told of its health.
-pub(crate) type Told = (Arc<Cluster>, SocketAddr, Tally);
+pub(crate) type Told = (Arc<Cluster>, Address, Tally);
 /// A node, by its cluster's key, as a core sees it.
 pub(crate) type Reported = (Box<str>, NodeReport);
 

@@ -1,9 +1,9 @@
 //! The grammar of the operator's commands.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ringway_engine::upstream::Order;
+use ringway_engine::upstream::{Address, Order};
 use ringway_snapshot::limits::NODE_WEIGHT_MAX;
 
 /// A day: a longer grace is a typing mistake.
@@ -62,7 +62,7 @@ pub(crate) enum Command {
 pub(crate) struct NodeName {
     /// The upstream's key, or the id of an upstream that is an object of its own.
     pub(crate) upstream: String,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
 }
 
 /// What a node is set to.
@@ -198,7 +198,14 @@ fn set(words: &[&str]) -> Result<Command, String> {
 }
 
 fn node_of(text: &str) -> Result<NodeName, String> {
-    let (upstream, address) = text.rsplit_once('/').ok_or_else(|| SET_SERVER.to_owned())?;
+    // A Unix socket's path has slashes itself; a key has no ':'.
+    let parts = match text.find("/unix:") {
+        Some(at) => {
+            text.split_at_checked(at).map(|(upstream, rest)| (upstream, rest.trim_start_matches('/')))
+        }
+        None => text.rsplit_once('/'),
+    };
+    let (upstream, address) = parts.ok_or_else(|| SET_SERVER.to_owned())?;
     let address = address
         .parse()
         .map_err(|_| format!("{address:?} is not an address with a port, as `show upstreams` tells it"))?;
@@ -221,6 +228,11 @@ mod tests {
         assert_eq!(
             Command::parse("set weight routes/1/[::1]:80 configured json"),
             Ok((Command::Set(node, Setting::Weight(None)), true))
+        );
+        let node = NodeName { upstream: "routes/1".into(), address: "unix:/run/a.sock".parse().unwrap() };
+        assert_eq!(
+            Command::parse("set server routes/1/unix:/run/a.sock down"),
+            Ok((Command::Set(node, Setting::Order(Order::Down)), false))
         );
         assert_eq!(Command::parse("drain 7"), Ok((Command::Drain(Some(7)), false)));
         assert_eq!(Command::parse("upgrade /a b"), Ok((Command::Upgrade(Some("/a b".into())), false)));
