@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::Try;
 use super::escape::{self, CUT_MARK};
 use super::moment::Moments;
+use super::node::Node;
 use super::record::{Bounded, Record, Text};
 
 /// What stands for `combined`, nginx's and Apache's.
@@ -272,9 +273,16 @@ impl Variable {
     fn of_try<'a>(self, entry: &Try, text: &'a mut [u8; ADDRESS_BYTES_MAX]) -> Told<'a> {
         let answered = entry.first_byte_us > 0;
         match self {
-            Variable::UpstreamAddr => {
-                entry.node.map_or(Told::Nothing, |node| Told::Safe(socket_address(text, node)))
-            }
+            Variable::UpstreamAddr => match &entry.node {
+                Node::Nowhere => Told::Nothing,
+                Node::Tcp(address) => Told::Safe(socket_address(text, *address)),
+                Node::Unix(path) => {
+                    let mut end = 0;
+                    put(text, &mut end, b"unix:");
+                    put(text, &mut end, path.text());
+                    Told::Bytes(Bounded { bytes: text.get(..end).unwrap_or_default(), cut: path.cut })
+                }
+            },
             Variable::UpstreamStatus if entry.status == 0 => Told::Nothing,
             Variable::UpstreamStatus => Told::Number(u64::from(entry.status)),
             Variable::UpstreamConnectTime => Told::Seconds(u64::from(entry.connect_us)),
@@ -470,6 +478,7 @@ fn seconds(us: u64, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::node::Path;
     use super::super::record::sample;
     use super::*;
     use proptest::prelude::*;
@@ -510,6 +519,9 @@ mod tests {
             line("$upstream_addr|${upstream_status}x|$uri|$args|$msec|$request_time|$reason", &record),
             "[2001:db8::1]:80, 10.0.0.5:8080|-, 200x|/a|b=\\x22c\\x22|1795441673.123000|2.001700|-\n"
         );
+        let mut local = record;
+        (local.try_count, local.tries[0].node) = (1, Node::Unix(Path::new(b"/run/a.sock", false)));
+        assert_eq!(line("$upstream_addr", &local), "unix:/run/a.sock\n");
         let mut refused = record;
         refused.texts = TEXTS.map(|_| Bounded::default());
         (refused.try_count, refused.revision) = (0, 0);
