@@ -126,7 +126,7 @@ async function search() {
   try {
     const found = await ask(`/v1/dataplane/routes?limit=100&search=${encodeURIComponent(wanted)}`);
     if (wanted !== at("search").value) return;
-    at("routes-count").textContent = found.matching > found.list.length ? `the first ${found.list.length} of ${found.matching}` : `${found.matching} of ${found.total}`;
+    at("routes-count").textContent = found.matching > found.list.length ? `the first ${found.list.length} of ${found.matching} paths` : `${found.matching} of ${found.total} paths`;
     fill(at("routes"), views.routes(found, show));
   } catch (error) {
     fill(at("routes"), el("p", { class: "error" }, error.message));

@@ -45,7 +45,7 @@ export function tiles({ rates, history, latency, info, counters, snapshot, nodes
   return [
     tile("Requests", rate(rates?.requests), "/s", spark(history, `requests a second, at present ${rate(rates?.requests)}`)),
     tile("Errors", rate(rates?.server_errors), "5xx/s", `4xx ${rate(rates?.client_errors)}/s · retries ${rate(rates?.retries)}/s`),
-    tile("Latency p50", quiet ? "–" : micros(request.p50_us), "", quiet ? "no requests lately" : `p90 ${micros(request.p90_us)} · p99 ${micros(request.p99_us)} · p99.9 ${micros(request.p999_us)}`),
+    tile("Latency p50", quiet ? "–" : micros(request.p50_us), "", quiet ? (latency ? "no requests lately" : "this data plane does not tell it") : `p90 ${micros(request.p90_us)} · p99 ${micros(request.p99_us)} · p99.9 ${micros(request.p999_us)}`),
     tile("Connections", count(info?.connections), "", `${count(busy)} with a request in hand`),
     tile("Revision", count(info?.version?.revision), "", `${count(snapshot?.routes)} routes · ${span(snapshot?.applied_ms_ago)} ago${stages ? ` · on all cores in ${micros(stages.last_core)}` : ""}`),
     tile("Nodes", nodes?.list?.length ? `${nodes_alive}/${nodes.list.length}` : "1", "", nodes?.list?.length ? "that tell how they are" : "this one; the source knows no others"),
