@@ -66,9 +66,9 @@ export function rate(number) {
 
 export function micros(us) {
   if (us === null || us === undefined) return "–";
-  if (us < 1000) return `${us} µs`;
-  if (us < 1e6) return `${(us / 1e3).toPrecision(3)} ms`;
-  return `${(us / 1e6).toPrecision(3)} s`;
+  if (us < 1000) return `${us}\u00a0µs`;
+  if (us < 1e6) return `${(us / 1e3).toPrecision(3)}\u00a0ms`;
+  return `${(us / 1e6).toPrecision(3)}\u00a0s`;
 }
 
 export function span(ms) {
