@@ -28,7 +28,7 @@ impl Request {
     /// The request as a table is asked.
     pub fn query(&self) -> Query<'_> {
         let remote = IpAddr::from([127, 0, 0, 1]);
-        Query { method: b"GET", host: self.host.as_bytes(), path: self.path.as_bytes(), remote }
+        Query { method: b"GET", host: self.host.as_bytes(), path: self.path.as_bytes(), remote, facts: None }
     }
 }
 

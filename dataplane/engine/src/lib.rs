@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod exchange;
+pub mod facts;
 pub mod http1;
 pub mod route;
 pub mod upstream;

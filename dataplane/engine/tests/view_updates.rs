@@ -85,7 +85,7 @@ fn decisions(view: &View) -> Vec<Option<String>> {
     for host in ["a.com", "x.b.com", "c.com", "d.com", "e.com"] {
         for path in ["/x", "/x/1", "/x/1/z", "/y", "/yy/z", "/", "/q"] {
             let remote = IpAddr::from([127, 0, 0, 1]);
-            let query = Query { method: b"GET", host: host.as_bytes(), path: path.as_bytes(), remote };
+            let query = Query { method: b"GET", host: host.as_bytes(), path: path.as_bytes(), remote, facts: None };
             let found = view.routes.find(&query, &mut Captures::new());
             decisions.push(
                 found.map(|target| format!("{} {:?}", target.route_id, view.cluster(target).map(|c| &c.key))),

@@ -34,3 +34,11 @@ pub const CHECK_INTERVAL_S_MAX: u32 = 86_400;
 pub const CHECK_PATH_BYTES_MAX: usize = 1_024;
 /// Header lines that a probe adds.
 pub const CHECK_HEADERS_MAX: usize = 32;
+/// Conditions of one expression (`vars`).
+pub const EXPRESSION_TESTS_MAX: usize = 256;
+/// Address blocks of one condition.
+pub const EXPRESSION_BLOCKS_MAX: usize = 1_024;
+/// Bytes of a regular expression as it is written.
+pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
+/// Bytes of a compiled regular expression.
+pub const PATTERN_AUTOMATON_BYTES_MAX: usize = 512 << 10;

@@ -10,7 +10,7 @@ mod tuning;
 pub use checks::{
     Active, ActiveHealthy, ActiveUnhealthy, CheckKind, Checks, Passive, PassiveHealthy, PassiveUnhealthy,
 };
-pub use hash_on::{HashOn, Piece, Variable};
+pub use hash_on::{HashOn, Piece};
 pub use tuning::Tuning;
 
 use crate::limits::HOST_BYTES_MAX;

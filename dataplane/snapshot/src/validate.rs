@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
+use crate::expression::Expression;
 use crate::limits::{
     FAULTS_REPORTED_MAX, HOST_BYTES_MAX, HOSTS_PER_OBJECT_MAX, NODE_WEIGHT_MAX, OBJECTS_MAX, URI_BYTES_MAX,
     URI_SEGMENTS_MAX, URIS_PER_ROUTE_MAX,
@@ -143,7 +144,12 @@ impl Faults<'_> {
         if route.methods.as_ref().is_some_and(|methods| methods.is_empty()) {
             self.add("/methods", "is empty; leave the field out to match every method");
         }
-        self.unsupported("", "vars", route.vars.is_some());
+        if let Some(Err((place, reason))) = route.vars.as_ref().map(|vars| Expression::read(&vars.value())) {
+            self.add(
+                format!("/vars{place}"),
+                format!("failed to validate the 'vars' expression: {reason}"),
+            );
+        }
         self.unsupported("", "filter_func", route.filter_func.is_some());
         self.unsupported("", "script", route.script.is_some());
         self.unsupported("", "script_id", route.script_id.is_some());
@@ -447,7 +453,7 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_refused_by_name() {
         for (pointer, spec) in [
-            ("/vars", json!({"vars": [["arg_a", "==", "1"]]})),
+            ("/vars/0/0", json!({"vars": [["post_arg_a", "==", "1"]]})),
             ("/filter_func", json!({"filter_func": "function() end"})),
             ("/script", json!({"script": "x"})),
             ("/plugin_config_id", json!({"plugin_config_id": 1})),

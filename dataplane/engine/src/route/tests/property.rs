@@ -76,8 +76,8 @@ struct Asked {
 
 impl Asked {
     fn query(&self) -> Query<'_> {
-        let Asked { method, host, path, remote } = self;
-        Query { method: method.as_bytes(), host: host.as_bytes(), path: path.as_bytes(), remote: *remote }
+        let Asked { method, host, path, remote, facts: None } = self;
+        Query { method: method.as_bytes(), host: host.as_bytes(), path: path.as_bytes(), remote: *remote, facts: None }
     }
 }
 
@@ -203,7 +203,7 @@ proptest! {
         let table = Table::compile(rules);
         let mut captures = Captures::new();
         for path in &paths {
-            let query = Query { method: b"", host: &host, path, remote: IpAddr::from([0; 16]) };
+            let query = Query { method: b"", host: &host, path, remote: IpAddr::from([0; 16]), facts: None };
             let found = table_finds_id(&table, &query, &mut captures);
             prop_assert_eq!(winner(&table.explain(&query)), found);
         }
