@@ -67,6 +67,7 @@ pub fn rule(kind: Kind, n: usize, hosts: usize, payload: &Payload) -> Rule<Paylo
         uris: vec![uri.into()],
         methods: MethodSet::ALL,
         remotes: Vec::new(),
+        vars: None,
         priority: 0,
         payload: Arc::clone(payload),
     }

@@ -210,6 +210,7 @@ pub(crate) struct Ends {
     pub(crate) client_ip: Box<[u8]>,
     pub(crate) local_ip: IpAddr,
     pub(crate) local_port: Box<[u8]>,
+    pub(crate) local_port_number: u16,
 }
 
 impl Ends {
@@ -219,6 +220,7 @@ impl Ends {
             client_ip: client.ip().to_canonical().to_string().into_bytes().into(),
             local_ip: local.ip(),
             local_port: local.port().to_string().into_bytes().into(),
+            local_port_number: local.port(),
         }
     }
 }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_engine::exchange::{Expectation, UpstreamFault};
-use ringway_engine::http1::{Forwarded, Method, RequestEdits, encode_request};
+use ringway_engine::facts::Facts;
+use ringway_engine::http1::{Forwarded, Method, RequestEdits, RequestHead, encode_request};
 use ringway_engine::route::Query;
 use ringway_engine::route::path::{self, PathError};
-use ringway_engine::upstream::{Cluster, Endpoint, HashFacts, HostRule, hash_of};
+use ringway_engine::upstream::{Cluster, Endpoint, HostRule, hash_of};
 use ringway_engine::view::{Target, View};
 use ringway_snapshot::upstream::HashOn;
 use smallvec::SmallVec;
@@ -19,7 +20,7 @@ use smallvec::SmallVec;
 use crate::answer::{self, Answer};
 use crate::body::BodyStart;
 use crate::buf::Room;
-use crate::core::{Core, Scratch};
+use crate::core::{Core, Ends, Scratch};
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
 use crate::pump::{self, Broken, Waits};
@@ -99,11 +100,13 @@ fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Ta
     let mut scratch = connection.core.scratch.borrow_mut();
     let Scratch { path: decoded, captures } = &mut *scratch;
     let normal = path::normalize(head.target.path_bytes(bytes), decoded)?;
+    let facts = facts(head, bytes, normal.path, &connection.ends, &connection.core);
     let query = Query {
         method: head.method_span.of(bytes),
         host: head.host.map_or(&[][..], |authority| authority.host.of(bytes)),
         path: normal.path,
         remote: connection.ends.client.ip().to_canonical(),
+        facts: Some(&facts),
     };
     let target = view.routes.find(&query, captures).map(Arc::as_ref);
     connection.rewritten.clear();
@@ -237,6 +240,27 @@ fn next_node<'a>(
     Some((lease, endpoint))
 }
 
+/// What is known of a request before its route is.
+fn facts<'a>(
+    head: &'a RequestHead,
+    bytes: &'a [u8],
+    path: &'a [u8],
+    ends: &'a Ends,
+    core: &'a Core,
+) -> Facts<'a> {
+    Facts {
+        head,
+        bytes,
+        path,
+        parameters: None,
+        client_ip: &ends.client_ip,
+        client_port: ends.client.port(),
+        server_ip: ends.local_ip,
+        server_port: ends.local_port_number,
+        hostname: core.state.node.as_bytes(),
+    }
+}
+
 /// What consistent hashing takes the request for.
 fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
@@ -244,15 +268,8 @@ fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
     let mut scratch = connection.core.scratch.borrow_mut();
     let raw = head.target.path_bytes(bytes);
     let normal = path::normalize(raw, &mut scratch.path);
-    let facts = HashFacts {
-        head,
-        bytes,
-        path: normal.map_or(raw, |normal| normal.path),
-        client_ip: &connection.ends.client_ip,
-        client_port: connection.ends.client.port(),
-        server_ip: connection.ends.local_ip,
-        hostname: connection.core.state.node.as_bytes(),
-    };
+    let path = normal.map_or(raw, |normal| normal.path);
+    let facts = facts(head, bytes, path, &connection.ends, &connection.core);
     hash_of(rule, &facts)
 }
 

@@ -122,8 +122,8 @@ impl<'a> Facts<'a> {
         Some(Text::Received(host))
     }
 
-    /// RFC 6265 section 4.2.
-    fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
+    /// A cookie's value (RFC 6265 section 4.2).
+    pub fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
         let fields = self.head.fields.iter().filter(|field| field.kind == FieldKind::Cookie);
         let pairs = fields.flat_map(|field| field.value.of(self.bytes).split(|byte| *byte == b';'));
         pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))

@@ -161,6 +161,8 @@ mod tests {
         route.status = Status::Enabled;
         route.remote_addr = Some("x".into());
         assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::RemoteAddr("x".into())));
+        route.vars = Some(serde_json::from_str(r#"[["nope", "==", "1"]]"#).unwrap());
+        assert!(matches!(rules_of("1", &route, None, ()), Err(RuleError::Vars(place, _)) if place == "/0/0"));
         route.filter_func = Some("f".into());
         assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::Condition("filter_func")));
     }

@@ -12,10 +12,7 @@ use crate::facts::{Facts, Text};
 pub fn hash_of(rule: &HashOn, facts: &Facts<'_>) -> u64 {
     let hash = match rule {
         HashOn::Header(name) => facts.header(name.as_bytes()).map(|value| xxh3_64_with_seed(&value, 0)),
-        HashOn::Cookie(name) => {
-            let value = facts.value(&Variable::Cookie(name.clone()));
-            value.map(|value| xxh3_64_with_seed(&value, 0))
-        },
+        HashOn::Cookie(name) => facts.cookie(name.as_bytes()).map(|value| xxh3_64_with_seed(value, 0)),
         HashOn::Pieces(pieces) => pieces_hash(pieces, facts),
     };
     hash.unwrap_or_else(|| xxh3_64_with_seed(facts.client_ip, 0))

@@ -58,6 +58,7 @@ fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
             hosts,
             uris: uris.into_iter().map(String::into_boxed_str).collect(),
             methods: MethodSet::of_field(methods.as_deref()),
+            vars: None,
             remotes: remotes.iter().map(|block| block.parse().unwrap()).collect(),
             priority,
             payload: format!("{salt} {index}").into(),
@@ -76,7 +77,7 @@ struct Asked {
 
 impl Asked {
     fn query(&self) -> Query<'_> {
-        let Asked { method, host, path, remote, facts: None } = self;
+        let Asked { method, host, path, remote } = self;
         Query { method: method.as_bytes(), host: host.as_bytes(), path: path.as_bytes(), remote: *remote, facts: None }
     }
 }
