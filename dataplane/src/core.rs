@@ -3,12 +3,14 @@
 //! Invariant: a request takes [`Core::view`] once, when its head is parsed, and uses that until its end.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use ringway_engine::plugin::Chance;
 use ringway_engine::route::Captures;
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
@@ -16,6 +18,7 @@ use ringway_snapshot::Version;
 use crate::buf::Buffers;
 use crate::config::Limits;
 use crate::io::Deadlines;
+use crate::mirror::Mirrors;
 use crate::pool::Pool;
 use crate::rosters::Rosters;
 use crate::state::{Counters, State};
@@ -33,6 +36,9 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) buffers: Buffers,
     pub(crate) scratch: RefCell<Scratch>,
+    /// Turns and random numbers for plugins.
+    pub(crate) chance: RefCell<Chance>,
+    pub(crate) mirrors: Mirrors,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     view: RefCell<Option<Rc<Pinned>>>,
@@ -82,6 +88,8 @@ impl Core {
             options,
             buffers: Buffers::default(),
             scratch: RefCell::default(),
+            chance: RefCell::new(Chance::new(RandomState::new().hash_one(id))),
+            mirrors: Mirrors::default(),
             pool: Pool::new(Rc::clone(&deadlines)),
             rosters: Rosters::new(id, Rc::clone(&deadlines)),
             deadlines,

@@ -10,12 +10,14 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
+use ringway_engine::plugin::Course;
 
 use crate::answer::{self, Answer};
 use crate::buf::Room;
 use crate::core::{Core, Ends};
 use crate::drain::IDLE_GRACE;
 use crate::io::{Read, Socket, TICK};
+use crate::plugins::OwnChanges;
 use crate::proxy;
 
 /// After so long without a request, and some ticks, a connection gives its memory back.
@@ -36,6 +38,10 @@ pub(crate) struct Downstream {
     pub(crate) exchange: Exchange,
     /// The target for the node, when it is not the received one.
     pub(crate) rewritten: Vec<u8>,
+    /// What plugins decided; `None` until the first request that has some.
+    pub(crate) course: Option<Box<Course>>,
+    /// What of that the gateway's own answer is changed by.
+    pub(crate) own: Option<Box<OwnChanges>>,
     pub(crate) requests: u64,
     /// When it ends with its next answer, whatever the client wants.
     pub(crate) ends_at_ms: u64,
@@ -117,6 +123,8 @@ pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> 
         head: RequestHead::new(),
         exchange: Exchange::default(),
         rewritten: Vec::new(),
+        course: None,
+        own: None,
         requests,
         ends_at_ms,
         core,
@@ -283,7 +291,7 @@ impl Downstream {
         self.head.reset();
         self.head.method = method;
         let answer = Answer { status, code: "bad_request", reason };
-        answer::send(self, &answer, false).await
+        answer::send(self, Some(&answer), false).await
     }
 
     /// Ends the connection.

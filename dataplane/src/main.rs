@@ -22,6 +22,8 @@ mod helm;
 mod io;
 mod listener;
 mod metrics;
+mod mirror;
+mod plugins;
 mod pool;
 mod proxy;
 mod publish;

@@ -18,6 +18,7 @@ use ringway_engine::exchange::{
     Expectation, RequestSide, ResponseContext, ResponseSide, ResponseStep, UpstreamFault,
 };
 use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES};
+use ringway_engine::plugin::Chains;
 use ringway_engine::upstream::Timeouts;
 
 use crate::body::BodyStart;
@@ -26,6 +27,7 @@ use crate::config::Limits;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
 use crate::io::{Reader, Writer};
+use crate::plugins;
 use crate::pool::Upstream;
 
 /// A client that waits for leave to send its body gets it from us after this (RFC 9110 section 10.1.1).
@@ -112,6 +114,7 @@ pub(crate) async fn carry(
     upstream: &mut Upstream,
     waits: Waits,
     body: &mut BodyStart,
+    chains: Chains<'_>,
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let (go_on, sending) = (Cell::new(false), Cell::new(false));
@@ -121,6 +124,7 @@ pub(crate) async fn carry(
         upstream.socket.reader.arm(core.buffers.take(upstream.room));
     }
     let date = core.date();
+    let changing = plugins::changing(connection, &core, chains);
     let answer = Answering {
         core: &core,
         context: ResponseContext {
@@ -130,6 +134,7 @@ pub(crate) async fn carry(
             awaits_leave: false,
             date: &date,
             via: core.options.via.then_some(b"1.1 ringway"),
+            plugins: changing.as_ref(),
         },
         wait: waits.read,
         go_on: &go_on,

@@ -35,6 +35,8 @@ pub struct Facts<'a> {
     pub server_port: u16,
     /// This machine's name.
     pub hostname: &'a [u8],
+    /// The status of the answer, once there is one.
+    pub status: Option<u16>,
 }
 
 /// A variable's value.
@@ -81,10 +83,8 @@ impl<'a> Facts<'a> {
             Variable::Argument(name) => return argument(self.query()?, name.as_bytes()),
             Variable::Header(name) => return self.header(name.as_bytes()),
             Variable::Cookie(name) => self.cookie(name.as_bytes()),
-            Variable::Parameter(name) => self
-                .parameters
-                .and_then(|parameters| parameters.iter(self.path).find(|(known, _)| *known == name.as_bytes()))
-                .map(|(_, value)| value),
+            Variable::Parameter(name) => self.parameters.and_then(|parameters| parameters.get(name, self.path)),
+            Variable::Status => return self.status.map(written),
         };
         received.map(Text::Received)
     }
@@ -190,6 +190,7 @@ pub(crate) mod tests {
             server_ip: IpAddr::from([10, 0, 0, 9]),
             server_port: 80,
             hostname: b"n1",
+            status: None,
         })
     }
 

@@ -7,6 +7,7 @@
 pub mod exchange;
 pub mod facts;
 pub mod http1;
+pub mod plugin;
 pub mod route;
 pub mod upstream;
 pub mod view;

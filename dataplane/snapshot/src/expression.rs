@@ -80,6 +80,17 @@ impl Expression {
     }
 }
 
+impl Expression {
+    /// Whether any variable in it is so.
+    pub fn names(&self, is_so: &dyn Fn(&Variable) -> bool) -> bool {
+        match self {
+            Expression::All(members) | Expression::Any(members) => members.iter().any(|one| one.names(is_so)),
+            Expression::Not(member) => member.names(is_so),
+            Expression::Test(variable, _) => is_so(variable),
+        }
+    }
+}
+
 /// How a list's members are joined.
 #[derive(Clone, Copy)]
 struct Logic {

@@ -42,3 +42,7 @@ pub const EXPRESSION_BLOCKS_MAX: usize = 1_024;
 pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
 /// Bytes of a compiled regular expression.
 pub const PATTERN_AUTOMATON_BYTES_MAX: usize = 512 << 10;
+/// Rules of one `traffic-split`.
+pub const SPLIT_RULES_MAX: usize = 64;
+/// Upstreams of one rule of `traffic-split` (APISIX's limit).
+pub const SPLIT_UPSTREAMS_MAX: usize = 20;

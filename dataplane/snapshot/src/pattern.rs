@@ -77,6 +77,11 @@ impl Rewriting {
         Ok(Rewriting { pattern, groups: Arc::new(groups) })
     }
 
+    /// The pattern as such.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
     /// Appends `template` with `$1` and `${1}` for the groups of the first place where the pattern occurs (`$0`: all of it), and
     /// what stands before and behind that place where `around` is set. `false`: it occurs nowhere, and nothing was appended.
     pub fn write(&self, bytes: &[u8], template: &str, around: bool, out: &mut Vec<u8>) -> bool {

@@ -38,8 +38,10 @@ pub enum Variable {
     Header(Box<str>),
     /// `cookie_NAME`.
     Cookie(Box<str>),
-    /// `uri_param_NAME`: a parameter of the route's pattern.
+    /// `uri_param_NAME`: a parameter of the route's pattern. Not in `vars` of routes.
     Parameter(Box<str>),
+    /// The status of the answer, once there is one. Not in `vars` of routes.
+    Status,
 }
 
 impl Variable {
@@ -59,6 +61,7 @@ impl Variable {
             "remote_port" => Variable::RemotePort,
             "server_addr" => Variable::ServerAddr,
             "server_port" => Variable::ServerPort,
+            "status" => Variable::Status,
             "content_type" => Variable::Header("content-type".into()),
             "content_length" => Variable::Header("content-length".into()),
             _ => return Variable::family(name),

@@ -48,11 +48,7 @@ pub fn rules_of<T>(
     }
     let vars = route.vars.as_ref().map(|vars| Expression::read(&vars.value()).map(Box::new)).transpose();
     let vars = vars.map_err(|(place, reason)| RuleError::Vars(place, reason))?;
-    let mut hosts: Vec<Box<str>> = route.hosts().map(Box::from).collect();
-    if hosts.is_empty() {
-        let shared = service.and_then(|service| service.hosts.as_deref()).unwrap_or_default();
-        hosts.extend(shared.iter().cloned());
-    }
+    let hosts = hosts(route, service);
     let parse = |text: &str| text.parse().map_err(|_| RuleError::RemoteAddr(text.into()));
     Ok(Some(Rule {
         id: id.into(),
@@ -75,6 +71,22 @@ pub struct Removal {
     pub hosts: Vec<Box<str>>,
     /// The path patterns it had, as they were given.
     pub uris: Vec<Box<str>>,
+}
+
+impl Removal {
+    /// The removal of the rule that a route made; `None` where it made none.
+    pub fn of(id: &str, route: &Route, service: Option<&Service>) -> Option<Removal> {
+        let (hosts, uris) = (hosts(route, service), route.uris().map(Box::from).collect());
+        (route.status == Status::Enabled).then(|| Removal { id: id.into(), hosts, uris })
+    }
+}
+
+fn hosts(route: &Route, service: Option<&Service>) -> Vec<Box<str>> {
+    let own: Vec<Box<str>> = route.hosts().map(Box::from).collect();
+    match service.and_then(|service| service.hosts.as_deref()) {
+        Some(shared) if own.is_empty() => shared.to_vec(),
+        _ => own,
+    }
 }
 
 impl<T> From<&Rule<T>> for Removal {

@@ -414,6 +414,7 @@ impl Front {
                     awaits_leave: carry.asks_leave && !carry.go_on,
                     date: b"now",
                     via: None,
+                    plugins: None,
                 };
                 match side.receive(&mut buffer, filled, &context, &mut self.to_client) {
                     Ok(step) => {
