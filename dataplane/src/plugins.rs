@@ -4,13 +4,14 @@
 //! with the connection until the request has ended. A request without plugins comes here for [`forget`] and [`begin`] alone, which look
 //! at one pointer.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use ringway_engine::http1::Method;
-use ringway_engine::plugin::{Answering, Asked, Chains, Edits, Verdict};
+use ringway_engine::http1::{Method, RequestHead};
+use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
 use ringway_engine::route::path;
 
-use crate::core::{Core, Scratch};
+use crate::core::{Core, Ends, Scratch};
 use crate::downstream::Downstream;
 use crate::proxy::facts;
 
@@ -71,25 +72,27 @@ pub(crate) fn begin(connection: &mut Downstream) {
     }
 }
 
-/// What an answer of a node is changed by.
+/// What an answer of a node is changed by. Boxed: it waits with the answer, and most requests have none.
 pub(crate) fn changing<'c>(
-    connection: &'c Downstream,
+    course: Option<&'c Course>,
+    (head, bytes): (&'c RequestHead, &'c [u8]),
+    ends: &'c Ends,
     core: &'c Core,
     chains: Chains<'c>,
-) -> Option<Answering<'c>> {
-    let course = connection.course.as_deref()?;
-    if course.answer.is_empty() && !chains.have_answer_phase() {
-        return None;
-    }
-    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
-    let facts = facts(&connection.head, bytes, &course.path, &connection.ends, core);
-    Some(Answering { chains, facts, course })
+) -> Option<Box<Answering<'c>>> {
+    let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase())?;
+    let facts = facts(head, bytes, &course.path, ends, core);
+    Some(Box::new(Answering { chains, facts, course }))
 }
 
 /// Decides how an answer of our own of that status is changed; `None`: the plugins' reply.
 pub(crate) fn own_answer(connection: &mut Downstream, chains: Chains<'_>, status: Option<u16>) {
-    let core = std::rc::Rc::clone(&connection.core);
-    let Some(changing) = changing(connection, &core, chains) else { return };
+    let core = Rc::clone(&connection.core);
+    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
+    let course = connection.course.as_deref();
+    let Some(changing) = changing(course, (&connection.head, bytes), &connection.ends, &core, chains) else {
+        return;
+    };
     let changes = changing.decide(status.unwrap_or(changing.course.reply.status));
     let body = changes.body.map(<[u8]>::to_vec);
     let own = OwnChanges { status: changes.status, edits: changes.edits, body };

@@ -124,7 +124,9 @@ pub(crate) async fn carry(
         upstream.socket.reader.arm(core.buffers.take(upstream.room));
     }
     let date = core.date();
-    let changing = plugins::changing(connection, &core, chains);
+    let received = (&connection.head, connection.buffer.get(connection.at..).unwrap_or_default());
+    let course = connection.course.as_deref();
+    let changing = plugins::changing(course, received, &connection.ends, &core, chains);
     let answer = Answering {
         core: &core,
         context: ResponseContext {
@@ -134,7 +136,7 @@ pub(crate) async fn carry(
             awaits_leave: false,
             date: &date,
             via: core.options.via.then_some(b"1.1 ringway"),
-            plugins: changing.as_ref(),
+            plugins: changing.as_deref(),
         },
         wait: waits.read,
         go_on: &go_on,

@@ -296,7 +296,7 @@ impl Faults<'_> {
         let Some(vars) = vars else { return };
         match Expression::read(&vars.value()) {
             Err((place, reason)) => {
-                self.add(format!("/vars{place}"), format!("failed to validate the 'vars' expression: {reason}"));
+                self.add(format!("/vars{place}"), reason);
             }
             Ok(vars) if vars.names(&|name| matches!(name, Variable::Parameter(_) | Variable::Status)) => {
                 self.add("/vars", "names what is known only when the route is: \"uri_param_...\" or \"status\"");

@@ -214,9 +214,10 @@ mod tests {
             host: "a".into(),
             path: "/x".into(),
             from: "10.0.0.1".parse().ok(),
+            fields: vec![("X-A".into(), "b:c".into())],
         };
         assert_eq!(
-            Command::parse("explain GET a /x from 10.0.0.1 json"),
+            Command::parse("explain GET a /x from 10.0.0.1 X-A:b:c json"),
             Ok((Command::Explain(request), true))
         );
         assert_eq!(Command::parse("adopt 00000000000000ff"), Ok((Command::Adopt(255), false)));
