@@ -96,10 +96,8 @@ fn write(connection: &Downstream, answer: Option<&Answer<'_>>, keep: bool, out: 
 fn json_body(answer: &Answer<'_>, hide: bool) -> String {
     let message = format!("{} {}", answer.status, reason_phrase(answer.status));
     let body = match (answer.code, hide) {
-        ("no_route", true) => serde_json::json!({ "error_msg": "404 Route Not Found" }),
-        ("no_route", false) => {
-            serde_json::json!({ "error_msg": "404 Route Not Found", "reason": answer.reason })
-        }
+        // Clients of APISIX compare it.
+        ("no_route", _) => serde_json::json!({ "error_msg": "404 Route Not Found" }),
         (_, true) => serde_json::json!({ "error_msg": message }),
         (_, false) => serde_json::json!({ "error_msg": message, "reason": answer.reason }),
     };

@@ -17,7 +17,7 @@ use crate::buf::Room;
 use crate::core::{Core, Ends};
 use crate::drain::IDLE_GRACE;
 use crate::io::{Read, Socket, TICK};
-use crate::plugins::OwnChanges;
+use crate::plugins::{self, OwnChanges};
 use crate::proxy;
 
 /// After so long without a request, and some ticks, a connection gives its memory back.
@@ -288,6 +288,7 @@ impl Downstream {
         self.core.count(|counters| counters.refused_heads.up());
         // What is known of it decides whether the answer may have a body.
         let method = self.head.method;
+        plugins::forget(self);
         self.head.reset();
         self.head.method = method;
         let answer = Answer { status, code: "bad_request", reason };

@@ -42,7 +42,8 @@ pub(crate) fn send(connection: &Downstream, view: &View, body: &BodyStart) {
         let core = &connection.core;
         let address = view.cluster_at(copy.place).and_then(|cluster| address(core, cluster));
         let message = written(connection, body, copy);
-        let ((Some(message), Some(address)), true) = ((message, address), core.mirrors.0.get() < COPIES_MAX) else {
+        let ((Some(message), Some(address)), true) = ((message, address), core.mirrors.0.get() < COPIES_MAX)
+        else {
             core.count(|counters| counters.copies_left_out.up());
             continue;
         };

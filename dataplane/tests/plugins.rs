@@ -26,7 +26,10 @@ fn echoing_node() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         while let Some((head, body)) = read_message_text(&mut reader) {
             let text = format!("{head}{}", String::from_utf8_lossy(&body));
             own.lock().unwrap().push(text.clone());
-            let answer = format!("HTTP/1.1 200 OK\r\nX-Node: echo\r\nETag: 1\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nX-Node: echo\r\nETag: 1\r\nContent-Length: {}\r\n\r\n{text}",
+                text.len()
+            );
             if writer.write_all(answer.as_bytes()).is_err() {
                 return;
             }
@@ -36,7 +39,8 @@ fn echoing_node() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
 }
 
 fn get(gateway: &Gateway, path: &str, fields: &str) -> String {
-    gateway.exchange(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}Connection: close\r\n\r\n").as_bytes())
+    gateway
+        .exchange(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}Connection: close\r\n\r\n").as_bytes())
 }
 
 fn body_of(answer: &str) -> &str {
@@ -50,8 +54,12 @@ fn a_route_whose_vars_do_not_hold_leaves_the_request_to_the_next() {
     gateway.configure(
         1,
         &[
-            ("routes", "canary", json!({"uri": "/a", "priority": 1, "upstream": at(canary), "vars": [
-                "OR", ["http_x_canary", "==", "1"], ["arg_v", ">=", 2], ["cookie_v", "~~", "^new"]]})),
+            (
+                "routes",
+                "canary",
+                json!({"uri": "/a", "priority": 1, "upstream": at(canary), "vars": [
+                "OR", ["http_x_canary", "==", "1"], ["arg_v", ">=", 2], ["cookie_v", "~~", "^new"]]}),
+            ),
             ("routes", "usual", json!({"uri": "/a", "upstream": at(usual)})),
         ],
     );
@@ -64,20 +72,29 @@ fn a_route_whose_vars_do_not_hold_leaves_the_request_to_the_next() {
         assert_eq!(body_of(&get(&gateway, path, fields)), want, "{path} {fields}");
     }
     let told = gateway.ctl_json("explain GET h /a X-Canary:2");
-    assert_eq!((&told["route"], &told["steps"][1]["outcome"]), (&json!("usual"), &json!("vars do not hold")), "{told}");
+    assert_eq!(
+        (&told["route"], &told["steps"][1]["outcome"]),
+        (&json!("usual"), &json!("vars do not hold")),
+        "{told}"
+    );
     assert_eq!(gateway.ctl_json("explain GET h /a X-Canary:1")["route"], "canary");
 }
 
 #[test]
 fn shares_of_a_routes_requests_go_to_other_upstreams_and_follow_changes() {
     let gateway = Gateway::start();
-    let (own, inline, named, next) = (named_node("own"), named_node("inline"), named_node("named"), named_node("next"));
+    let (own, inline, named, next) =
+        (named_node("own"), named_node("inline"), named_node("named"), named_node("next"));
     let objects = |inline: SocketAddr| {
         let rules = json!([{"match": [{"vars": [["arg_a", "==", "1"]]}], "weighted_upstreams": [
             {"upstream": at(inline), "weight": 2}, {"upstream_id": "u", "weight": 1}, {"weight": 1}]}]);
         [
             ("upstreams", "u", at(named)),
-            ("routes", "r", json!({"uri": "/*", "upstream": at(own), "plugins": {"traffic-split": {"rules": rules}}})),
+            (
+                "routes",
+                "r",
+                json!({"uri": "/*", "upstream": at(own), "plugins": {"traffic-split": {"rules": rules}}}),
+            ),
         ]
     };
     let count = |path: &str| {
@@ -108,13 +125,18 @@ fn copies_go_aside_and_nobody_waits_for_them() {
     let main = named_node("main");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let route = |uri: &str, conf: Value| json!({"uri": uri, "upstream": at(main), "plugins": {"proxy-mirror": conf}});
+    let route =
+        |uri: &str, conf: Value| json!({"uri": uri, "upstream": at(main), "plugins": {"proxy-mirror": conf}});
     let host = |address: SocketAddr| format!("http://{address}");
     gateway.configure(
         1,
         &[
             ("routes", "a", route("/a*", json!({"host": host(mirror)}))),
-            ("routes", "b", route("/b*", json!({"host": host(mirror), "path": "/in", "path_concat_mode": "prefix"}))),
+            (
+                "routes",
+                "b",
+                route("/b*", json!({"host": host(mirror), "path": "/in", "path_concat_mode": "prefix"})),
+            ),
             ("routes", "c", route("/c*", json!({"host": host(mirror), "path": "/other"}))),
             ("routes", "d", route("/d", json!({"host": host(silent.local_addr().unwrap())}))),
             ("routes", "e", route("/e", json!({"host": host(refusing)}))),
@@ -125,8 +147,11 @@ fn copies_go_aside_and_nobody_waits_for_them() {
     for path in ["/b?q", "/c?q"] {
         assert_eq!(body_of(&get(&gateway, path, "")), "main");
     }
-    let copies = wait_until("three copies", || Some(seen.lock().unwrap().clone()).filter(|seen| seen.len() == 3));
-    let one = |start: &str| copies.iter().find(|copy| copy.starts_with(start)).unwrap_or_else(|| panic!("{start}: {copies:?}"));
+    let copies =
+        wait_until("three copies", || Some(seen.lock().unwrap().clone()).filter(|seen| seen.len() == 3));
+    let one = |start: &str| {
+        copies.iter().find(|copy| copy.starts_with(start)).unwrap_or_else(|| panic!("{start}: {copies:?}"))
+    };
     let copy = one("POST /a/x?y=1 ");
     assert!(copy.ends_with("\r\n\r\nhello") && copy.contains("X-Mine: 7\r\n"), "{copy}");
     assert!(copy.contains(&format!("Host: {mirror}\r\n")), "{copy}");
@@ -157,7 +182,12 @@ fn the_node_and_the_client_see_what_plugins_rewrote() {
     );
     let text = get(&gateway, "/old/a%20b?q=1", "X-Secret: s\r\n");
     let sent = body_of(&text);
-    for part in ["GET /new/a%20b?q=1 HTTP/1.1\r\n", "Host: up.example\r\n", "X-Client: 127.0.0.1\r\n", "X-More: 1\r\n"] {
+    for part in [
+        "GET /new/a%20b?q=1 HTTP/1.1\r\n",
+        "Host: up.example\r\n",
+        "X-Client: 127.0.0.1\r\n",
+        "X-More: 1\r\n",
+    ] {
         assert!(sent.contains(part), "{part}: {sent}");
     }
     assert!(!sent.contains("X-Secret"), "{sent}");
@@ -192,7 +222,11 @@ fn plugins_of_configurations_services_and_global_rules_are_merged_and_boot_from_
             ("global_rules", "g", json!({"plugins": set("X-Global", "yes")})),
             ("routes", "a", json!({"uri": "/a", "service_id": "s"})),
             ("routes", "b", json!({"uri": "/b", "service_id": "s", "plugin_config_id": "p"})),
-            ("routes", "c", json!({"uri": "/c", "service_id": "s", "plugin_config_id": "p", "plugins": set("X-From", "route")})),
+            (
+                "routes",
+                "c",
+                json!({"uri": "/c", "service_id": "s", "plugin_config_id": "p", "plugins": set("X-From", "route")}),
+            ),
         ]
     };
     let check = |gateway: &Gateway, value: &str| {
@@ -210,7 +244,10 @@ fn plugins_of_configurations_services_and_global_rules_are_merged_and_boot_from_
     check(&gateway, "one");
     assert!(matches!(feed.offer_delta(&one, &two), ToControlplane::Ack(_)));
     check(&gateway, "two");
-    assert_eq!(gateway.ctl_json("explain GET h /c")["plugins"], json!(["response-rewrite", "response-rewrite"]));
+    assert_eq!(
+        gateway.ctl_json("explain GET h /c")["plugins"],
+        json!(["response-rewrite", "response-rewrite"])
+    );
     wait_until("the configuration on disk", || {
         let told = gateway.ctl_json("show info");
         (told["saved_version"] == told["version"]).then_some(())
@@ -223,7 +260,9 @@ fn plugins_of_configurations_services_and_global_rules_are_merged_and_boot_from_
 fn a_plugin_that_is_wrong_is_refused_with_its_place() {
     let gateway = Gateway::start();
     let wrong = json!({"uri": "/", "plugins": {"proxy-rewrite": {"uri": "no slash"}, "nope": {}}});
-    let ToControlplane::Nack(nack) = gateway.feed().offer(snapshot(1, &[("routes", "r", wrong)])) else { panic!() };
+    let ToControlplane::Nack(nack) = gateway.feed().offer(snapshot(1, &[("routes", "r", wrong)])) else {
+        panic!()
+    };
     let text = format!("{:?}", nack.reason);
     assert!(text.contains("/plugins/proxy-rewrite/uri") && text.contains("unknown plugin [nope]"), "{text}");
 }

@@ -107,7 +107,8 @@ pub(super) fn plugins() -> Value {
 fn check_plugins(object: &Value) -> Result<(), String> {
     for (name, conf) in object.get("plugins").and_then(Value::as_object).into_iter().flatten() {
         let Some(schema) = of_plugin(name) else { return Err(format!("unknown plugin [{name}]")) };
-        check::check(schema, conf).map_err(|why| format!("failed to check the configuration of plugin {name} err: {why}"))?;
+        check::check(schema, conf)
+            .map_err(|why| format!("failed to check the configuration of plugin {name} err: {why}"))?;
     }
     Ok(())
 }
@@ -163,7 +164,10 @@ mod tests {
     #[test]
     fn plain_objects_pass() {
         for (kind, object) in [
-            (Kind::Route, json!({"uri": "/a", "plugins": {"proxy-rewrite": {"uri": "/b"}}, "vars": [["arg_a", "==", "1"]]})),
+            (
+                Kind::Route,
+                json!({"uri": "/a", "plugins": {"proxy-rewrite": {"uri": "/b"}}, "vars": [["arg_a", "==", "1"]]}),
+            ),
             (
                 Kind::Route,
                 json!({"uris": ["/a"], "upstream": {"nodes": {"127.0.0.1:80": 1}, "type": "roundrobin"}}),

@@ -43,7 +43,13 @@ impl RequestFacts {
             && head.method == Method::Get
             && head.body.is_empty()
             && head.upgrade.is_some_and(|upgrade| upgrade.is_websocket);
-        RequestFacts { method: head.method, sent: head.method, version: head.version, trailers: head.te_trailers, may_upgrade }
+        RequestFacts {
+            method: head.method,
+            sent: head.method,
+            version: head.version,
+            trailers: head.te_trailers,
+            may_upgrade,
+        }
     }
 }
 

@@ -83,7 +83,9 @@ impl<'a> Facts<'a> {
             Variable::Argument(name) => return argument(self.query()?, name.as_bytes()),
             Variable::Header(name) => return self.header(name.as_bytes()),
             Variable::Cookie(name) => self.cookie(name.as_bytes()),
-            Variable::Parameter(name) => self.parameters.and_then(|parameters| parameters.get(name, self.path)),
+            Variable::Parameter(name) => {
+                self.parameters.and_then(|parameters| parameters.get(name, self.path))
+            }
             Variable::Status => return self.status.map(written),
         };
         received.map(Text::Received)
@@ -98,10 +100,17 @@ impl<'a> Facts<'a> {
     pub fn header(&self, name: &[u8]) -> Option<Text<'a>> {
         let is_same = |given: &[u8]| {
             given.len() == name.len()
-                && given.iter().zip(name).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'-' && *b == b'_'))
+                && given
+                    .iter()
+                    .zip(name)
+                    .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'-' && *b == b'_'))
         };
-        let mut values =
-            self.head.fields.iter().filter(|field| is_same(field.name.of(self.bytes))).map(|field| field.value);
+        let mut values = self
+            .head
+            .fields
+            .iter()
+            .filter(|field| is_same(field.name.of(self.bytes)))
+            .map(|field| field.value);
         let first = values.next()?.of(self.bytes);
         let Some(second) = values.next() else { return Some(Text::Received(first)) };
         let separator: &[u8] = if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " };

@@ -10,8 +10,14 @@
 mod chance;
 mod course;
 mod edits;
+mod fault_injection;
+mod ip_restriction;
+mod mocking;
 mod proxy_mirror;
 mod proxy_rewrite;
+mod redirect;
+mod referer_restriction;
+mod request_id;
 mod response_rewrite;
 mod traffic_split;
 
@@ -22,7 +28,7 @@ pub use edits::{Edits, Lists};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use ringway_snapshot::plugin::{Conf, Plugin};
+use ringway_snapshot::plugin::{Conf, Headers, Plugin};
 use ringway_snapshot::template::{Piece, Template};
 
 use crate::facts::Facts;
@@ -67,6 +73,11 @@ impl Step {
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.plugin.name
+    }
+
+    /// Where its upstreams are among the view's, in the order in which it names them.
+    pub fn places(&self) -> &[Option<u32>] {
+        &self.places
     }
 }
 
@@ -121,37 +132,54 @@ impl Step {
     }
 
     fn request(&self, phase: Phase, asked: &mut Asked<'_>) -> Verdict {
+        let own = self.phase();
+        if own != Some(phase) {
+            return Verdict::Continue;
+        }
         match &self.plugin.conf {
-            Conf::ProxyMirror(conf) if phase == Phase::Rewrite => {
-                proxy_mirror::rewrite(conf, &self.places, self.key, asked)
-            }
-            Conf::ProxyRewrite(conf) if phase == Phase::Rewrite => proxy_rewrite::rewrite(conf, asked),
-            Conf::TrafficSplit(conf) if phase == Phase::Access => {
-                traffic_split::access(conf, &self.places, self.key, asked)
-            }
-            Conf::ProxyMirror(_) | Conf::ProxyRewrite(_) | Conf::ResponseRewrite(_) | Conf::TrafficSplit(_) => {
-                Verdict::Continue
-            }
+            Conf::FaultInjection(conf) => fault_injection::rewrite(conf, self.key, asked),
+            Conf::IpRestriction(conf) => ip_restriction::access(conf, asked),
+            Conf::Mocking(conf) => mocking::access(conf, asked),
+            Conf::ProxyMirror(conf) => proxy_mirror::rewrite(conf, &self.places, self.key, asked),
+            Conf::ProxyRewrite(conf) => proxy_rewrite::rewrite(conf, asked),
+            Conf::Redirect(conf) => redirect::rewrite(conf, asked),
+            Conf::RefererRestriction(conf) => referer_restriction::access(conf, asked),
+            Conf::RequestId(conf) => request_id::rewrite(conf, asked),
+            Conf::TrafficSplit(conf) => traffic_split::access(conf, &self.places, self.key, asked),
+            Conf::ResponseRewrite(_) => Verdict::Continue,
+        }
+    }
+
+    /// When it looks at requests; `None`: it does not.
+    fn phase(&self) -> Option<Phase> {
+        match &self.plugin.conf {
+            Conf::FaultInjection(_)
+            | Conf::ProxyMirror(_)
+            | Conf::ProxyRewrite(_)
+            | Conf::Redirect(_)
+            | Conf::RequestId(_) => Some(Phase::Rewrite),
+            Conf::IpRestriction(_)
+            | Conf::Mocking(_)
+            | Conf::RefererRestriction(_)
+            | Conf::TrafficSplit(_) => Some(Phase::Access),
+            Conf::ResponseRewrite(_) => None,
         }
     }
 
     fn has_answer_phase(&self) -> bool {
-        match &self.plugin.conf {
-            Conf::ResponseRewrite(_) => true,
-            Conf::ProxyMirror(_) | Conf::ProxyRewrite(_) | Conf::TrafficSplit(_) => false,
-        }
+        matches!(&self.plugin.conf, Conf::ResponseRewrite(_))
     }
 
     fn answer<'a>(&'a self, facts: &Facts<'_>, changes: &mut Changes<'a>) {
-        match &self.plugin.conf {
-            Conf::ResponseRewrite(conf) => response_rewrite::answer(conf, facts, changes),
-            Conf::ProxyMirror(_) | Conf::ProxyRewrite(_) | Conf::TrafficSplit(_) => {}
+        if let Conf::ResponseRewrite(conf) = &self.plugin.conf {
+            response_rewrite::answer(conf, facts, changes);
         }
     }
 
     /// `_meta.error_response`: the operator's words in place of the plugin's.
     fn word_refusal(&self, course: &mut Course) {
-        let Some(words) = self.plugin.meta.error_response.as_ref().filter(|_| course.reply.status >= 400) else {
+        let Some(words) = self.plugin.meta.error_response.as_ref().filter(|_| course.reply.status >= 400)
+        else {
             return;
         };
         course.reply.body.clear();
@@ -227,6 +255,32 @@ impl<'a> Answering<'a> {
     /// How the answer is to be changed.
     pub fn decide(&self, status: u16) -> Changes<'a> {
         self.chains.answer(status, &self.facts, self.course)
+    }
+}
+
+/// Answers with a refusal.
+fn refuse(course: &mut Course, status: u16, body: &str) -> Verdict {
+    course.reply.status = status;
+    course.reply.content_type = b"application/json";
+    course.reply.body.extend_from_slice(body.as_bytes());
+    Verdict::Answer
+}
+
+/// Changes the fields of an answer.
+fn edit_answer(headers: &Headers, facts: &Facts<'_>, edits: &mut Edits) {
+    for (name, template) in &headers.add {
+        edits.add_with(name.as_bytes(), |out| fill(template, facts, out));
+    }
+    for (name, template) in &headers.set {
+        // nginx takes a field away that is set to nothing.
+        if template.pieces().is_empty() {
+            edits.remove(name.as_bytes());
+        } else {
+            edits.set_with(name.as_bytes(), |out| fill(template, facts, out));
+        }
+    }
+    for name in &headers.remove {
+        edits.remove(name.as_bytes());
     }
 }
 

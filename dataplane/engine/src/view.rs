@@ -115,7 +115,9 @@ impl View {
             let own = compiler.add_clusters(entry);
             let has_own = matches!(&entry.object, Object::Route(route) if route.upstream.is_some());
             let place = own.first().filter(|_| has_own).map(|own| own.place);
-            compiler.inline.extend(own.iter().skip(usize::from(has_own)).map(|own| (own.key.clone(), own.place)));
+            compiler
+                .inline
+                .extend(own.iter().skip(usize::from(has_own)).map(|own| (own.key.clone(), own.place)));
             let rule = compiler.rule(entry, place);
             compiler.inline.clear();
             placed.extend(own);
@@ -409,7 +411,8 @@ impl<'a> Compiler<'a> {
         }
         let chain = Chain::new(steps).map(Arc::new);
         if is_shared {
-            self.chains.insert((route.plugin_config_id.as_deref(), route.service_id.as_deref()), chain.clone());
+            self.chains
+                .insert((route.plugin_config_id.as_deref(), route.service_id.as_deref()), chain.clone());
         }
         chain
     }

@@ -84,7 +84,8 @@ impl Delta {
 
     /// The lowest schema number that can hold it.
     pub fn schema(&self) -> u16 {
-        let is_new = |entry: &Arc<Entry>| matches!(entry.object.kind(), Kind::PluginConfig | Kind::GlobalRule);
+        let is_new =
+            |entry: &Arc<Entry>| matches!(entry.object.kind(), Kind::PluginConfig | Kind::GlobalRule);
         if self.changed.iter().any(is_new) { SCHEMA_PLUGINS } else { SCHEMA_DELTA }
     }
 

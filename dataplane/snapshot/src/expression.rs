@@ -134,8 +134,9 @@ fn nested(list: &[Value], tests_left: &mut usize) -> Result<Expression, Wrong> {
 
 /// `[variable, operator, value]`, with `"!"` before the operator, or `[variable, value]`.
 fn test(list: &[Value], tests_left: &mut usize) -> Result<Expression, Wrong> {
-    *tests_left =
-        tests_left.checked_sub(1).ok_or_else(|| at("", &format!("over {EXPRESSION_TESTS_MAX} conditions")))?;
+    *tests_left = tests_left
+        .checked_sub(1)
+        .ok_or_else(|| at("", &format!("over {EXPRESSION_TESTS_MAX} conditions")))?;
     let (name, negated, operator, place) = match list {
         [name, Value::String(not), operator, _] if not == "!" => (name, true, Some(operator), 3),
         [_, _, _, _] => return Err(at("/1", "bad 'not' expression: [variable, \"!\", operator, value]")),
@@ -211,7 +212,8 @@ pub fn number_of(text: &[u8]) -> Option<f64> {
         return Some(if negative { -magnitude } else { magnitude });
     }
     // Rust's words for what is no decimal number ("inf", "nan") are none here.
-    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
+    let is_decimal =
+        text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
     text.parse().ok().filter(|_| is_decimal)
 }
 
@@ -261,7 +263,8 @@ mod tests {
         }
         for operator in ["in", "IN", "In"] {
             let read = Expression::read(&json!([["arg_a", operator, ["1", 2]]])).unwrap();
-            let test = Expression::Test(Variable::Argument("a".into()), Comparison::OneOf(["1".into()].into()));
+            let test =
+                Expression::Test(Variable::Argument("a".into()), Comparison::OneOf(["1".into()].into()));
             assert_eq!(read, Expression::All([test].into()));
         }
         assert!(Expression::read(&json!([["remote_addr", "ipmatch", ["10.0.0.0/8", "::1"]]])).is_ok());
@@ -282,7 +285,15 @@ mod tests {
             (json!([["arg_a"]]), "/0", "invalid expression"),
             (json!([[]]), "/0", "too short"),
             (json!(["OR", ["arg_a", "==", "x"]]), "", "too short"),
-            (json!(["AND", ["arg_a", "==", "x"], ["!OR", ["arg_a", "==", "1"], ["post_arg_k", "==", "x"]]]), "/2/2/0", "body"),
+            (
+                json!([
+                    "AND",
+                    ["arg_a", "==", "x"],
+                    ["!OR", ["arg_a", "==", "1"], ["post_arg_k", "==", "x"]]
+                ]),
+                "/2/2/0",
+                "body",
+            ),
             (json!([["arg_a", "~~", "(?<=a)b"]]), "/0/2", "look-behind"),
             (json!([["arg_a", "!", "~~", "a("]]), "/0/3", "unclosed"),
             (json!([["remote_addr", "ipmatch", ["10.0.0.0/8", "x"]]]), "/0/2/1", "block"),
@@ -300,9 +311,15 @@ mod tests {
 
     #[test]
     fn numbers_are_lua_s() {
-        for (text, number) in
-            [("1", 1.0), (" 1.5 ", 1.5), ("-2e1", -20.0), (".5", 0.5), ("0x10", 16.0), ("-0XfF", -255.0), ("+3", 3.0)]
-        {
+        for (text, number) in [
+            ("1", 1.0),
+            (" 1.5 ", 1.5),
+            ("-2e1", -20.0),
+            (".5", 0.5),
+            ("0x10", 16.0),
+            ("-0XfF", -255.0),
+            ("+3", 3.0),
+        ] {
             assert_eq!(number_of(text.as_bytes()), Some(number), "{text}");
         }
         for text in ["", "a", "1a", "inf", "nan", "0x", "0xg", "1 2", "0x12345678901234"] {

@@ -46,3 +46,9 @@ pub const PATTERN_AUTOMATON_BYTES_MAX: usize = 512 << 10;
 pub const SPLIT_RULES_MAX: usize = 64;
 /// Upstreams of one rule of `traffic-split` (APISIX's limit).
 pub const SPLIT_UPSTREAMS_MAX: usize = 20;
+/// Addresses or hosts of one plugin that restricts who may ask.
+pub const RESTRICTIONS_MAX: usize = 4_096;
+/// Seconds that a plugin may hold a request.
+pub const DELAY_S_MAX: f64 = 3_600.0;
+/// Bytes of a request's name made by `request-id`.
+pub const RANGE_ID_BYTES_MAX: usize = 128;

@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn what_would_grow_without_bound_is_refused() {
-        for text in ["a.{40}b".to_owned(), "x{1000}{1000}".to_owned(), "a".repeat(PATTERN_TEXT_BYTES_MAX + 1)] {
+        for text in ["a.{40}b".to_owned(), "x{1000}{1000}".to_owned(), "a".repeat(PATTERN_TEXT_BYTES_MAX + 1)]
+        {
             assert!(Pattern::new(&text, true).is_err(), "{}", text.len());
         }
     }

@@ -64,8 +64,14 @@ macro_rules! plugins {
 }
 
 plugins! {
+    fault_injection::FaultInjection,
+    ip_restriction::IpRestriction,
+    mocking::Mocking,
     proxy_mirror::ProxyMirror,
     proxy_rewrite::ProxyRewrite,
+    redirect::Redirect,
+    referer_restriction::RefererRestriction,
+    request_id::RequestId,
     response_rewrite::ResponseRewrite,
     traffic_split::TrafficSplit,
 }
@@ -157,6 +163,11 @@ impl Scalar {
     }
 }
 
+/// The body of a refusal, as APISIX words it.
+fn message(text: &str) -> Box<str> {
+    format!("{}\n", serde_json::json!({ "message": text })).into()
+}
+
 fn at(place: &str, reason: impl Into<String>) -> Wrong {
     (place.to_owned(), reason.into())
 }
@@ -174,7 +185,8 @@ mod tests {
         let names: BTreeSet<_> = ALL.iter().map(|about| about.name).collect();
         assert_eq!(names.len(), ALL.len());
         for about in ALL {
-            let schema: Value = serde_json::from_str(about.schema).unwrap_or_else(|error| panic!("{}: {error}", about.name));
+            let schema: Value =
+                serde_json::from_str(about.schema).unwrap_or_else(|error| panic!("{}: {error}", about.name));
             assert_eq!(schema["type"], "object", "{}", about.name);
         }
     }

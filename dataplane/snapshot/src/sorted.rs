@@ -96,7 +96,8 @@ impl<T: Keyed> Sorted<T> {
     pub fn from<'s>(&'s self, key: &T::Key<'_>) -> impl Iterator<Item = &'s Arc<T>> + use<'s, T> {
         let at = self.chunk_of(key);
         let first = self.chunks.get(at);
-        let place = first.map_or(0, |chunk| chunk.partition_point(|item| item.compare(key) == Ordering::Less));
+        let place =
+            first.map_or(0, |chunk| chunk.partition_point(|item| item.compare(key) == Ordering::Less));
         self.chunks.iter().skip(at).flat_map(|chunk| chunk.iter()).skip(place)
     }
 

@@ -106,9 +106,11 @@ pub(crate) fn references(object: &Object, mut tell: impl FnMut(Kind, &str)) {
             (Kind::PluginConfig, route.plugin_config_id.as_deref()),
             (Kind::Upstream, route.upstream_id.as_deref()),
         ],
-        Object::Service(service) => {
-            [(Kind::Service, None), (Kind::PluginConfig, None), (Kind::Upstream, service.upstream_id.as_deref())]
-        }
+        Object::Service(service) => [
+            (Kind::Service, None),
+            (Kind::PluginConfig, None),
+            (Kind::Upstream, service.upstream_id.as_deref()),
+        ],
         _ => [(Kind::Service, None), (Kind::PluginConfig, None), (Kind::Upstream, None)],
     };
     for (kind, id) in fields {
@@ -175,7 +177,9 @@ impl Faults<'_> {
         self.plugins(&route.plugins);
         self.timeout("", route.timeout);
         self.target(route.upstream.as_deref(), route.upstream_id.as_deref());
-        if let Some(id) = route.plugin_config_id.as_deref().filter(|id| !(self.is_known)(Kind::PluginConfig, id)) {
+        if let Some(id) =
+            route.plugin_config_id.as_deref().filter(|id| !(self.is_known)(Kind::PluginConfig, id))
+        {
             self.add("/plugin_config_id", format!("there is no plugin configuration {id:?}"));
         }
         if let Some(id) = route.service_id.as_deref().filter(|id| !(self.is_known)(Kind::Service, id)) {
@@ -299,7 +303,10 @@ impl Faults<'_> {
                 self.add(format!("/vars{place}"), reason);
             }
             Ok(vars) if vars.names(&|name| matches!(name, Variable::Parameter(_) | Variable::Status)) => {
-                self.add("/vars", "names what is known only when the route is: \"uri_param_...\" or \"status\"");
+                self.add(
+                    "/vars",
+                    "names what is known only when the route is: \"uri_param_...\" or \"status\"",
+                );
             }
             Ok(_) => {}
         }

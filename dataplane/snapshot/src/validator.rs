@@ -143,7 +143,10 @@ mod tests {
             (1, 0) => ("services", json!({"upstream_id": reference})),
             (1, _) => ("services", json!({"hosts": if form == 7 { json!([]) } else { json!(["h"]) }})),
             (2, 0) => ("plugin_configs", json!({"plugins": {"traffic-split": split}})),
-            (2, _) => ("plugin_configs", json!({"plugins": {if form == 7 { "nope" } else { "proxy-rewrite" }: {"uri": "/"}}})),
+            (2, _) => (
+                "plugin_configs",
+                json!({"plugins": {if form == 7 { "nope" } else { "proxy-rewrite" }: {"uri": "/"}}}),
+            ),
             (3, 0) => ("routes", json!({"uri": "/", "plugins": {"traffic-split": split}})),
             (3, _) => ("routes", json!({"uri": "/", "plugin_config_id": reference})),
             (_, 0) => ("routes", json!({"uri": "/", "service_id": reference})),

@@ -37,7 +37,8 @@ fn schema_3_is_what_schema_2_is_and_has_plugin_configurations_and_global_rules()
     assert_eq!(frame::SCHEMA, 3, "a new number needs a file of its own, beside the old ones");
     let mut golden = Golden::open("schema3.hex", 3);
     messages_of_schema_2(&mut golden);
-    let (config, rule) = (entry("plugin_configs", "p", &plugin_config()), entry("global_rules", "g", &global_rule()));
+    let (config, rule) =
+        (entry("plugin_configs", "p", &plugin_config()), entry("global_rules", "g", &global_rule()));
     let with_plugins = Snapshot::new(0x0123_4567_89ab_cdef, 3, 78, vec![config, rule]);
     assert_eq!((with_plugins.schema(), snapshot().schema()), (3, 1));
     golden.check("snapshot with plugins", FrameKind::Disk, &with_plugins);

@@ -121,7 +121,9 @@ impl Command {
                     }
                     rest => (None, rest),
                 };
-                let field = |word: &&str| word.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let field = |word: &&str| {
+                    word.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()))
+                };
                 let fields = rest.iter().map(field).collect::<Option<_>>().ok_or(EXPLAIN)?;
                 let (method, host, path) = ((*method).to_owned(), (*host).to_owned(), (*path).to_owned());
                 Command::Explain(Request { method, host, path, from, fields })

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::{RequestFacts, UpstreamFault};
-use crate::plugin::{Answering, Changes};
 use crate::http1::{
     BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits, ResponseHead,
     SinkFraming, Version, encode_response,
 };
+use crate::plugin::{Answering, Changes};
 
 /// What the driver adds to a final head, asked for when the head is there.
 #[derive(Debug, Clone, Copy)]
@@ -333,7 +333,10 @@ impl ResponseSide {
         if replaces_body(changes) {
             let length = changes.body.unwrap_or_default().len() as u64;
             let has_body = has_body(changes.status.unwrap_or(self.head.status));
-            return (if has_body { BodyHeader::Length(length) } else { BodyHeader::None }, SinkFraming::Length);
+            return (
+                if has_body { BodyHeader::Length(length) } else { BodyHeader::None },
+                SinkFraming::Length,
+            );
         }
         match self.head.body {
             BodyFraming::Length(length) => (BodyHeader::Length(length), SinkFraming::Length),

@@ -101,7 +101,8 @@ impl Edits {
 
     fn forget(&mut self, name: &[u8]) {
         let bytes = &self.bytes;
-        let is_it = |edit: &Edit| bytes.get(edit.name.clone()).is_some_and(|known| known.eq_ignore_ascii_case(name));
+        let is_it =
+            |edit: &Edit| bytes.get(edit.name.clone()).is_some_and(|known| known.eq_ignore_ascii_case(name));
         self.list.retain(|edit| !is_it(edit));
     }
 

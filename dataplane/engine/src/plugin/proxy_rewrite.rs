@@ -9,7 +9,8 @@ use crate::route::path::encode;
 
 pub(super) fn rewrite(conf: &ProxyRewrite, asked: &mut Asked<'_>) -> Verdict {
     let (facts, course) = (asked.facts, &mut *asked.course);
-    let base = if conf.keeps_raw_uri { facts.head.target.path_and_query_bytes(facts.bytes) } else { facts.path };
+    let base =
+        if conf.keeps_raw_uri { facts.head.target.path_and_query_bytes(facts.bytes) } else { facts.path };
     write_uri(conf, base, facts, &mut course.uri);
     if let Some(host) = &conf.host {
         course.host.clear();
@@ -95,7 +96,9 @@ fn write_value(conf: &ProxyRewrite, template: &Template, base: &[u8], facts: &Fa
     for piece in template.pieces() {
         match piece {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Piece::Variable(variable) => out.extend_from_slice(facts.value(variable).as_deref().unwrap_or_default()),
+            Piece::Variable(variable) => {
+                out.extend_from_slice(facts.value(variable).as_deref().unwrap_or_default())
+            }
             Piece::Group(group) => {
                 if let Some((pattern, _)) = decisive {
                     pattern.write(base, &format!("${{{group}}}"), false, out);

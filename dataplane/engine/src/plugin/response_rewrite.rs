@@ -2,7 +2,7 @@
 
 use ringway_snapshot::plugin::response_rewrite::ResponseRewrite;
 
-use super::{Changes, fill};
+use super::{Changes, edit_answer};
 use crate::facts::Facts;
 use crate::route::holds;
 
@@ -18,18 +18,5 @@ pub(super) fn answer<'a>(conf: &'a ResponseRewrite, facts: &Facts<'_>, changes: 
         changes.body = Some(body);
         OF_BODY.iter().for_each(|name| changes.edits.remove(name));
     }
-    for (name, template) in &conf.headers.add {
-        changes.edits.add_with(name.as_bytes(), |out| fill(template, facts, out));
-    }
-    for (name, template) in &conf.headers.set {
-        // nginx takes a field away that is set to nothing.
-        if template.pieces().is_empty() {
-            changes.edits.remove(name.as_bytes());
-        } else {
-            changes.edits.set_with(name.as_bytes(), |out| fill(template, facts, out));
-        }
-    }
-    for name in &conf.headers.remove {
-        changes.edits.remove(name.as_bytes());
-    }
+    edit_answer(&conf.headers, facts, &mut changes.edits);
 }

@@ -42,7 +42,10 @@ fn plugins_act_by_priority_and_their_filter() {
         ],
         &[Some(3)],
     );
-    assert_eq!(both.steps().map(Step::name).collect::<Vec<_>>(), ["proxy-rewrite", "traffic-split", "proxy-mirror"]);
+    assert_eq!(
+        both.steps().map(Step::name).collect::<Vec<_>>(),
+        ["proxy-rewrite", "traffic-split", "proxy-mirror"]
+    );
     run(&both, "GET /?a=1 HTTP/1.1\r\nHost: h\r\n\r\n", |verdict, course| {
         assert_eq!((verdict, &*course.uri, course.copies.len()), (Verdict::Continue, &b"/x?a=1"[..], 1));
     });
@@ -126,5 +129,112 @@ fn answers_are_rewritten_where_vars_hold() {
         assert!(changes.edits.lists().remove.contains(&&b"Server"[..]));
         let changes = chains.answer(404, facts, &course);
         assert!(changes.status.is_none() && changes.body.is_none() && changes.edits.is_empty());
+    });
+}
+
+#[test]
+fn requests_are_answered_by_plugins() {
+    let request = "GET /test/a?x=1 HTTP/1.1\r\nHost: h\r\nReferer: http://user@www.A.com:81/p\r\n\r\n";
+    for (name, conf, status, body, field) in [
+        (
+            "fault-injection",
+            json!({"abort": {"http_status": 403, "body": "no $remote_addr", "headers": {"X-A": "1"}}}),
+            403,
+            "no 10.0.0.1",
+            Some(("X-A", "1")),
+        ),
+        ("fault-injection", json!({"abort": {"http_status": 403, "percentage": 0}}), 0, "", None),
+        (
+            "fault-injection",
+            json!({"abort": {"http_status": 403, "vars": [[["arg_x", "==", "2"]]]}}),
+            0,
+            "",
+            None,
+        ),
+        (
+            "redirect",
+            json!({"uri": "/to$uri", "ret_code": 301, "append_query_string": true}),
+            301,
+            "",
+            Some(("Location", "/to/test/a?x=1")),
+        ),
+        (
+            "redirect",
+            json!({"regex_uri": ["^/test/(.*)", "http://t/${1}?q=1"], "append_query_string": true}),
+            302,
+            "",
+            Some(("Location", "http://t/a?q=1&x=1")),
+        ),
+        ("redirect", json!({"regex_uri": ["^/nope", "/x"]}), 0, "", None),
+        ("redirect", json!({"http_to_https": true}), 301, "", Some(("Location", "https://h/test/a?x=1"))),
+        ("ip-restriction", json!({"whitelist": ["10.0.0.0/8"]}), 0, "", None),
+        (
+            "ip-restriction",
+            json!({"blacklist": ["10.0.0.1"], "message": "no"}),
+            403,
+            "{\"message\":\"no\"}\n",
+            None,
+        ),
+        ("referer-restriction", json!({"whitelist": ["*.a.com"]}), 0, "", None),
+        (
+            "referer-restriction",
+            json!({"whitelist": ["a.com"]}),
+            403,
+            "{\"message\":\"Your referer host is not allowed\"}\n",
+            None,
+        ),
+        (
+            "mocking",
+            json!({"response_example": "hi", "response_headers": {"X-A": "$host"}}),
+            200,
+            "hi",
+            Some(("X-A", "h")),
+        ),
+        (
+            "ip-restriction",
+            json!({"blacklist": ["10.0.0.1"], "_meta": {"error_response": {"error": 1}}}),
+            403,
+            "{\"error\":1}",
+            None,
+        ),
+    ] {
+        run(&chain(&[(name, conf.clone())], &[]), request, |verdict, course| {
+            assert_eq!(verdict == Verdict::Answer, status != 0, "{name} {conf}");
+            assert_eq!(
+                (course.reply.status, String::from_utf8_lossy(&course.reply.body).as_ref()),
+                (status, body),
+                "{name} {conf}"
+            );
+            if let Some((field, value)) = field {
+                let found = course.answer.value(field.as_bytes()).map(String::from_utf8_lossy);
+                assert_eq!(found.as_deref(), Some(value), "{name} {conf}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_request_keeps_its_name_or_gets_one() {
+    let named = chain(&[("request-id", json!({}))], &[]);
+    run(&named, "GET / HTTP/1.1\r\nHost: h\r\nX-Request-ID: 123\r\n\r\n", |_, course| {
+        assert_eq!(course.answer.value(b"x-request-id"), Some(&b"123"[..]));
+    });
+    run(&named, "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |_, course| {
+        let id = course.request.value(b"x-request-id").unwrap();
+        let groups: Vec<usize> = id.split(|byte| *byte == b'-').map(<[u8]>::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12]);
+        assert!(id[14] == b'4' && b"89ab".contains(&id[19]), "{}", String::from_utf8_lossy(id));
+        assert_eq!(course.answer.value(b"x-request-id"), Some(id));
+    });
+}
+
+#[test]
+fn delays_add_up() {
+    let both = [
+        ("fault-injection", json!({"delay": {"duration": 0.5}})),
+        ("mocking", json!({"response_example": "", "delay": 2})),
+    ];
+    run(&chain(&both, &[]), "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |_, course| {
+        assert_eq!(course.delay_ms, 2_500)
     });
 }

@@ -7,7 +7,12 @@ use super::{Asked, Verdict};
 use crate::route::holds;
 
 /// `places` are those of the entries that have an upstream, rule by rule.
-pub(super) fn access(conf: &TrafficSplit, places: &[Option<u32>], key: u64, asked: &mut Asked<'_>) -> Verdict {
+pub(super) fn access(
+    conf: &TrafficSplit,
+    places: &[Option<u32>],
+    key: u64,
+    asked: &mut Asked<'_>,
+) -> Verdict {
     let mut first_place = 0;
     for (index, rule) in conf.rules.iter().enumerate() {
         let own = rule.shares.iter().filter(|share| share.to.is_some()).count();

@@ -38,7 +38,7 @@ mod tests;
 pub use captures::Captures;
 pub use explain::{EXPLAIN_STEPS_MAX, Outcome, Step};
 pub use method::MethodSet;
-pub use rule::{Removal, Rule, RuleError, rules_of};
 pub use ringway_snapshot::Cidr;
+pub use rule::{Removal, Rule, RuleError, rules_of};
 pub use table::{Listed, Match, Query, Table};
 pub use vars::holds;

@@ -35,7 +35,9 @@ fn compares(value: Option<&[u8]>, comparison: &Comparison) -> bool {
         Comparison::Below(bound) => number().is_some_and(|number| number < *bound),
         Comparison::AtMost(bound) => number().is_some_and(|number| number <= *bound),
         Comparison::Occurs(pattern) => value.is_some_and(|value| pattern.occurs_in(value)),
-        Comparison::OneOf(texts) => value.is_some_and(|value| texts.iter().any(|text| text.as_bytes() == value)),
+        Comparison::OneOf(texts) => {
+            value.is_some_and(|value| texts.iter().any(|text| text.as_bytes() == value))
+        }
         Comparison::Within(blocks) => {
             let address = value.and_then(|value| str::from_utf8(value).ok()?.parse::<IpAddr>().ok());
             address.is_some_and(|address| blocks.iter().any(|block| block.contains(address)))
@@ -131,8 +133,12 @@ mod tests {
             "<=" => ordered(|a, b| a <= b),
             // The only patterns here are plain letters.
             "~~" => left.is_some_and(|left| left.contains(right.as_str().unwrap())),
-            "~*" => left.is_some_and(|left| left.to_lowercase().contains(&right.as_str().unwrap().to_lowercase())),
-            "in" => right.as_array().unwrap().iter().any(|one| one.as_str() == left.as_deref() && left.is_some()),
+            "~*" => {
+                left.is_some_and(|left| left.to_lowercase().contains(&right.as_str().unwrap().to_lowercase()))
+            }
+            "in" => {
+                right.as_array().unwrap().iter().any(|one| one.as_str() == left.as_deref() && left.is_some())
+            }
             _ => unreachable!(),
         };
         found != reverse
@@ -148,8 +154,8 @@ mod tests {
         ];
         let compare = (prop::sample::select(vec!["==", "~=", ">", ">=", "<", "<="]), value)
             .prop_map(|(operator, value)| (operator, value));
-        let pattern =
-            (prop::sample::select(vec!["~~", "~*"]), "[abAB]{1,2}").prop_map(|(operator, text)| (operator, json!(text)));
+        let pattern = (prop::sample::select(vec!["~~", "~*"]), "[abAB]{1,2}")
+            .prop_map(|(operator, text)| (operator, json!(text)));
         let list = prop::collection::vec("[ab1]{0,2}", 0..3).prop_map(|texts| ("in", json!(texts)));
         let name = prop::sample::select(vec!["arg_a", "arg_b", "http_x_c", "arg_none"]);
         (name, any::<bool>(), prop_oneof![3 => compare, 1 => pattern, 1 => list]).prop_map(

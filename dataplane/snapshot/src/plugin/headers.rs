@@ -34,7 +34,9 @@ impl Headers {
         let Some(value) = value else { return Ok(Headers::default()) };
         let Value::Object(fields) = &value else { return Err(at("/headers", "must be an object")) };
         let parts = |key: &String| matches!(key.as_str(), "add" | "set" | "remove");
-        let is_parts = fields.iter().any(|(key, value)| parts(key) && !matches!(value, Value::String(_) | Value::Number(_)));
+        let is_parts = fields
+            .iter()
+            .any(|(key, value)| parts(key) && !matches!(value, Value::String(_) | Value::Number(_)));
         if !is_parts {
             let set = pairs(&value, groups).map_err(below)?;
             return Ok(Headers { set, ..Headers::default() });
@@ -43,14 +45,20 @@ impl Headers {
         for (index, name) in parts.remove.iter().enumerate() {
             check_name(name).map_err(|reason| below((format!("/remove/{index}"), reason)))?;
         }
-        let list = |field: &str, value: Option<Value>| match value {
-            None => Ok(Box::default()),
-            Some(value @ Value::Object(_)) => pairs(&value, groups),
-            Some(Value::Array(lines)) => split_lines(&lines, groups),
-            Some(_) => Err(at("", "must be an object")),
-        }
-        .map_err(|(place, reason)| below((format!("/{field}{place}"), reason)));
-        Ok(Headers { add: list("add", parts.add)?, set: list("set", parts.set)?, remove: parts.remove.into() })
+        let list = |field: &str, value: Option<Value>| {
+            match value {
+                None => Ok(Box::default()),
+                Some(value @ Value::Object(_)) => pairs(&value, groups),
+                Some(Value::Array(lines)) => split_lines(&lines, groups),
+                Some(_) => Err(at("", "must be an object")),
+            }
+            .map_err(|(place, reason)| below((format!("/{field}{place}"), reason)))
+        };
+        Ok(Headers {
+            add: list("add", parts.add)?,
+            set: list("set", parts.set)?,
+            remove: parts.remove.into(),
+        })
     }
 
     /// Whether it changes nothing.
@@ -72,8 +80,10 @@ fn pairs(value: &Value, groups: bool) -> Result<Box<[(Box<str>, Template)]>, Wro
 fn split_lines(lines: &[Value], groups: bool) -> Result<Box<[(Box<str>, Template)]>, Wrong> {
     let line = |(index, line): (usize, &Value)| {
         let wrong = |reason: &str| (format!("/{index}"), reason.to_owned());
-        let (name, value) =
-            line.as_str().and_then(|line| line.split_once(':')).ok_or_else(|| wrong("must be \"name: value\""))?;
+        let (name, value) = line
+            .as_str()
+            .and_then(|line| line.split_once(':'))
+            .ok_or_else(|| wrong("must be \"name: value\""))?;
         one(name.trim(), value.trim(), groups).map_err(|reason| wrong(&reason))
     };
     lines.iter().enumerate().map(line).collect()
@@ -88,7 +98,7 @@ fn one(name: &str, value: &str, groups: bool) -> Result<(Box<str>, Template), St
 }
 
 /// RFC 9110 section 5.6.2.
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !name.is_empty() && name.bytes().all(is_token) {
         return Ok(());

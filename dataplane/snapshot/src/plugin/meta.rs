@@ -46,7 +46,10 @@ impl Meta {
         let below = |(place, reason): Wrong| (format!("/_meta{place}"), reason);
         let fields: Fields = typed(meta).map_err(below)?;
         if fields.pre_function.is_some() {
-            return Err(at("/_meta/pre_function", "is Lua, which is not supported by this release; remove the field"));
+            return Err(at(
+                "/_meta/pre_function",
+                "is Lua, which is not supported by this release; remove the field",
+            ));
         }
         let filter = fields.filter.as_ref().map(Expression::read).transpose();
         let filter = filter.map_err(|(place, reason)| below((format!("/filter{place}"), reason)))?;
@@ -70,7 +73,9 @@ mod tests {
 
     #[test]
     fn it_is_read_and_told_where_it_is_wrong() {
-        let meta = Meta::read(Some(json!({"disable": true, "priority": -3, "error_response": {"message": "no"}}))).unwrap();
+        let meta =
+            Meta::read(Some(json!({"disable": true, "priority": -3, "error_response": {"message": "no"}})))
+                .unwrap();
         assert!(meta.disable && meta.priority == Some(-3));
         assert_eq!(&*meta.error_response.unwrap().body, r#"{"message":"no"}"#);
         for (meta, place) in [

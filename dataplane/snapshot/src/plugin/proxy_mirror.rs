@@ -64,9 +64,13 @@ impl ProxyMirror {
             return Err(at("/host", "must be like \"http://10.0.0.1:8080\""));
         };
         if scheme != "http" {
-            return Err(at("/host", format!("{scheme:?} is not supported by this release; only \"http\" is")));
+            return Err(at(
+                "/host",
+                format!("{scheme:?} is not supported by this release; only \"http\" is"),
+            ));
         }
-        let (host, port) = split(authority).ok_or_else(|| at("/host", "must be like \"http://10.0.0.1:8080\""))?;
+        let (host, port) =
+            split(authority).ok_or_else(|| at("/host", "must be like \"http://10.0.0.1:8080\""))?;
         if let Some(path) = &fields.path
             && (!path.starts_with('/') || path.len() < 2 || path.contains(['?', '&', ' ']))
         {
@@ -96,7 +100,8 @@ fn split(authority: &str) -> Option<(&str, u16)> {
             (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
         }
         None => {
-            let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+            let (host, port) =
+                authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
             let is_host = host.parse::<std::net::Ipv4Addr>().is_ok() || is_host_name(host);
             (Some(host).filter(|_| is_host)?, port)
         }
@@ -123,10 +128,24 @@ mod tests {
             let node = &upstream.nodes.as_ref().unwrap().0[0];
             assert_eq!((&*node.host, node.port), (want.0, Some(want.1)));
         }
-        for host in ["127.0.0.1", "https://a", "grpc://a", "http://a:0", "http://a/b", "http://", "http://a b", "http://[::1"] {
+        for host in [
+            "127.0.0.1",
+            "https://a",
+            "grpc://a",
+            "http://a:0",
+            "http://a/b",
+            "http://",
+            "http://a b",
+            "http://[::1",
+        ] {
             assert_eq!(ProxyMirror::read(json!({"host": host})).unwrap_err().0, "/host", "{host}");
         }
-        for (field, value) in [("sample_ratio", json!(0)), ("sample_ratio", json!(2)), ("path", json!("a")), ("path", json!("/a?b"))] {
+        for (field, value) in [
+            ("sample_ratio", json!(0)),
+            ("sample_ratio", json!(2)),
+            ("path", json!("a")),
+            ("path", json!("/a?b")),
+        ] {
             let conf = json!({"host": "http://a", field: value});
             assert_eq!(ProxyMirror::read(conf).unwrap_err().0, format!("/{field}"));
         }

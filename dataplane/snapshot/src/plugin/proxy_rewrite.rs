@@ -54,7 +54,8 @@ struct Fields {
 }
 
 const METHODS: [&str; 13] = [
-    "GET", "POST", "PUT", "DELETE", "OPTIONS", "MKCOL", "COPY", "MOVE", "PROPFIND", "LOCK", "UNLOCK", "PATCH", "TRACE",
+    "GET", "POST", "PUT", "DELETE", "OPTIONS", "MKCOL", "COPY", "MOVE", "PROPFIND", "LOCK", "UNLOCK",
+    "PATCH", "TRACE",
 ];
 
 impl ProxyRewrite {
@@ -71,7 +72,11 @@ impl ProxyRewrite {
         });
         let regex_uri = regexes(fields.regex_uri.as_deref().unwrap_or_default(), fields.regex_uri.is_some())?;
         if let Some(method) = fields.method.as_deref().filter(|method| !METHODS.contains(method)) {
-            let why = if method == "HEAD" { "is not supported by this release" } else { "matches none of the enum values" };
+            let why = if method == "HEAD" {
+                "is not supported by this release"
+            } else {
+                "matches none of the enum values"
+            };
             return Err(at("/method", why));
         }
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':');
@@ -92,7 +97,10 @@ impl ProxyRewrite {
 fn regexes(list: &[String], given: bool) -> Result<Box<[(Rewriting, Box<str>)]>, Wrong> {
     let (pairs, rest) = list.as_chunks::<2>();
     if given && (pairs.is_empty() || !rest.is_empty()) {
-        return Err(at("/regex_uri", "The length of regex_uri should be an even number: patterns, each with its template"));
+        return Err(at(
+            "/regex_uri",
+            "The length of regex_uri should be an even number: patterns, each with its template",
+        ));
     }
     let pair = |(index, [pattern, template]): (usize, &[String; 2])| {
         let read = Rewriting::new(pattern).map_err(|reason| (format!("/regex_uri/{}", index * 2), reason))?;

@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn bodies_are_decoded_and_what_is_wrong_is_told_with_its_place() {
-        for (text, bytes) in [("aGVsbG8=", "hello"), ("aGVsbG8", "hello"), ("aGk=", "hi"), ("Zm9vYmFy", "foobar")] {
+        for (text, bytes) in
+            [("aGVsbG8=", "hello"), ("aGVsbG8", "hello"), ("aGk=", "hi"), ("Zm9vYmFy", "foobar")]
+        {
             let rewrite = ResponseRewrite::read(json!({"body": text, "body_base64": true})).unwrap();
             assert_eq!(rewrite.body.as_deref(), Some(bytes.as_bytes()), "{text}");
         }

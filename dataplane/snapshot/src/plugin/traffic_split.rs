@@ -116,13 +116,15 @@ impl Rule {
             let holds = vars(&format!("/match/{index}/vars"), rules.as_ref())?;
             matches.push(holds.unwrap_or_else(|| Expression::All(Box::default())));
         }
-        let weighted =
-            fields.weighted_upstreams.unwrap_or_else(|| vec![Weighted { upstream: None, upstream_id: None, weight: 1 }]);
+        let weighted = fields
+            .weighted_upstreams
+            .unwrap_or_else(|| vec![Weighted { upstream: None, upstream_id: None, weight: 1 }]);
         if weighted.is_empty() || weighted.len() > SPLIT_UPSTREAMS_MAX {
             return Err(at("/weighted_upstreams", format!("needs 1 to {SPLIT_UPSTREAMS_MAX} entries")));
         }
         let shares = weighted.into_iter().enumerate().map(|(index, weighted)| {
-            Share::read(weighted).map_err(|(place, reason)| (format!("/weighted_upstreams/{index}{place}"), reason))
+            Share::read(weighted)
+                .map_err(|(place, reason)| (format!("/weighted_upstreams/{index}{place}"), reason))
         });
         let shares: Box<[Share]> = shares.collect::<Result<_, _>>()?;
         let weight = shares.iter().map(|share| share.weight).sum();
@@ -159,7 +161,9 @@ mod tests {
     #[test]
     fn defaults_are_those_of_apisix() {
         assert_eq!(TrafficSplit::read(json!({})).unwrap().rules.len(), 0);
-        let split = TrafficSplit::read(json!({"rules": [{}, {"weighted_upstreams": [{}, {"upstream_id": 7, "weight": 3}]}]}));
+        let split = TrafficSplit::read(
+            json!({"rules": [{}, {"weighted_upstreams": [{}, {"upstream_id": 7, "weight": 3}]}]}),
+        );
         let split = split.unwrap();
         assert_eq!((split.rules[0].weight, split.rules[1].weight), (1, 4));
         assert_eq!(split.rules[0].shares[0].to, None);
@@ -172,7 +176,10 @@ mod tests {
         for (conf, place) in [
             (json!({"rules": [{"match": [{"vars": [["arg_a", "?", 1]]}]}]}), "/rules/0/match/0/vars/0/1"),
             (json!({"rules": [{"weighted_upstreams": []}]}), "/rules/0/weighted_upstreams"),
-            (json!({"rules": [{"weighted_upstreams": [{"weight": -1}]}]}), "/rules/0/weighted_upstreams/0/weight"),
+            (
+                json!({"rules": [{"weighted_upstreams": [{"weight": -1}]}]}),
+                "/rules/0/weighted_upstreams/0/weight",
+            ),
             (
                 json!({"rules": [{"weighted_upstreams": [{"upstream_id": "a", "upstream": {"nodes": {}}}]}]}),
                 "/rules/0/weighted_upstreams/0/upstream_id",

@@ -78,7 +78,13 @@ struct Asked {
 impl Asked {
     fn query(&self) -> Query<'_> {
         let Asked { method, host, path, remote } = self;
-        Query { method: method.as_bytes(), host: host.as_bytes(), path: path.as_bytes(), remote: *remote, facts: None }
+        Query {
+            method: method.as_bytes(),
+            host: host.as_bytes(),
+            path: path.as_bytes(),
+            remote: *remote,
+            facts: None,
+        }
     }
 }
 

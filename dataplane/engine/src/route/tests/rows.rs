@@ -343,10 +343,19 @@ fn a_candidate_whose_variables_are_otherwise_is_passed_over_also_to_the_next_hos
         with_facts(request, |facts| {
             let query = Query { facts: Some(facts), ..get("h", "/a") };
             assert_eq!(found(&table, query).as_deref(), Some(id), "{request}");
-            let told = table.explain(&query).into_iter().filter(|step| {
-                matches!(step, Step::Candidate { outcome: Outcome::OtherVars, .. })
-            });
-            assert_eq!(told.count(), match id { "canary" => 0, "prefix" => 1, _ => 2 }, "{request}");
+            let told = table
+                .explain(&query)
+                .into_iter()
+                .filter(|step| matches!(step, Step::Candidate { outcome: Outcome::OtherVars, .. }));
+            assert_eq!(
+                told.count(),
+                match id {
+                    "canary" => 0,
+                    "prefix" => 1,
+                    _ => 2,
+                },
+                "{request}"
+            );
         });
     }
     // Nothing but the path is known: no condition holds.
