@@ -30,6 +30,7 @@ pub(crate) async fn send(connection: &mut Downstream, answer: Option<&Answer<'_>
     out.clear();
     let status = write(connection, answer, keep, &mut out);
     core.count(|counters| counters.response(status));
+    connection.access.answers(status, answer.map_or("plugin", |answer| answer.code));
     let end = out.len();
     let writer = &mut connection.socket.writer;
     let wait = core.limits.response_send;

@@ -5,7 +5,6 @@
 //! way on a core at once and no more: one too many is left out and counted, and the client never waits for any.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use ringway_engine::exchange::Expectation;
 use ringway_engine::http1::{RequestEdits, encode_request};
 use ringway_engine::plugin::Copy;
-use ringway_engine::upstream::Cluster;
+use ringway_engine::upstream::{Address, Cluster};
 use ringway_engine::view::View;
 
 use crate::body::BodyStart;
@@ -106,15 +105,15 @@ fn written(connection: &Downstream, body: &BodyStart, copy: &Copy) -> Option<Vec
 }
 
 /// Where the copy goes; `None` while its name has not been looked up or is unknown.
-fn address(core: &Core, cluster: &Arc<Cluster>) -> Option<SocketAddr> {
+fn address(core: &Core, cluster: &Arc<Cluster>) -> Option<Address> {
     let resolved = if cluster.names.is_empty() { None } else { Some(core.rosters.resolved(cluster)?) };
     let cluster = resolved.as_ref().unwrap_or(cluster);
-    cluster.endpoints.first().map(|endpoint| endpoint.address)
+    cluster.endpoints.first().map(|endpoint| endpoint.address.clone())
 }
 
-async fn carry(under_way: UnderWay, address: SocketAddr, message: Vec<u8>) {
+async fn carry(under_way: UnderWay, address: Address, message: Vec<u8>) {
     let core = &under_way.0;
-    let Ok(mut socket) = Socket::connect(address, STEP_WAIT, &core.deadlines).await else { return };
+    let Ok(mut socket) = Socket::connect(&address, STEP_WAIT, &core.deadlines).await else { return };
     let end = message.len();
     if socket.writer.write_all(message, 0..end, STEP_WAIT).await.result.is_err() {
         return;

@@ -18,10 +18,11 @@ use ringway_engine::view::{Target, View};
 use ringway_snapshot::upstream::HashOn;
 use smallvec::SmallVec;
 
+use crate::access;
 use crate::answer::{self, Answer};
 use crate::body::BodyStart;
 use crate::buf::Room;
-use crate::core::{Core, Ends, Scratch};
+use crate::core::{Core, Ends, Pinned, Scratch};
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
 use crate::pump::{self, Broken, Waits};
@@ -38,6 +39,19 @@ const VIA: &[u8] = b"1.1 ringway";
 
 /// Handles the request whose head stands in the connection's buffer.
 pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
+    let view = connection.core.view();
+    let mut found = None;
+    let fate = respond(connection, view.as_deref(), &mut found).await;
+    access::finish(connection, view.as_deref().map(|view| &**view), found);
+    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+}
+
+/// Answers the request, or has a node answer it. `found` is where it was routed to.
+async fn respond<'v>(
+    connection: &mut Downstream,
+    view: Option<&'v Pinned>,
+    found: &mut Option<&'v Target>,
+) -> Fate {
     let core = Rc::clone(&connection.core);
     connection.exchange.begin(&connection.head, false);
     plugins::forget(connection);
@@ -55,14 +69,15 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         )
         .await;
     }
-    let Some(view) = core.view() else {
+    let Some(view) = view else {
         let reason = "no configuration has arrived yet; is a control plane running?";
         return decline(connection, 503, "no_configuration", reason).await;
     };
-    let target = match find(connection, &view) {
+    let target = match find(connection, view) {
         Ok(target) => target,
         Err(error) => return decline(connection, 400, "bad_path", &error.to_string()).await,
     };
+    *found = target;
     let chains = view.chains(target);
     if !chains.is_empty() && plugins::request(connection, chains).await == Verdict::Answer {
         plugins::own_answer(connection, chains, None);
@@ -84,11 +99,12 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         cluster
     } else {
         resolved = resolve(&core, cluster).await;
+        connection.access.waited();
         &resolved
     };
     connection.exchange.begin(&connection.head, target.may_upgrade);
     plugins::begin(connection);
-    let matched = Matched { view: &view, timeouts: target.timeouts(cluster), chains };
+    let matched = Matched { view, timeouts: target.timeouts(cluster), chains };
     forward(connection, matched, cluster).await
 }
 
@@ -155,7 +171,7 @@ async fn answer_here(connection: &mut Downstream, answer: Option<&Answer<'_>>) -
     };
     let fate = answer::send(connection, answer, keep).await;
     body.finish(connection);
-    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+    fate
 }
 
 /// The tries of one request.
@@ -203,7 +219,7 @@ async fn forward(connection: &mut Downstream, matched: Matched<'_>, cluster: &Ar
         match ended {
             Ok(fate) => {
                 body.finish(connection);
-                return if fate == Fate::Keep { pump::discard(connection).await } else { fate };
+                return fate;
             }
             Err(Broken::Client(fate)) => return fate,
             Err(Broken::Request { status, reason }) => {
@@ -214,6 +230,10 @@ async fn forward(connection: &mut Downstream, matched: Matched<'_>, cluster: &Ar
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
                 core.count(|counters| counters.upstream_failures.up());
+                let took = connection.access.try_failed();
+                if !stale && let Some(shared) = core.shared() {
+                    shared.latency.upstream.record(took);
+                }
                 if !connection.exchange.may_retry(&fault, sent, body.is_repeatable()) {
                     break;
                 }
@@ -320,8 +340,7 @@ async fn give_up(
     };
     let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
     plugins::own_answer(connection, matched.chains, Some(status));
-    let fate = answer::send(connection, Some(&Answer { status, code, reason: &reason }), keep).await;
-    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+    answer::send(connection, Some(&Answer { status, code, reason: &reason }), keep).await
 }
 
 /// Tries one node.
@@ -336,8 +355,12 @@ async fn attempt(
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let waits = Waits::new(matched.timeouts, &core.limits);
+    connection.access.tries(endpoint.address);
     let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
     let reused = upstream.requests > 1;
+    if !reused {
+        connection.access.connected();
+    }
     let mut out = core.buffers.take(Room::Head);
     out.clear();
     write_head(connection, cluster, endpoint, &mut out);
@@ -375,12 +398,12 @@ async fn attempt(
 }
 
 async fn connect(core: &Core, endpoint: &Endpoint, fresh: bool, wait: Duration) -> Result<Upstream, Broken> {
-    if !fresh && let Some(upstream) = core.pool.take(endpoint.address) {
+    if !fresh && let Some(upstream) = core.pool.take(&endpoint.address) {
         core.count(|counters| counters.upstream_reuses.up());
         return Ok(upstream);
     }
     core.count(|counters| counters.upstream_connects.up());
-    core.pool.connect(endpoint.address, wait).await.map_err(|error| {
+    core.pool.connect(&endpoint.address, wait).await.map_err(|error| {
         tracing::debug!(node = %endpoint.address, "cannot connect: {error}");
         let fault = match error.kind() {
             io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,

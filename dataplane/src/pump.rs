@@ -21,6 +21,7 @@ use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES}
 use ringway_engine::plugin::Chains;
 use ringway_engine::upstream::Timeouts;
 
+use crate::access::Access;
 use crate::body::BodyStart;
 use crate::buf::{LARGE_BYTES, Room, SMALL_BYTES};
 use crate::config::Limits;
@@ -139,6 +140,7 @@ pub(crate) async fn carry(
             plugins: changing.as_deref(),
         },
         wait: waits.read,
+        access: &connection.access,
         go_on: &go_on,
         asked: &asked,
         sending: &sending,
@@ -352,6 +354,7 @@ struct Answering<'a> {
     core: &'a Core,
     context: ResponseContext<'a>,
     wait: Duration,
+    access: &'a Access,
     go_on: &'a Cell<bool>,
     /// The node has all of the request, or takes no more of it. Until then it is the client that is waited for.
     asked: &'a Cell<bool>,
@@ -390,6 +393,7 @@ impl Answering<'_> {
                     ResponseStep { send: end..end, keep: end, go_on: false }
                 }),
                 Ok(_) => {
+                    self.access.node_speaks();
                     buffer.resize(end + TAILROOM_BYTES, 0);
                     let close = self.context.close || self.core.is_closing();
                     let awaits_leave = self.asks_leave && !self.go_on.get();

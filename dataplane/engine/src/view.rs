@@ -15,7 +15,7 @@ use std::sync::Arc;
 use ringway_snapshot::model::{Id, Kind, Object, Plugins, Route, Service, Upstream};
 use ringway_snapshot::plugin::{Destination, Plugin, with_upstreams};
 use ringway_snapshot::sorted::{Change, Keyed, Sorted};
-use ringway_snapshot::{Entries, Entry, Fault, Snapshot, Validator, Version};
+use ringway_snapshot::{Entries, Entry, Fault, LogRate, Snapshot, Validator, Version};
 use smallvec::SmallVec;
 
 use crate::plugin::{Chain, Chains, Step};
@@ -64,6 +64,8 @@ pub struct Target {
     pub may_upgrade: bool,
     /// Its plugins, with those of its plugin configuration and service.
     pub chain: Option<Arc<Chain>>,
+    /// Which of its requests the access log has, where it says so itself.
+    pub log_rate: Option<LogRate>,
     /// Waits towards the node, where the route has its own.
     timeouts: Option<Timeouts>,
     /// Place of its upstream among the view's; `None`: neither the route nor its service names one.
@@ -343,6 +345,7 @@ impl<'a> Compiler<'a> {
         let may_upgrade = route.enable_websocket.or(service.and_then(|service| service.enable_websocket));
         let target = Target {
             may_upgrade: may_upgrade.unwrap_or(false),
+            log_rate: LogRate::of(&route.labels),
             route_id: entry.id.clone(),
             route: Arc::clone(route),
             service_id: route.service_id.clone(),
