@@ -236,11 +236,15 @@ struct Compiler<'a> {
     services: HashMap<&'a str, Option<Shared<'a>>>,
     upstreams: HashMap<&'a str, Option<u32>>,
     steps: HashMap<(Kind, &'a str), Steps>,
-    chains: HashMap<(Option<&'a str>, Option<&'a str>), Option<Arc<Chain>>>,
+    /// By plugin configuration and service.
+    chains: HashMap<Sharing<'a>, Option<Arc<Chain>>>,
     /// Upstreams in the plugins of the route at hand, while a whole view is compiled.
     inline: HashMap<Box<str>, u32>,
     faults: Vec<Fault>,
 }
+
+/// The plugin configuration and the service of a route.
+type Sharing<'a> = (Option<&'a str>, Option<&'a str>);
 
 /// The compiled plugins of one object.
 type Steps = Arc<[Arc<Step>]>;

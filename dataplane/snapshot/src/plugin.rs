@@ -15,7 +15,7 @@ use crate::parse::typed;
 mod headers;
 mod meta;
 
-pub use headers::Headers;
+pub use headers::{Fields, Headers};
 pub use meta::{ErrorResponse, Meta};
 
 /// Where below a plugin's configuration something is wrong, and what.

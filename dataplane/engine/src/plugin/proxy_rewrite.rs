@@ -97,7 +97,7 @@ fn write_value(conf: &ProxyRewrite, template: &Template, base: &[u8], facts: &Fa
         match piece {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
             Piece::Variable(variable) => {
-                out.extend_from_slice(facts.value(variable).as_deref().unwrap_or_default())
+                out.extend_from_slice(facts.value(variable).as_deref().unwrap_or_default());
             }
             Piece::Group(group) => {
                 if let Some((pattern, _)) = decisive {

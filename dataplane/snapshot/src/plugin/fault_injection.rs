@@ -97,7 +97,7 @@ impl FaultInjection {
         }
         let abort = fields.abort.map(Abort::read).transpose();
         let abort = abort.map_err(|(place, reason)| (format!("/abort{place}"), reason))?;
-        let delay = fields.delay.map(Delay::read).transpose();
+        let delay = fields.delay.as_ref().map(Delay::read).transpose();
         let delay = delay.map_err(|(place, reason)| (format!("/delay{place}"), reason))?;
         Ok(FaultInjection { abort, delay })
     }
@@ -119,7 +119,7 @@ impl Abort {
 }
 
 impl Delay {
-    fn read(fields: DelayFields) -> Result<Delay, Wrong> {
+    fn read(fields: &DelayFields) -> Result<Delay, Wrong> {
         if !(0.0..=DELAY_S_MAX).contains(&fields.duration) {
             return Err(at("/duration", format!("must be 0 to {DELAY_S_MAX} seconds")));
         }

@@ -12,12 +12,15 @@ use crate::template::Template;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Headers {
     /// Beside what is there.
-    pub add: Box<[(Box<str>, Template)]>,
+    pub add: Fields,
     /// In place of what is there.
-    pub set: Box<[(Box<str>, Template)]>,
+    pub set: Fields,
     /// Taken away.
     pub remove: Box<[Box<str>]>,
 }
+
+/// Names and values.
+pub type Fields = Box<[(Box<str>, Template)]>;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -67,7 +70,7 @@ impl Headers {
     }
 }
 
-fn pairs(value: &Value, groups: bool) -> Result<Box<[(Box<str>, Template)]>, Wrong> {
+fn pairs(value: &Value, groups: bool) -> Result<Fields, Wrong> {
     let fields = value.as_object().into_iter().flatten();
     let pair = |(name, value): (&String, &Value)| {
         let value: Scalar = typed(value.clone()).map_err(|(_, reason)| (format!("/{name}"), reason))?;
@@ -77,7 +80,7 @@ fn pairs(value: &Value, groups: bool) -> Result<Box<[(Box<str>, Template)]>, Wro
 }
 
 /// `"name: value"`, as `response-rewrite` adds.
-fn split_lines(lines: &[Value], groups: bool) -> Result<Box<[(Box<str>, Template)]>, Wrong> {
+fn split_lines(lines: &[Value], groups: bool) -> Result<Fields, Wrong> {
     let line = |(index, line): (usize, &Value)| {
         let wrong = |reason: &str| (format!("/{index}"), reason.to_owned());
         let (name, value) = line

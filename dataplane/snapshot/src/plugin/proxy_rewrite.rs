@@ -30,7 +30,7 @@ pub struct ProxyRewrite {
     /// Another path, maybe with a query.
     pub uri: Option<Template>,
     /// The first pattern that occurs in the path decides, and what it matched is replaced.
-    pub regex_uri: Box<[(Rewriting, Box<str>)]>,
+    pub regex_uri: Replacements,
     /// Another host.
     pub host: Option<Box<str>>,
     /// Another method.
@@ -40,6 +40,9 @@ pub struct ProxyRewrite {
     /// The path goes on as the client wrote it, whatever it means.
     pub keeps_raw_uri: bool,
 }
+
+/// Patterns, each with the template of what takes the place of what it matched.
+pub type Replacements = Box<[(Rewriting, Box<str>)]>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,7 +97,7 @@ impl ProxyRewrite {
     }
 }
 
-fn regexes(list: &[String], given: bool) -> Result<Box<[(Rewriting, Box<str>)]>, Wrong> {
+fn regexes(list: &[String], given: bool) -> Result<Replacements, Wrong> {
     let (pairs, rest) = list.as_chunks::<2>();
     if given && (pairs.is_empty() || !rest.is_empty()) {
         return Err(at(

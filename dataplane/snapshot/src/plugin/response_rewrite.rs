@@ -74,7 +74,7 @@ impl ResponseRewrite {
 /// RFC 4648 section 4.
 pub(super) fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    if digits.len() % 4 == 1 || (digits.len() != text.len() && text.len() % 4 != 0) {
+    if digits.len() % 4 == 1 || (digits.len() != text.len() && !text.len().is_multiple_of(4)) {
         return None;
     }
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
