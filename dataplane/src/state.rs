@@ -102,6 +102,10 @@ pub(crate) struct Counters {
     /// Further tries that the budget did not allow.
     pub(crate) retries_refused: Counter,
     pub(crate) client_gone: Counter,
+    /// Copies of requests that were sent aside.
+    pub(crate) copies: Counter,
+    /// Those that were not: too many under way, too large, or nowhere to go.
+    pub(crate) copies_left_out: Counter,
     /// Bytes that came from clients, and that went to them.
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
