@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::admin::key::{KeyError, KeyOnFile, Keys};
+use crate::admin::tls::TlsFiles;
 use crate::admin::{self, AdminConfig};
 use crate::source::postgresql::target::{Target, TargetError};
 
@@ -63,6 +64,18 @@ pub struct Flags {
     /// File of the Admin API's keys, one a line: KEY, or NAME ROLE KEY; KEY may be sha256:HEX
     #[arg(long, env = "RINGWAY_ADMIN_KEY_FILE", value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,
+    /// The Admin API's certificate, PEM, with what leads to its root; read again when it changes
+    #[arg(long, env = "RINGWAY_ADMIN_TLS_CERT", value_name = "FILE")]
+    pub admin_tls_cert: Option<PathBuf>,
+    /// The certificate's key, PEM, without a passphrase
+    #[arg(long, env = "RINGWAY_ADMIN_TLS_KEY", value_name = "FILE")]
+    pub admin_tls_key: Option<PathBuf>,
+    /// Clients of the Admin API need a certificate of this CA, PEM, beside their key
+    #[arg(long, env = "RINGWAY_ADMIN_TLS_CLIENT_CA", value_name = "FILE")]
+    pub admin_tls_client_ca: Option<PathBuf>,
+    /// Let the Admin API listen without TLS where others can reach it: something before it has TLS
+    #[arg(long, env = "RINGWAY_ADMIN_WITHOUT_TLS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub admin_without_tls: bool,
     /// A YAML file with the names above, underscores for dashes
     #[arg(long, env = "RINGWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -156,6 +169,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A public address without TLS.
+    #[error(
+        "the Admin API is to listen on {0}, which others can reach, without TLS: give --admin-tls-cert and --admin-tls-key, listen on 127.0.0.1, or say --admin-without-tls if something before it has TLS"
+    )]
+    NoTls(SocketAddr),
+    /// A part of what TLS needs.
+    #[error("--admin-tls-cert and --admin-tls-key go together, and --admin-tls-client-ca goes with them")]
+    HalfTls,
     /// A value out of its range.
     #[error("{name} is {value}, but must be {rule}")]
     Range {
@@ -184,6 +205,10 @@ struct OnFile {
     admin_listen: Option<String>,
     admin_key_file: Option<PathBuf>,
     admin_keys: Vec<KeyOnFile>,
+    admin_tls_cert: Option<PathBuf>,
+    admin_tls_key: Option<PathBuf>,
+    admin_tls_client_ca: Option<PathBuf>,
+    admin_without_tls: bool,
 }
 
 impl Config {
@@ -212,8 +237,20 @@ impl Config {
         };
         let admin_listen = text(flags.admin_listen, on_file.admin_listen);
         let admin_key_file = path(flags.admin_key_file, on_file.admin_key_file);
+        let tls = tls(
+            path(flags.admin_tls_cert, on_file.admin_tls_cert),
+            path(flags.admin_tls_key, on_file.admin_tls_key),
+            path(flags.admin_tls_client_ca, on_file.admin_tls_client_ca),
+        )?;
+        let admin = admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys, tls)?;
+        if let Some(AdminConfig { listen, tls: None, .. }) = &admin
+            && !listen.ip().is_loopback()
+            && !(flags.admin_without_tls || on_file.admin_without_tls)
+        {
+            return Err(ConfigError::NoTls(*listen));
+        }
         Ok(Config {
-            admin: admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys)?,
+            admin,
             source,
             feed_socket: path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into()),
             control_socket: path(flags.control_socket, on_file.control_socket)
@@ -232,6 +269,7 @@ fn admin(
     listen: Option<&str>,
     key_file: Option<&Path>,
     listed: Vec<KeyOnFile>,
+    tls: Option<TlsFiles>,
 ) -> Result<Option<AdminConfig>, ConfigError> {
     let mut keys = Keys::default();
     keys.add(listed)?;
@@ -253,7 +291,19 @@ fn admin(
         Some((name, reason)) if !listen.ip().is_loopback() => {
             Err(ConfigError::WeakKey { listen, name: name.to_owned(), reason })
         }
-        _ => Ok(Some(AdminConfig { listen, keys })),
+        _ => Ok(Some(AdminConfig { listen, keys, tls })),
+    }
+}
+
+fn tls(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    match (certificate, key, client_ca) {
+        (Some(certificate), Some(key), client_ca) => Ok(Some(TlsFiles { certificate, key, client_ca })),
+        (None, None, None) => Ok(None),
+        _ => Err(ConfigError::HalfTls),
     }
 }
 
@@ -327,6 +377,13 @@ mod tests {
         assert!(with(&["--admin-key-file", file, "--admin-listen", "off"]).unwrap().admin.is_none());
         let public = with(&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"]).unwrap_err();
         assert!(public.contains("has less than 16 bytes") && !public.contains("short"), "{public}");
+        std::fs::write(&keys, "long-enough-to-be-a-key\n").unwrap();
+        let on = |more: &[&str]| with(&[&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"], more].concat());
+        assert!(on(&[]).unwrap_err().contains("without TLS"));
+        assert!(on(&["--admin-without-tls"]).unwrap().admin.is_some());
+        assert!(on(&["--admin-tls-cert", "c"]).unwrap_err().contains("go together"));
+        let tls = on(&["--admin-tls-cert", "c", "--admin-tls-key", "k"]).unwrap().admin.unwrap().tls.unwrap();
+        assert_eq!((tls.certificate.as_path(), tls.client_ca), (Path::new("c"), None));
         assert!(
             with(&["--admin-key-file", file, "--admin-listen", "x"])
                 .unwrap_err()

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ringway_engine::upstream::Order;
+use ringway_snapshot::Kind;
 use ringway_snapshot::limits::NODE_WEIGHT_MAX;
 
 /// A day: a longer grace is a typing mistake.
@@ -16,6 +17,7 @@ show snapshot                      the configuration that is served, and how lon
 show cores                         each core: CPU, version, connections, requests
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
+show objects KIND [ID]             routes, services or upstreams as they are configured and in force
 show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
 show upstream KEY                  one of them (upstreams/ID, or ID; services/ID, routes/ID)
 explain METHOD HOST PATH [from IP] which route takes this request, why the others do not, and where it would go
@@ -74,6 +76,8 @@ pub(crate) enum Show {
     Route(String),
     Upstreams,
     Upstream(String),
+    /// All of a kind, or one of them.
+    Objects(Kind, Option<String>),
 }
 
 /// A request that is explained and not sent.
@@ -103,9 +107,14 @@ impl Command {
                 ["route", id] => Show::Route((*id).to_owned()),
                 ["upstreams"] => Show::Upstreams,
                 ["upstream", key] => Show::Upstream((*key).to_owned()),
+                ["objects", kind, id @ ..] if id.len() < 2 => {
+                    let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
+                    Show::Objects(known, id.first().map(|id| (*id).to_owned()))
+                }
                 _ => {
                     return Err(
-                        "show info, snapshot, cores, routes, route ID, upstreams or upstream KEY".to_owned()
+                        "show info, snapshot, cores, routes, route ID, upstreams, upstream KEY or objects KIND [ID]"
+                            .to_owned(),
                     );
                 }
             }),
