@@ -41,6 +41,7 @@ mod catalog;
 mod configs;
 mod filter;
 mod history;
+pub mod inside;
 mod item;
 pub mod key;
 mod nodes;

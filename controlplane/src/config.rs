@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+use crate::admin::inside::InsideConfig;
 use crate::admin::key::{KeyError, KeyOnFile, Keys};
 use crate::admin::tls::TlsFiles;
 use crate::admin::{self, AdminConfig};
 use crate::source::postgresql::target::{Target, TargetError};
 
 const FEED_SOCKET: &str = "/run/ringway/feed.sock";
+/// The data plane's, beside its feed socket.
+const ADMIN_SOCKET: &str = "admin.sock";
 const CONTROL_SOCKET: &str = "/run/ringway/control.sock";
 const STATE_DIR: &str = "/var/lib/ringway";
 const POLL_MS: u64 = 2_000;
@@ -76,6 +79,12 @@ pub struct Flags {
     /// Let the Admin API listen without TLS where others can reach it: something before it has TLS
     #[arg(long, env = "RINGWAY_ADMIN_WITHOUT_TLS", value_parser = clap::builder::FalseyValueParser::new())]
     pub admin_without_tls: bool,
+    /// Where APISIX's Control API listens, such as 127.0.0.1:9090; without it there is none
+    #[arg(long, env = "RINGWAY_CONTROL_LISTEN", value_name = "ADDR")]
+    pub control_listen: Option<String>,
+    /// The data plane's admin socket, which the Control API asks [default: admin.sock beside --feed-socket]
+    #[arg(long, env = "RINGWAY_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
     /// A YAML file with the names above, underscores for dashes
     #[arg(long, env = "RINGWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -122,6 +131,8 @@ pub struct Config {
     pub log: String,
     /// The Admin API; `None` where it is off.
     pub admin: Option<AdminConfig>,
+    /// The Control API; `None` where it is off.
+    pub inside: Option<InsideConfig>,
 }
 
 /// Why the program does not start.
@@ -174,6 +185,11 @@ pub enum ConfigError {
         "the Admin API is to listen on {0}, which others can reach, without TLS: give --admin-tls-cert and --admin-tls-key, listen on 127.0.0.1, or say --admin-without-tls if something before it has TLS"
     )]
     NoTls(SocketAddr),
+    /// The Control API's address.
+    #[error(
+        "--control-listen {0:?} is not a loopback address such as 127.0.0.1:9090: the Control API has no key, so others must not reach it"
+    )]
+    ControlListen(String),
     /// A part of what TLS needs.
     #[error("--admin-tls-cert and --admin-tls-key go together, and --admin-tls-client-ca goes with them")]
     HalfTls,
@@ -209,6 +225,8 @@ struct OnFile {
     admin_tls_key: Option<PathBuf>,
     admin_tls_client_ca: Option<PathBuf>,
     admin_without_tls: bool,
+    control_listen: Option<String>,
+    admin_socket: Option<PathBuf>,
 }
 
 impl Config {
@@ -249,10 +267,14 @@ impl Config {
         {
             return Err(ConfigError::NoTls(*listen));
         }
+        let feed_socket = path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into());
+        let dataplane = path(flags.admin_socket, on_file.admin_socket);
+        let dataplane = dataplane.unwrap_or_else(|| feed_socket.with_file_name(ADMIN_SOCKET));
         Ok(Config {
             admin,
+            inside: inside(text(flags.control_listen, on_file.control_listen), dataplane)?,
             source,
-            feed_socket: path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into()),
+            feed_socket,
             control_socket: path(flags.control_socket, on_file.control_socket)
                 .unwrap_or_else(|| CONTROL_SOCKET.into()),
             poll_ms,
@@ -293,6 +315,13 @@ fn admin(
         }
         _ => Ok(Some(AdminConfig { listen, keys, tls })),
     }
+}
+
+fn inside(listen: Option<String>, dataplane: PathBuf) -> Result<Option<InsideConfig>, ConfigError> {
+    let Some(text) = listen.filter(|text| text != "off") else { return Ok(None) };
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+    let listen = address.ok_or(ConfigError::ControlListen(text))?;
+    Ok(Some(InsideConfig { listen, dataplane }))
 }
 
 fn tls(
@@ -389,6 +418,18 @@ mod tests {
                 .unwrap_err()
                 .contains("is not an address")
         );
+    }
+
+    #[test]
+    fn the_control_api_is_off_unless_asked_for_and_never_public() {
+        let with =
+            |more: &[&str]| config(&[&["--file", "a.yaml"], more].concat()).map(|config| config.inside);
+        assert_eq!(with(&[]), Ok(None));
+        let inside = with(&["--control-listen", "127.0.0.1:9090", "--feed-socket", "/r/feed.sock"]);
+        assert_eq!(inside.unwrap().unwrap().dataplane, Path::new("/r/admin.sock"));
+        for address in ["0.0.0.0:9090", "x"] {
+            assert!(with(&["--control-listen", address]).unwrap_err().contains("not a loopback address"));
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ringway_engine::upstream::{Cluster, HostRule};
 use ringway_engine::view::View;
-use ringway_snapshot::model::Object;
 use ringway_snapshot::{Kind, Version};
 use serde_json::{Value, json};
 
@@ -167,14 +166,14 @@ fn objects(state: &State, kind: Kind, id: Option<&str>) -> Result<Value, String>
     drop(feed);
     let of_kind = entries.iter().filter(|entry| entry.object.kind() == kind);
     let wanted = of_kind.filter(|entry| id.is_none_or(|id| *entry.id == *id));
-    let rows: Result<Vec<Value>, _> = wanted
+    let rows: Result<Vec<Value>, serde_json::Error> = wanted
         .map(|entry| {
-            let value = match &entry.object {
-                Object::Route(route) => serde_json::to_value(route),
-                Object::Service(service) => serde_json::to_value(service),
-                Object::Upstream(upstream) => serde_json::to_value(upstream),
+            // Its fields stand below the name of its kind.
+            let fields = match serde_json::to_value(&entry.object)? {
+                Value::Object(named) => named.into_iter().next().map(|(_, fields)| fields),
+                _ => None,
             };
-            value.map(|value| json!({ "id": entry.id, "value": value }))
+            Ok(json!({ "id": entry.id, "value": fields }))
         })
         .collect();
     let rows = rows.map_err(|error| error.to_string())?;
