@@ -240,7 +240,8 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
 /// Faults as data stand in what is Ringway's own; in APISIX's paths they are asked for, as its clients may compare the whole body.
 fn wants_errors(request: &Request) -> bool {
     let uri = request.uri();
-    uri.path().starts_with("/v1/") || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "errors=true"))
+    uri.path().starts_with("/v1/")
+        || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "errors=true"))
 }
 
 async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome {

@@ -407,7 +407,9 @@ mod tests {
         let public = with(&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"]).unwrap_err();
         assert!(public.contains("has less than 16 bytes") && !public.contains("short"), "{public}");
         std::fs::write(&keys, "long-enough-to-be-a-key\n").unwrap();
-        let on = |more: &[&str]| with(&[&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"], more].concat());
+        let on = |more: &[&str]| {
+            with(&[&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"], more].concat())
+        };
         assert!(on(&[]).unwrap_err().contains("without TLS"));
         assert!(on(&["--admin-without-tls"]).unwrap().admin.is_some());
         assert!(on(&["--admin-tls-cert", "c"]).unwrap_err().contains("go together"));

@@ -45,7 +45,9 @@ pub struct InsideConfig {
 
 /// Why it does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("the Control API cannot listen on {listen}: {reason}; give another --control-listen, or leave it out")]
+#[error(
+    "the Control API cannot listen on {listen}: {reason}; give another --control-listen, or leave it out"
+)]
 pub struct InsideError {
     listen: SocketAddr,
     reason: io::Error,
@@ -131,9 +133,7 @@ async fn told(dataplane: &Path, path: &[&str]) -> Outcome {
         }
         ["healthcheck", kind, _] => Err(Answer::bad(format!("invalid src type {kind}"))),
         ["discovery", service, "dump"] => Err(absent(format!("discovery[{service}] not found"))),
-        ["plugin_metadatas"] => {
-            Ok(Answer::json(StatusCode::OK, &json!(metadata(dataplane, None).await?)))
-        }
+        ["plugin_metadatas"] => Ok(Answer::json(StatusCode::OK, &json!(metadata(dataplane, None).await?))),
         ["plugin_metadata", name] => {
             let found = metadata(dataplane, Some(name)).await?.pop();
             let found = found.ok_or_else(|| absent(format!("plugin metadata[{name}] not found")))?;

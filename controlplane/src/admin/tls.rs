@@ -135,9 +135,9 @@ fn configure(files: &TlsFiles, seen: &Seen) -> Result<Arc<ServerConfig>, TlsErro
             builder.with_client_cert_verifier(verifier.map_err(|error| wrong(what, path, error.to_string()))?)
         }
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| wrong("certificate", &files.certificate, format!("{error} (its key: {})", files.key.display())))?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+        wrong("certificate", &files.certificate, format!("{error} (its key: {})", files.key.display()))
+    })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

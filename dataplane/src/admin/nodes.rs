@@ -152,7 +152,8 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
             },
         );
         if let Some(checks) = checks {
-            fields.insert("checks_type".to_owned(), json!(format!("{:?}", checks.active.kind).to_lowercase()));
+            fields
+                .insert("checks_type".to_owned(), json!(format!("{:?}", checks.active.kind).to_lowercase()));
         }
         if !cluster.names.is_empty() {
             let names = cluster.names.iter().map(|named| {

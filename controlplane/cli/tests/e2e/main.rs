@@ -6,6 +6,7 @@ mod change;
 mod command;
 mod fault;
 mod fence;
+mod inside;
 #[path = "../stand/mod.rs"]
 mod stand;
 mod start;
