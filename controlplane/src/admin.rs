@@ -46,6 +46,7 @@ mod item;
 pub mod key;
 mod nodes;
 mod object;
+mod openapi;
 mod patch;
 mod pool;
 mod request;
@@ -246,6 +247,10 @@ fn wants_errors(request: &Request) -> bool {
 
 async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome {
     let (parts, body) = request.into_parts();
+    // Whether somebody is there: APISIX's clients ask it before all else, and without a key.
+    if parts.method == Method::HEAD && parts.uri.path().trim_end_matches('/') == "/apisix/admin" {
+        return Ok(Answer::empty(StatusCode::OK));
+    }
     let query = Query::parse(&parts.uri)?;
     let actor = admit(shared, &parts, &query)?;
     who.clone_from(&actor.name);
@@ -277,8 +282,6 @@ async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome 
         ["apisix", "admin", "configs", "validate"] if asked.method == Method::POST => {
             configs::validate(&asked).await
         }
-        // Whether somebody is there, as APISIX's clients ask it.
-        ["apisix", "admin"] if asked.method == Method::HEAD => Ok(Answer::empty(StatusCode::OK)),
         ["apisix", "admin", "plugins", rest @ ..] => catalog::plugins(&asked, &owned(rest)),
         ["apisix", "admin", "schema", rest @ ..] => catalog::schema(&asked, &owned(rest)),
         ["apisix", "admin", rest @ ..] => resource::answer(shared, &asked, target(rest)?).await,
@@ -298,7 +301,8 @@ async fn beyond(shared: &Shared, asked: &Asked, path: &[&str]) -> Outcome {
         ("GET", ["changes"]) => history::changes(shared, asked).await,
         ("POST", ["rollback", revision]) => history::rollback(shared, asked, revision).await,
         ("GET", ["nodes"]) => nodes::answer(shared).await,
-        (method, ["transaction" | "plan" | "changes" | "nodes"] | ["rollback", _]) => {
+        ("GET" | "HEAD", ["openapi.json"]) => openapi::answer(),
+        (method, ["transaction" | "plan" | "changes" | "nodes" | "openapi.json"] | ["rollback", _]) => {
             Err(Answer::method(format!("not supported `{method}` method for {}", path.join("/"))))
         }
         _ => Err(Answer::error(StatusCode::NOT_FOUND, "there is nothing at this path")),

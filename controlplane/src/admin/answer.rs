@@ -41,7 +41,9 @@ impl Answer {
 
     /// A word that is no JSON.
     pub(super) fn plain(word: &str) -> Answer {
-        Answer { status: StatusCode::OK, body: Some(word.to_owned()), headers: Vec::new(), errors: None }
+        let answer =
+            Answer { status: StatusCode::OK, body: Some(word.to_owned()), headers: Vec::new(), errors: None };
+        answer.with(CONTENT_TYPE, "text/plain")
     }
 
     /// No body.
@@ -132,7 +134,8 @@ impl Answer {
         let mut response = Response::new(self.body.map_or_else(Body::empty, Body::from));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().entry(CONTENT_TYPE).or_insert(json);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
