@@ -11,7 +11,14 @@ use serde_json::{Value, json};
 
 /// Sends one and holds its answer against the document.
 #[track_caller]
-fn ask(api: Api, document: &Value, place: &str, method: &str, body: &Value, fields: &[(&str, &str)]) -> Reply {
+fn ask(
+    api: Api,
+    document: &Value,
+    place: &str,
+    method: &str,
+    body: &Value,
+    fields: &[(&str, &str)],
+) -> Reply {
     let path = place
         .replace("{revision}", "1")
         .replace("{word}", "routes")

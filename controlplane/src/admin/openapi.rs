@@ -91,20 +91,23 @@ impl Operation {
         let replies = self.replies.iter().chain(ALWAYS);
         let replies: Map<String, Value> =
             replies.map(|(status, schema)| (status.to_string(), reply(*status, schema))).collect();
-        let mut names: Vec<&str> = self.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
+        let mut names: Vec<&str> =
+            self.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
         names.extend(self.takes);
         let names: Vec<Value> =
             names.iter().map(|name| json!({"$ref": format!("#/components/parameters/{name}")})).collect();
         let mut told = json!({"summary": self.summary, "parameters": names, "responses": replies});
         if let Some(schema) = &self.body {
-            told["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+            told["requestBody"] =
+                json!({"required": true, "content": {"application/json": {"schema": schema}}});
         }
         told
     }
 }
 
 fn reply(status: u16, schema: &str) -> Value {
-    let words = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
+    let words =
+        StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
     match schema {
         "" => json!({"description": words}),
         "text" => json!({"description": words, "content": {"text/plain": {"schema": {"type": "string"}}}}),
@@ -233,7 +236,8 @@ fn of_catalog() -> Vec<Operation> {
         Operation::new("GET", "/apisix/admin/plugins/{plugin}", "A plugin's schema")
             .takes(&["subsystem"])
             .replies(&[(200, "Object"), (404, "Error")]),
-        Operation::new("PUT", "/apisix/admin/plugins/reload", "Has nothing to do here").replies(&[(200, "text")]),
+        Operation::new("PUT", "/apisix/admin/plugins/reload", "Has nothing to do here")
+            .replies(&[(200, "text")]),
         Operation::new("GET", "/apisix/admin/schema", "All schemas").replies(&[(200, "Object")]),
         Operation::new("GET", "/apisix/admin/schema/{word}", "A kind's schema").replies(&[(200, "Object")]),
         Operation::new("GET", "/apisix/admin/schema/plugins/{plugin}", "A plugin's schema")
@@ -245,13 +249,9 @@ fn of_catalog() -> Vec<Operation> {
 }
 
 fn parameters() -> Value {
-    let path = |name: &str| {
-        json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
-    };
+    let path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}});
     let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
-    let header = |name: &str, required: bool| {
-        json!({"name": name, "in": "header", "required": required, "schema": {"type": "string"}})
-    };
+    let header = |name: &str, required: bool| json!({"name": name, "in": "header", "required": required, "schema": {"type": "string"}});
     let (text, number) = (json!({"type": "string"}), json!({"type": "integer", "minimum": 0}));
     let mut all: Map<String, Value> = ["id", "owner", "manager", "sub_path", "plugin", "word"]
         .into_iter()
@@ -280,27 +280,49 @@ fn parameters() -> Value {
 }
 
 fn schemas() -> Value {
-    let object = |required: &[&str], properties: Value| {
-        json!({"type": "object", "required": required, "properties": properties})
-    };
-    let mut all: Map<String, Value> =
-        Kind::ALL.into_iter().filter_map(|kind| Some((singular(kind).to_owned(), schema::of(kind)?.clone()))).collect();
+    let object = |required: &[&str], properties: Value| json!({"type": "object", "required": required, "properties": properties});
+    let mut all: Map<String, Value> = Kind::ALL
+        .into_iter()
+        .filter_map(|kind| Some((singular(kind).to_owned(), schema::of(kind)?.clone())))
+        .collect();
     let (text, number) = (json!({"type": "string"}), json!({"type": "integer", "minimum": 0}));
     let applied = json!({"type": "object", "required": ["everywhere", "nodes"], "properties": {
         "everywhere": {"type": "boolean"}, "nodes": {"type": "array", "items": {"type": "object"}}}});
-    let item = json!({"key": text, "value": {"type": "object"}, "createdIndex": number, "modifiedIndex": number});
+    let item =
+        json!({"key": text, "value": {"type": "object"}, "createdIndex": number, "modifiedIndex": number});
     let operation = object(
         &["op", "kind"],
         json!({"op": {"enum": ["put", "post", "patch", "delete"]}, "kind": {"enum": Kind::ALL.map(Kind::name)},
             "id": {"type": ["string", "integer"]}, "value": {"type": "object"}, "if_match": number}),
     );
     let own = [
-        ("Error", object(&["error_msg"], json!({"error_msg": text, "errors": {"type": "array", "items": {"type": "object"}}}))),
+        (
+            "Error",
+            object(
+                &["error_msg"],
+                json!({"error_msg": text, "errors": {"type": "array", "items": {"type": "object"}}}),
+            ),
+        ),
         ("Item", object(&["key", "value", "createdIndex", "modifiedIndex"], item)),
-        ("List", object(&["total", "list"], json!({"total": number, "list": {"type": "array", "items": named("Item")}}))),
-        ("Written", object(&["key", "value"], json!({"key": text, "value": {"type": "object"}, "revision": number, "applied": applied}))),
+        (
+            "List",
+            object(
+                &["total", "list"],
+                json!({"total": number, "list": {"type": "array", "items": named("Item")}}),
+            ),
+        ),
+        (
+            "Written",
+            object(
+                &["key", "value"],
+                json!({"key": text, "value": {"type": "object"}, "revision": number, "applied": applied}),
+            ),
+        ),
         ("Deleted", object(&["key", "deleted"], json!({"key": text, "deleted": text, "applied": applied}))),
-        ("Transaction", object(&["operations"], json!({"operations": {"type": "array", "items": operation}}))),
+        (
+            "Transaction",
+            object(&["operations"], json!({"operations": {"type": "array", "items": operation}})),
+        ),
         ("Names", json!({"type": "array", "items": text})),
         ("Object", json!({"type": "object"})),
         ("Whole", json!({"type": "object"})),

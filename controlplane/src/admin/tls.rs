@@ -15,11 +15,13 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::source::postgresql::SYSTEM_ROOTS;
 
 /// How often the files are looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -39,6 +41,15 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// Whom a client of the API trusts, and what it shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsTrust {
+    /// The CA of the API's certificate, PEM; `None`: those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The client's own certificate and its key, PEM.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
 /// Why TLS cannot be had with these files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the Admin API's {what} {} cannot be used: {reason}", .path.display())]
@@ -46,6 +57,41 @@ pub struct TlsError {
     what: &'static str,
     path: PathBuf,
     reason: String,
+}
+
+impl TlsTrust {
+    /// What a client connects with.
+    pub fn client(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let ca = match &self.ca {
+            Some(ca) => ca.clone(),
+            None => {
+                SYSTEM_ROOTS.into_iter().map(PathBuf::from).find(|path| path.exists()).unwrap_or_default()
+            }
+        };
+        let wrong = |what, path: &Path, reason: String| TlsError { what, path: path.to_owned(), reason };
+        let read = |what, path: &Path| {
+            let bytes = std::fs::read(path).map_err(|error| wrong(what, path, error.to_string()))?;
+            certificates(&bytes).map_err(|reason| wrong(what, path, reason))
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(read("CA", &ca)?);
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| wrong("CA", &ca, error.to_string()))?
+            .with_root_certificates(roots);
+        let config = match &self.own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let what = "client certificate";
+                let chain = read(what, certificate)?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| wrong("client key", key, error.to_string()))?;
+                let config = builder.with_client_auth_cert(chain, key);
+                config.map_err(|error| wrong(what, certificate, error.to_string()))?
+            }
+        };
+        Ok(Arc::new(config))
+    }
 }
 
 /// What is in force, and what the files held when they were last looked at.

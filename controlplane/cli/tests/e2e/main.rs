@@ -10,4 +10,5 @@ mod inside;
 #[path = "../stand/mod.rs"]
 mod stand;
 mod start;
+mod tls;
 mod up;
