@@ -216,9 +216,12 @@ async fn health(dataplane: &Path, one: Option<(&str, &str)>) -> Result<Vec<Value
 
 fn checker(upstream: &Value) -> Value {
     let nodes = upstream["nodes"].as_array().into_iter().flatten().map(|node| {
-        let address = node["address"].as_str().and_then(|address| address.parse::<SocketAddr>().ok());
-        let (ip, port) =
-            address.map_or((String::new(), 0), |address| (address.ip().to_string(), address.port()));
+        // One that is no IP address and port is a socket's path.
+        let address = node["address"].as_str().unwrap_or_default();
+        let (ip, port) = match address.parse::<SocketAddr>() {
+            Ok(address) => (address.ip().to_string(), address.port()),
+            Err(_) => (address.to_owned(), 0),
+        };
         let (checks, failures) = (&node["checks"], &node["checks"]["failures_in_a_row"]);
         let count = |value: &Value| value.as_u64().unwrap_or(0);
         let (http, tcp, late) =
