@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::node::{Node, Path};
 use super::{TRIES_TOLD_MAX, Try};
 
 /// The texts of a record, in their order, with the bytes that each may have.
@@ -93,7 +94,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&self.timeline.to_le_bytes());
         out.extend_from_slice(&self.try_count.to_le_bytes());
         for entry in self.tries_told() {
-            address(entry.node.unwrap_or(NOWHERE), out);
+            node(&entry.node, out);
             out.extend_from_slice(&entry.status.to_le_bytes());
             for us in [entry.connect_us, entry.first_byte_us, entry.total_us] {
                 out.extend_from_slice(&us.to_le_bytes());
@@ -124,7 +125,7 @@ impl<'a> Record<'a> {
         let try_count = u32::from_le_bytes(take(rest)?);
         let mut tries = [Try::default(); TRIES_TOLD_MAX];
         for entry in tries.iter_mut().take(try_count as usize) {
-            entry.node = Some(take_address(rest)?).filter(|node| *node != NOWHERE);
+            entry.node = take_node(rest)?;
             entry.status = u16::from_le_bytes(take(rest)?);
             entry.connect_us = u32::from_le_bytes(take(rest)?);
             entry.first_byte_us = u32::from_le_bytes(take(rest)?);
@@ -160,8 +161,34 @@ impl<'a> Record<'a> {
 
 /// Stands in a text's length when it was cut.
 const CUT: u16 = 0x8000;
-/// Stands for no address.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+fn node(node: &Node, out: &mut Vec<u8>) {
+    match node {
+        Node::Nowhere => out.push(0),
+        Node::Tcp(to) => {
+            out.push(1);
+            address(*to, out);
+        }
+        Node::Unix(path) => {
+            let text = path.text();
+            out.extend_from_slice(&[if path.cut { 3 } else { 2 }, u8::try_from(text.len()).unwrap_or(0)]);
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+fn take_node(rest: &mut &[u8]) -> Option<Node> {
+    match take::<1>(rest)? {
+        [0] => Some(Node::Nowhere),
+        [1] => Some(Node::Tcp(take_address(rest)?)),
+        [kind] => {
+            let [length] = take(rest)?;
+            let (path, behind) = rest.split_at_checked(usize::from(length))?;
+            *rest = behind;
+            Some(Node::Unix(Path::new(path, kind == 3)))
+        }
+    }
+}
 
 fn address(address: SocketAddr, out: &mut Vec<u8>) {
     let ip = match address.ip() {
@@ -185,9 +212,10 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 #[cfg(test)]
 pub(super) fn sample<'a>(texts: [&'a [u8]; TEXTS]) -> Record<'a> {
-    let node = "10.0.0.5:8080".parse().ok();
+    let tcp = |address: &str| Node::Tcp(address.parse().unwrap());
+    let node = tcp("10.0.0.5:8080");
     let entry = Try { node, status: 200, connect_us: 150, first_byte_us: 1_200, total_us: 1_500 };
-    let failed = Try { node: "[2001:db8::1]:80".parse().ok(), total_us: 2_000_000, ..Try::default() };
+    let failed = Try { node: tcp("[2001:db8::1]:80"), total_us: 2_000_000, ..Try::default() };
     Record {
         logged: true,
         minor: 1,
@@ -220,8 +248,9 @@ mod tests {
             try_count in 0_u32..6,
         ) {
             let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-            let mut record = sample(texts.try_into().unwrap());
+            let mut record = sample(texts.clone().try_into().unwrap());
             record.try_count = try_count;
+            record.tries[2].node = Node::Unix(Path::new(texts[0], false));
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             let mut expected = record;
