@@ -33,5 +33,5 @@ done
 # 5xx, statuses, content types and bodies that are not documented. What data is valid is the objects' own rules' to say.
 "$tools/bin/schemathesis" run "http://$address/v1/openapi.json" \
     --header "X-API-KEY: $(cat "$dir/up/admin.key")" \
-    --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
+    --phases coverage,fuzzing --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
     "$@"
