@@ -30,6 +30,8 @@ while [ -z "$address" ]; do
     sleep 0.2
 done
 
+# It leaves a folder of its own where it runs.
+cd "$dir"
 # 5xx, statuses, content types and bodies that are not documented. What data is valid is the objects' own rules' to say.
 "$tools/bin/schemathesis" run "http://$address/v1/openapi.json" \
     --header "X-API-KEY: $(cat "$dir/up/admin.key")" \
