@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ringway_engine::upstream::{Address, Order};
+use ringway_snapshot::Kind;
 use ringway_snapshot::limits::NODE_WEIGHT_MAX;
 
 /// A day: a longer grace is a typing mistake.
@@ -16,6 +17,7 @@ show snapshot                      the configuration that is served, and how lon
 show cores                         each core: CPU, version, connections, requests
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
+show objects KIND [ID]             routes, services or upstreams as they are configured and in force
 show latency                       how long requests and nodes took: last 10 s, last minute, since the start
 show connections                   connections of each core, and bytes
 show errors                        what went wrong since the start: refusals, failures, retries, drops
@@ -90,6 +92,8 @@ pub(crate) enum Show {
     Route(String),
     Upstreams,
     Upstream(String),
+    /// All of a kind, or one of them.
+    Objects(Kind, Option<String>),
 }
 
 /// A request that is explained and not sent.
@@ -125,9 +129,13 @@ impl Command {
                 ["route", id] => Show::Route((*id).to_owned()),
                 ["upstreams"] => Show::Upstreams,
                 ["upstream", key] => Show::Upstream((*key).to_owned()),
+                ["objects", kind, id @ ..] if id.len() < 2 => {
+                    let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
+                    Show::Objects(known, id.first().map(|id| (*id).to_owned()))
+                }
                 _ => {
                     return Err(
-                        "show info, snapshot, cores, latency, connections, errors, limits, routes, route ID, upstreams or upstream KEY".to_owned()
+                        "show info, snapshot, cores, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
                     );
                 }
             }),

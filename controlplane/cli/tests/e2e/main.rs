@@ -6,7 +6,9 @@ mod change;
 mod command;
 mod fault;
 mod fence;
+mod inside;
 #[path = "../stand/mod.rs"]
 mod stand;
 mod start;
+mod tls;
 mod up;
