@@ -11,6 +11,7 @@ use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
 
+use crate::access::{self, Access};
 use crate::answer::{self, Answer};
 use crate::buf::Room;
 use crate::core::{Core, Ends};
@@ -34,6 +35,7 @@ pub(crate) struct Downstream {
     pub(crate) at: usize,
     pub(crate) head: RequestHead,
     pub(crate) exchange: Exchange,
+    pub(crate) access: Access,
     /// The target for the node, when it is not the received one.
     pub(crate) rewritten: Vec<u8>,
     pub(crate) requests: u64,
@@ -116,6 +118,7 @@ pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> 
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
         exchange: Exchange::default(),
+        access: Access::default(),
         rewritten: Vec::new(),
         requests,
         ends_at_ms,
@@ -180,9 +183,11 @@ impl Downstream {
         loop {
             let bytes = self.buffer.get(self.at..).unwrap_or_default();
             if !bytes.is_empty() {
+                self.access.arrives();
                 match self.head.parse(bytes, &self.core.limits.head) {
                     Ok(Parse::Done(())) => {
                         self.requests = self.requests.saturating_add(1);
+                        self.access.begins(self.at, began_ms.is_none());
                         self.core.count(|counters| counters.requests.up());
                         return Ok(());
                     }
@@ -282,8 +287,11 @@ impl Downstream {
         let method = self.head.method;
         self.head.reset();
         self.head.method = method;
+        self.access.begins(self.at, false);
         let answer = Answer { status, code: "bad_request", reason };
-        answer::send(self, &answer, false).await
+        let fate = answer::send(self, &answer, false).await;
+        access::finish(self, None, None);
+        fate
     }
 
     /// Ends the connection.

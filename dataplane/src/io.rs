@@ -256,7 +256,7 @@ impl Socket {
         Socket {
             watching,
             reader: Reader::new(read, clock.clone()),
-            writer: Writer { half: write, clock, ended: false },
+            writer: Writer { half: write, clock, ended: false, bytes_written: 0 },
         }
     }
 
@@ -334,6 +334,7 @@ pub(crate) struct Reader {
     pump: Pin<Box<dyn Future<Output = ()>>>,
     armed: bool,
     clock: Clock,
+    bytes_read: u64,
 }
 
 impl std::fmt::Debug for Reader {
@@ -364,7 +365,7 @@ impl Reader {
     fn new<R: CancelableAsyncReadRent + 'static>(half: R, clock: Clock) -> Reader {
         let slot = Rc::new(Slot::default());
         let pump = Box::pin(pump(half, Rc::clone(&slot)));
-        Reader { slot, pump, armed: false, clock }
+        Reader { slot, pump, armed: false, clock, bytes_read: 0 }
     }
 
     /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
@@ -382,6 +383,11 @@ impl Reader {
 
     pub(crate) fn is_armed(&self) -> bool {
         self.armed
+    }
+
+    /// Bytes that its reads have brought since this was last asked.
+    pub(crate) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_read)
     }
 
     /// Whether the armed read is over already: for a pooled connection that is its end.
@@ -402,6 +408,9 @@ impl Reader {
     pub(crate) async fn finish_unhurried(&mut self) -> Read {
         let mut read = poll_fn(|context| self.poll_done(context)).await;
         self.clock.watch.read_due.set(NEVER);
+        if let Ok(bytes) = read.result {
+            self.bytes_read = self.bytes_read.wrapping_add(bytes as u64);
+        }
         // A write that was given up has ended both directions: the end that is read then is ours, not the peer's.
         let expired = self.has_expired() || self.clock.watch.write_expired.get();
         if expired && matches!(read.result, Ok(0) | Err(_)) {
@@ -494,6 +503,7 @@ pub(crate) struct Writer {
     half: WriteHalf,
     clock: Clock,
     ended: bool,
+    bytes_written: u64,
 }
 
 /// Reading is behind one boxed future whatever the socket; writing is not, and is told apart here.
@@ -513,6 +523,11 @@ impl WriteHalf {
 }
 
 impl Writer {
+    /// Bytes that the kernel has taken since this was last asked.
+    pub(crate) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_written)
+    }
+
     /// Writes a range of `buffer` whole; between two steps at most `wait` passes. Gives the buffer back, and how many
     /// bytes the kernel took before an error.
     pub(crate) async fn write_all(
@@ -532,6 +547,7 @@ impl Writer {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(bytes) => {
                     at += bytes;
+                    self.bytes_written = self.bytes_written.wrapping_add(bytes as u64);
                     continue;
                 }
                 Err(_) if self.clock.watch.write_expired.get() => io::ErrorKind::TimedOut.into(),
@@ -556,6 +572,7 @@ impl Writer {
         let fd = self.clock.watch.fd.get();
         // What the kernel does not take at once, or an error, is for the ordinary way.
         let taken = sys::send_held(fd, buffer.get(range.clone()).unwrap_or_default()).unwrap_or(0);
+        self.bytes_written = self.bytes_written.wrapping_add(taken as u64);
         let mut written = Written { result: Ok(()), bytes: 0, buffer };
         if taken < range.len() {
             written = self.write_all(written.buffer, range.start + taken..range.end, wait).await;

@@ -86,10 +86,11 @@ impl Pool {
     }
 
     /// Drops what has been idle too long or was closed by its node.
-    pub(crate) fn sweep(&self) {
+    /// Tells how many are left, when it was time to look.
+    pub(crate) fn sweep(&self) -> Option<usize> {
         let now_ms = self.deadlines.now_ms();
         if now_ms < self.sweep_at_ms.get() {
-            return;
+            return None;
         }
         self.sweep_at_ms.set(now_ms.saturating_add(SWEEP_EVERY_MS));
         let mut pool = self.idle.borrow_mut();
@@ -97,6 +98,7 @@ impl Pool {
             idle.retain_mut(|idle| idle.until_ms > now_ms && !idle.upstream.socket.reader.is_ready());
         }
         pool.retain(|_, idle| !idle.is_empty());
+        Some(pool.values().map(Vec::len).sum())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::limits::{
     FAULTS_REPORTED_MAX, HOST_BYTES_MAX, HOSTS_PER_OBJECT_MAX, NODE_WEIGHT_MAX, OBJECTS_MAX, URI_BYTES_MAX,
     URI_SEGMENTS_MAX, URIS_PER_ROUTE_MAX,
 };
+use crate::log_rate::LogRate;
 use crate::model::{
     Balancer, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
 };
@@ -150,6 +151,9 @@ impl Faults<'_> {
         self.unsupported("", "plugin_config_id", route.plugin_config_id.is_some());
         self.unsupported("", "service_protocol", route.service_protocol.is_some());
         self.plugins(&route.plugins);
+        for (pointer, reason) in LogRate::check(&route.labels) {
+            self.add(pointer, reason);
+        }
         self.timeout("", route.timeout);
         self.target(route.upstream.as_deref(), route.upstream_id.as_deref());
         if let Some(id) = route.service_id.as_deref().filter(|id| !(self.is_known)(Kind::Service, id)) {

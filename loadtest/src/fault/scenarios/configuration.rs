@@ -61,7 +61,7 @@ fn storm(stage: &mut Stage<'_>) -> Result<Outcome> {
     let reached = (stage.changes.count() - before) as f64 / begun.elapsed().as_secs_f64();
     stage.resume_changes();
     stage.healed("back to the usual pace");
-    stage.note(format!("PostgreSQL took {reached:.0} transactions a second"));
+    stage.note(format!("PostgreSQL took {reached:.0} transactions a second, {:.0} rows", 2.0 * reached));
     stage.hold(Duration::from_secs(2))?;
     Ok(Outcome::Done)
 }
