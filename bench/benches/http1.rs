@@ -6,8 +6,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringway_engine::http1::{
-    BodyFraming, BodyHeader, BodyLimits, ChunkDecoder, ChunkEvent, ChunkLimits, Forwarded, HEADROOM_BYTES, HeadLimits, Method, Relay, RequestEdits,
-    RequestHead, ResponseEdits, ResponseHead, SinkFraming, encode_request, encode_response,
+    BodyFraming, BodyHeader, BodyLimits, ChunkDecoder, ChunkEvent, ChunkLimits, Forwarded, HEADROOM_BYTES,
+    HeadLimits, Method, Relay, RequestEdits, RequestHead, ResponseEdits, ResponseHead, SinkFraming,
+    encode_request, encode_response,
 };
 
 /// A request head with so many fields beside Host.
@@ -97,7 +98,10 @@ fn framing(c: &mut Criterion) {
         ("no body", ""),
         ("Content-Length", "Content-Length: 1048576\r\n"),
         ("Transfer-Encoding", "Transfer-Encoding: chunked\r\n"),
-        ("Transfer-Encoding, Connection, Trailer", "Transfer-Encoding: chunked\r\nConnection: close, x-hop\r\nTrailer: x-sum\r\n"),
+        (
+            "Transfer-Encoding, Connection, Trailer",
+            "Transfer-Encoding: chunked\r\nConnection: close, x-hop\r\nTrailer: x-sum\r\n",
+        ),
     ] {
         let bytes = format!("POST /upload HTTP/1.1\r\nHost: shop.example.com\r\n{fields}\r\n").into_bytes();
         group.throughput(Throughput::Bytes(bytes.len() as u64));

@@ -9,6 +9,7 @@
 mod escape;
 mod format;
 mod moment;
+mod peer;
 mod record;
 mod ring;
 mod routes;
@@ -16,15 +17,16 @@ mod scribe;
 mod sink;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringway_engine::http1::Version;
+use ringway_engine::upstream::Address;
 use ringway_engine::view::{Target, View};
 use ringway_snapshot::LogRate;
 
 pub(crate) use self::format::Format;
+use self::peer::Peer;
 use self::record::{Bounded, Record, TEXTS, Text};
 use self::ring::Producer;
 pub(crate) use self::routes::{Key, Routes, Times};
@@ -65,7 +67,7 @@ pub(crate) struct Access {
 /// One try at a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Try {
-    pub(crate) node: Option<SocketAddr>,
+    pub(crate) node: Option<Peer>,
     /// 0: it gave no answer.
     pub(crate) status: u16,
     /// 0 on a kept connection.
@@ -95,13 +97,13 @@ impl Access {
     }
 
     /// A node is tried. The first try begins with the request: what was done in between took some microseconds.
-    pub(crate) fn tries(&mut self, node: SocketAddr) {
+    pub(crate) fn tries(&mut self, node: &Address) {
         self.try_began = if self.try_count == 0 { self.asked } else { Some(Instant::now()) };
         self.answered.set(None);
         let place = (self.try_count as usize).min(TRIES_TOLD_MAX - 1);
         self.try_count = self.try_count.saturating_add(1);
         if let Some(entry) = self.tries.get_mut(place) {
-            *entry = Try { node: Some(node), ..Try::default() };
+            *entry = Try { node: Some(node.into()), ..Try::default() };
         }
     }
 

@@ -306,7 +306,7 @@ async fn attempt(
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let waits = Waits::new(target.timeouts(cluster), &core.limits);
-    connection.access.tries(endpoint.address);
+    connection.access.tries(&endpoint.address);
     let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
     let reused = upstream.requests > 1;
     if !reused {

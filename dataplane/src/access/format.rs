@@ -273,9 +273,11 @@ impl Variable {
     fn of_try<'a>(self, entry: &Try, text: &'a mut [u8; ADDRESS_BYTES_MAX]) -> Told<'a> {
         let answered = entry.first_byte_us > 0;
         match self {
-            Variable::UpstreamAddr => {
-                entry.node.map_or(Told::Nothing, |node| Told::Safe(written(text, node)))
-            }
+            // A path may hold what has to be escaped.
+            Variable::UpstreamAddr => match entry.node {
+                Some(node) => Told::Bytes(Bounded { bytes: written(text, node), cut: false }),
+                None => Told::Nothing,
+            },
             Variable::UpstreamStatus if entry.status == 0 => Told::Nothing,
             Variable::UpstreamStatus => Told::Number(u64::from(entry.status)),
             Variable::UpstreamConnectTime => Told::Seconds(u64::from(entry.connect_us)),
@@ -330,8 +332,8 @@ impl Variable {
     }
 }
 
-/// The longest text of an IPv6 address with its port, and of a version.
-const ADDRESS_BYTES_MAX: usize = 64;
+/// The longest text of a node that is a Unix socket; an IPv6 address with its port and a version are shorter.
+const ADDRESS_BYTES_MAX: usize = 128;
 
 /// Writes something short into `text`.
 fn written(text: &mut [u8; ADDRESS_BYTES_MAX], what: impl std::fmt::Display) -> &[u8] {
