@@ -5,7 +5,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help up test dashboard fuzz conformance faults compare churn bench lint postgresql peers
+.PHONY: help up test dashboard fuzz conformance faults openapi compare churn bench lint postgresql peers
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ faults: ## Break one part after the other under load; writes faults.html (flags 
 	$(CARGO) build --release -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest
 	@$(MAKE) --no-print-directory postgresql
 	@exec target/release/ringway-loadtest fault --html faults.html $(ARGS)
+
+openapi: ## Try the Admin API against its OpenAPI document with schemathesis (flags through ARGS="--seed 1 ...")
+	$(CARGO) build -p ringway-dataplane -p ringway-controlplane -p ringway
+	@controlplane/tests/openapi.sh $(ARGS)
 
 compare: peers ## CPU and memory against nginx and HAProxy; writes compare.html (flags through ARGS="--short ...")
 	$(CARGO) build --release -p ringway -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest

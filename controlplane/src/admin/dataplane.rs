@@ -1,7 +1,7 @@
 //! `GET /v1/dataplane/...`: what this node's data plane tells about itself, passed through from its admin socket.
 //!
 //! A fixed list of commands that only read; nothing that a client sends becomes a command but the words of `explain`, which are checked. The
-//! control plane knows nothing of the replies but that they are JSON. Without `--admin-socket` the paths say so.
+//! control plane knows nothing of the replies but that they are JSON.
 //!
 //! Bounded: so many questions at one time, each with a deadline and so many bytes.
 
@@ -35,13 +35,13 @@ const ROUTES_MAX: u64 = 500;
 /// The way to the data plane's admin socket.
 #[derive(Debug)]
 pub(super) struct Dataplane {
-    socket: Option<PathBuf>,
+    socket: PathBuf,
     questions: Semaphore,
 }
 
 impl Dataplane {
-    /// Where it is, if that was told.
-    pub(super) fn at(socket: Option<PathBuf>) -> Dataplane {
+    /// Where it is.
+    pub(super) fn at(socket: PathBuf) -> Dataplane {
         Dataplane { socket, questions: Semaphore::new(QUESTIONS_MAX) }
     }
 
@@ -74,16 +74,15 @@ impl Dataplane {
     }
 
     async fn ask(&self, line: &str) -> Result<Value, Answer> {
-        let Some(socket) = &self.socket else {
-            return Err(Answer::unavailable(
-                "this control plane was not told where its data plane's admin socket is: start it with --admin-socket PATH",
-            ));
-        };
+        let socket = &self.socket;
         let Ok(_turn) = self.questions.acquire().await else {
             return Err(Answer::unavailable("the Admin API is ending"));
         };
         let failed = |reason: String| {
-            Answer::unavailable(format!("the data plane's admin socket {}: {reason}", socket.display()))
+            Answer::unavailable(format!(
+                "the data plane's admin socket {}: {reason}; is it there? --admin-socket names another",
+                socket.display()
+            ))
         };
         let exchange = async {
             let mut stream = UnixStream::connect(socket).await?;

@@ -150,6 +150,10 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
                 Some(_) => json!("active"),
             },
         );
+        if let Some(checks) = checks {
+            fields
+                .insert("checks_type".to_owned(), json!(format!("{:?}", checks.active.kind).to_lowercase()));
+        }
         if !cluster.names.is_empty() {
             let names = cluster.names.iter().map(|named| {
                 let (addresses, failures) =

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ringway_engine::upstream::{Cluster, HostRule};
 use ringway_engine::view::View;
-use ringway_snapshot::Version;
+use ringway_snapshot::{Kind, Version};
 use serde_json::{Value, json};
 
 use super::command::Show;
@@ -35,6 +35,7 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
         }),
         Show::Upstreams => nodes::upstreams(admin),
         Show::Upstream(key) => nodes::upstream(admin, &key),
+        Show::Objects(kind, id) => objects(&admin.state, kind, id.as_deref()),
     };
     match document {
         Err(error) => format!("error: {error}"),
@@ -192,6 +193,28 @@ fn routes(view: &View) -> Value {
 fn route(view: &View, id: &str) -> Value {
     let found = view.routes.iter().find(|listed| listed.id == id);
     found.map_or(Value::Null, |listed| serde_json::to_value(&*listed.payload.route).unwrap_or_default())
+}
+
+/// Objects that are in force. The lock is held for no longer than it takes to share them.
+fn objects(state: &State, kind: Kind, id: Option<&str>) -> Result<Value, String> {
+    let feed = state.feed();
+    let revision = feed.view.as_ref().ok_or_else(no_configuration)?.version.revision;
+    let entries = feed.entries.clone();
+    drop(feed);
+    let of_kind = entries.iter().filter(|entry| entry.object.kind() == kind);
+    let wanted = of_kind.filter(|entry| id.is_none_or(|id| *entry.id == *id));
+    let rows: Result<Vec<Value>, serde_json::Error> = wanted
+        .map(|entry| {
+            // Its fields stand below the name of its kind.
+            let fields = match serde_json::to_value(&entry.object)? {
+                Value::Object(named) => named.into_iter().next().map(|(_, fields)| fields),
+                _ => None,
+            };
+            Ok(json!({ "id": entry.id, "value": fields }))
+        })
+        .collect();
+    let rows = rows.map_err(|error| error.to_string())?;
+    Ok(json!({ "revision": revision, "objects": rows }))
 }
 
 /// One upstream, as it is configured.

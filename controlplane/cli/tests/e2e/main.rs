@@ -8,8 +8,10 @@ mod command;
 mod dashboard;
 mod fault;
 mod fence;
+mod inside;
 mod live;
 #[path = "../stand/mod.rs"]
 mod stand;
 mod start;
+mod tls;
 mod up;

@@ -132,6 +132,8 @@ impl Stand {
                 "127.0.0.1:0",
                 "--admin-key-file",
                 &keys,
+                "--control-listen",
+                "127.0.0.1:0",
             ],
             &[("RINGWAY_DATABASE_URL", url)],
             &self.dir.path.join(format!("{name}plane.log")),
@@ -166,6 +168,11 @@ impl Stand {
     /// A new connection to the gateway.
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.http)
+    }
+
+    /// A new connection to the control plane's Control API.
+    pub(crate) fn inside_client(&self) -> Client {
+        Client::connect(self.control.as_ref().expect("a control plane runs").listening("control"))
     }
 
     /// A new connection to the status endpoint.
