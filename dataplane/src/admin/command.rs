@@ -108,24 +108,7 @@ impl Command {
         }
         let command = match words.as_slice() {
             ["help"] => Command::Help,
-            ["show", rest @ ..] => Command::Show(match rest {
-                ["info"] => Show::Info,
-                ["snapshot"] => Show::Snapshot,
-                ["cores"] => Show::Cores,
-                ["latency"] => Show::Latency,
-                ["connections"] => Show::Connections,
-                ["errors"] => Show::Errors,
-                ["limits"] => Show::Limits,
-                ["routes"] => Show::Routes,
-                ["route", id] => Show::Route((*id).to_owned()),
-                ["upstreams"] => Show::Upstreams,
-                ["upstream", key] => Show::Upstream((*key).to_owned()),
-                _ => {
-                    return Err(
-                        "show info, snapshot, cores, latency, connections, errors, limits, routes, route ID, upstreams or upstream KEY".to_owned()
-                    );
-                }
-            }),
+            ["show", rest @ ..] => Command::Show(show(rest)?),
             ["explain", method, host, path, rest @ ..] => {
                 let from = match rest {
                     [] => None,
@@ -174,6 +157,28 @@ impl Command {
         };
         Ok((command, json))
     }
+}
+
+/// What is to be shown.
+fn show(words: &[&str]) -> Result<Show, String> {
+    Ok(match words {
+        ["info"] => Show::Info,
+        ["snapshot"] => Show::Snapshot,
+        ["cores"] => Show::Cores,
+        ["latency"] => Show::Latency,
+        ["connections"] => Show::Connections,
+        ["errors"] => Show::Errors,
+        ["limits"] => Show::Limits,
+        ["routes"] => Show::Routes,
+        ["route", id] => Show::Route((*id).to_owned()),
+        ["upstreams"] => Show::Upstreams,
+        ["upstream", key] => Show::Upstream((*key).to_owned()),
+        _ => {
+            return Err(
+                "show info, snapshot, cores, latency, connections, errors, limits, routes, route ID, upstreams or upstream KEY".to_owned()
+            );
+        }
+    })
 }
 
 const SET_SERVER: &str =
