@@ -119,29 +119,7 @@ impl Command {
         }
         let command = match words.as_slice() {
             ["help"] => Command::Help,
-            ["show", rest @ ..] => Command::Show(match rest {
-                ["info"] => Show::Info,
-                ["snapshot"] => Show::Snapshot,
-                ["cores"] => Show::Cores,
-                ["counters"] => Show::Counters,
-                ["latency"] => Show::Latency,
-                ["connections"] => Show::Connections,
-                ["errors"] => Show::Errors,
-                ["limits"] => Show::Limits,
-                ["routes"] => Show::Routes,
-                ["route", id] => Show::Route((*id).to_owned()),
-                ["upstreams"] => Show::Upstreams,
-                ["upstream", key] => Show::Upstream((*key).to_owned()),
-                ["objects", kind, id @ ..] if id.len() < 2 => {
-                    let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
-                    Show::Objects(known, id.first().map(|id| (*id).to_owned()))
-                }
-                _ => {
-                    return Err(
-                        "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
-                    );
-                }
-            }),
+            ["show", rest @ ..] => Command::Show(show(rest)?),
             ["explain", method, host, path, rest @ ..] => {
                 let (from, rest) = match rest {
                     ["from", ip, rest @ ..] => {
@@ -195,6 +173,33 @@ impl Command {
         };
         Ok((command, json))
     }
+}
+
+/// What is to be shown.
+fn show(words: &[&str]) -> Result<Show, String> {
+    Ok(match words {
+        ["info"] => Show::Info,
+        ["snapshot"] => Show::Snapshot,
+        ["cores"] => Show::Cores,
+        ["counters"] => Show::Counters,
+        ["latency"] => Show::Latency,
+        ["connections"] => Show::Connections,
+        ["errors"] => Show::Errors,
+        ["limits"] => Show::Limits,
+        ["routes"] => Show::Routes,
+        ["route", id] => Show::Route((*id).to_owned()),
+        ["upstreams"] => Show::Upstreams,
+        ["upstream", key] => Show::Upstream((*key).to_owned()),
+        ["objects", kind, id @ ..] if id.len() < 2 => {
+            let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
+            Show::Objects(known, id.first().map(|id| (*id).to_owned()))
+        }
+        _ => {
+            return Err(
+                "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
+            );
+        }
+    })
 }
 
 const SET_SERVER: &str =
