@@ -41,11 +41,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[cfg(debug_assertions)]
+#[global_allocator]
+static ALLOCATOR: sys::CountingAllocator = sys::CountingAllocator;
+
 fn main() -> ExitCode {
     let flags = config::Flags::parse();
+    if flags.small_pages
+        && let Err(error) = sys::use_small_pages()
+    {
+        eprintln!("ringway-dataplane: cannot do without huge pages: {error}");
+    }
     let filter = tracing_subscriber::EnvFilter::try_from_env("RINGWAY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let ansi = std::io::stderr().is_terminal();

@@ -250,7 +250,7 @@ fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
         path: normal.map_or(raw, |normal| normal.path),
         client_ip: &connection.ends.client_ip,
         client_port: connection.ends.client.port(),
-        server_ip: connection.ends.local_ip,
+        server_ip: connection.ends.local.ip,
         hostname: connection.core.state.node.as_bytes(),
     };
     hash_of(rule, &facts)
@@ -362,7 +362,7 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
             client_ip: &ends.client_ip,
             proto: b"http",
             host: client_host,
-            port: &ends.local_port,
+            port: &ends.local.port,
             real_ip: Some(&ends.client_ip),
             trusted: false,
             append_for: true,
