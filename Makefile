@@ -5,7 +5,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help up test fuzz conformance faults bench lint postgresql
+.PHONY: help up test fuzz conformance faults compare churn bench lint postgresql peers
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,14 @@ faults: ## Break one part after the other under load; writes faults.html (flags 
 	@$(MAKE) --no-print-directory postgresql
 	@exec target/release/ringway-loadtest fault --html faults.html $(ARGS)
 
+compare: peers ## CPU and memory against nginx and HAProxy; writes compare.html (flags through ARGS="--short ...")
+	$(CARGO) build --release -p ringway -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest
+	@exec target/release/ringway-loadtest compare --html compare.html $(ARGS)
+
+churn: postgresql ## What 100 changes a second cost at 100,000 routes; writes churn.html (flags through ARGS="--rounds 3 ...")
+	$(CARGO) build --release -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest
+	@exec target/release/ringway-loadtest churn --html churn.html $(ARGS)
+
 fuzz: ## Fuzz heads, bodies and exchanges, FUZZ_SECONDS (1200) each (needs cargo-fuzz)
 	cd dataplane/engine && for target in request response body exchange; do \
 		mkdir -p ../../target/fuzz-corpus/$$target && \
@@ -37,8 +45,11 @@ fuzz: ## Fuzz heads, bodies and exchanges, FUZZ_SECONDS (1200) each (needs cargo
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 || exit 1; \
 	done
 
-bench: ## Run the criterion benches
-	$(CARGO) bench -p ringway-bench
+bench: ## Run the criterion benches, then print the tables (ARGS="--quick" for a first look)
+	$(CARGO) bench -p ringway-bench --benches -- $(ARGS)
+	@for table in route load change; do \
+		$(CARGO) run --quiet --profile bench -p ringway-bench --example $${table}_figures 100000 || exit 1; \
+	done
 
 lint: ## Formatting, clippy, and where they are installed: cargo-deny, shellcheck
 	$(CARGO) fmt --all --check
@@ -46,8 +57,20 @@ lint: ## Formatting, clippy, and where they are installed: cargo-deny, shellchec
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "lint: no cargo-deny, left out"; fi
 	@if command -v shellcheck >/dev/null; then \
 		scripts=$$(grep -rlE '^#!.*(sh|bash)$$' .ci tuning 2>/dev/null || true); \
-		for script in $$scripts; do shellcheck "$$script" || exit 1; done; \
+		for script in $$scripts; do shellcheck -x "$$script" || exit 1; done; \
 	else echo "lint: no shellcheck, left out"; fi
+
+peers:
+	@missing=; \
+	for peer in nginx haproxy; do \
+		PATH=$$PATH:/usr/sbin command -v $$peer >/dev/null || missing="$$missing $$(echo $$peer | sed s/nginx/nginx-light/)"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		if ! command -v apt-get >/dev/null; then echo "make compare: no apt-get: install$$missing" >&2; exit 1; fi; \
+		sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; fi; \
+		$$sudo apt-get update -q && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $$missing; \
+	fi
 
 postgresql:
 	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \

@@ -13,6 +13,8 @@ use ringway_snapshot::{Fault, Version};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::propagation::{Propagation, Way};
+
 /// Questions for the fleet that wait at once.
 const FLEET_QUESTIONS_MAX: usize = 8;
 /// For the source to answer one; it may be loading.
@@ -115,6 +117,30 @@ struct Notes {
     dataplane_error: Option<String>,
     dataplane_refused: Option<Arc<Refusal>>,
     last_ack: Option<Ack>,
+    propagation: Propagation,
+}
+
+/// What the metrics page tells.
+#[derive(Debug)]
+pub struct Facts {
+    /// Name of this node.
+    pub node: String,
+    /// The source is read.
+    pub source_connected: bool,
+    /// It is a standby.
+    pub source_standby: bool,
+    /// The last valid configuration, and its objects.
+    pub version: Option<(Version, usize)>,
+    /// The source's last revision is refused.
+    pub refused: bool,
+    /// The data plane is connected.
+    pub dataplane_connected: bool,
+    /// It refuses what it was offered.
+    pub dataplane_refused: bool,
+    /// What it serves.
+    pub served: Option<Version>,
+    /// How long changes took.
+    pub propagation: Propagation,
 }
 
 impl Board {
@@ -130,6 +156,7 @@ impl Board {
             dataplane_error: None,
             dataplane_refused: None,
             last_ack: None,
+            propagation: Propagation::default(),
         };
         let (fleet, questions) = mpsc::channel(FLEET_QUESTIONS_MAX);
         Board {
@@ -265,6 +292,27 @@ impl Board {
         self.tell(&notes);
     }
 
+    /// How long a configuration of this program's took to every core.
+    pub fn propagated(&self, way: &Way, bytes: usize, is_delta: bool) {
+        self.notes().propagation.record(way, bytes, is_delta);
+    }
+
+    /// What the metrics page tells.
+    pub fn facts(&self) -> Facts {
+        let notes = self.notes();
+        Facts {
+            node: self.node.clone(),
+            source_connected: matches!(notes.source, SourceState::Connected | SourceState::Standby),
+            source_standby: notes.source == SourceState::Standby,
+            version: notes.version,
+            refused: notes.refused.is_some(),
+            dataplane_connected: notes.dataplane.is_some(),
+            dataplane_refused: notes.dataplane_refused.is_some(),
+            served: *self.served.borrow(),
+            propagation: notes.propagation.clone(),
+        }
+    }
+
     /// The data plane runs what another control plane brought.
     pub fn dataplane_serves(&self, version: Version) {
         self.served.send_replace(Some(version));
@@ -274,6 +322,7 @@ impl Board {
     pub fn dataplane_nack(&self, refusal: Arc<Refusal>, text: String) {
         let mut notes = self.notes();
         notes.dataplane_refused = Some(refusal);
+        notes.propagation.refused += 1;
         notes.dataplane_error = Some(text);
         self.tell(&notes);
     }

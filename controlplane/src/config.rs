@@ -57,6 +57,9 @@ pub struct Flags {
     /// What to log: a level, or target=level pairs [default: info]
     #[arg(long, env = "RINGWAY_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Where /metrics is served, or off [default: off]
+    #[arg(long, env = "RINGWAY_METRICS", value_name = "ADDR|off")]
+    pub metrics: Option<String>,
     /// Where the Admin API listens, or off [default: 127.0.0.1:9180 where keys are given]
     #[arg(long, env = "RINGWAY_ADMIN_LISTEN", value_name = "ADDR")]
     pub admin_listen: Option<String>,
@@ -107,6 +110,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What to log.
     pub log: String,
+    /// The address of /metrics; `None` where it is off.
+    pub metrics: Option<SocketAddr>,
     /// The Admin API; `None` where it is off.
     pub admin: Option<AdminConfig>,
 }
@@ -139,6 +144,9 @@ pub enum ConfigError {
     /// The Admin API's address.
     #[error("--admin-listen {0:?} is not an address such as 127.0.0.1:9180, and not off")]
     AdminListen(String),
+    /// The address of /metrics.
+    #[error("--metrics {0:?} is not an address such as 127.0.0.1:9092, and not off")]
+    Metrics(String),
     /// An address without keys.
     #[error(
         "the Admin API is to listen on {0} and has no key: give --admin-key-file FILE, or --admin-listen off"
@@ -181,6 +189,7 @@ struct OnFile {
     node: Option<String>,
     log_format: Option<LogFormat>,
     log: Option<String>,
+    metrics: Option<String>,
     admin_listen: Option<String>,
     admin_key_file: Option<PathBuf>,
     admin_keys: Vec<KeyOnFile>,
@@ -212,7 +221,12 @@ impl Config {
         };
         let admin_listen = text(flags.admin_listen, on_file.admin_listen);
         let admin_key_file = path(flags.admin_key_file, on_file.admin_key_file);
+        let metrics = match text(flags.metrics, on_file.metrics).as_deref() {
+            None | Some("off") => None,
+            Some(address) => Some(address.parse().map_err(|_| ConfigError::Metrics(address.to_owned()))?),
+        };
         Ok(Config {
+            metrics,
             admin: admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys)?,
             source,
             feed_socket: path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into()),

@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use crate::backoff::Backoff;
 use crate::board::{Board, Refusal};
 use crate::complaint::Complaint;
+use crate::propagation::Way;
 use crate::source::Times;
 
 use self::wire::{Incoming, send};
@@ -275,6 +276,7 @@ impl Publisher {
                 if let Some(sent) = link.in_flight.take_if(|sent| sent.configuration.version() == ack.version)
                 {
                     log_applied(&sent, &ack);
+                    self.board.propagated(&way(&sent, &ack), sent.bytes, sent.changes.is_some());
                     self.acknowledged = Some(sent.configuration.snapshot.clone());
                 }
                 self.board.dataplane_ack(ack);
@@ -355,6 +357,19 @@ fn whole(reason: &str) -> Fault {
     // PostgreSQL's text cannot hold the character 0, and this comes from another program.
     let reason = reason.replace('\0', " ");
     Fault { kind: "snapshot".to_owned(), id: String::new(), pointer: String::new(), reason }
+}
+
+/// How long each stage took.
+fn way(sent: &Sent, ack: &Ack) -> Way {
+    let times = &sent.configuration.times;
+    let ends = [ack.received_us, ack.decoded_us, ack.compiled_us, ack.first_core_us, ack.last_core_us];
+    Way {
+        notice: times.committed_us_before.map(Duration::from_micros),
+        load: times.loaded.saturating_duration_since(times.noticed),
+        wait: sent.at.saturating_duration_since(times.loaded),
+        dataplane: ends.map(Duration::from_micros),
+        noticed_to_heard: times.noticed.elapsed(),
+    }
 }
 
 /// One line with the time of each stage, from the commit to the last core.

@@ -15,6 +15,7 @@ use crate::admin::{Admin, AdminError};
 use crate::board::{Board, Refusal};
 use crate::config::{Config, SourceConfig};
 use crate::control::{Answer, Control, ControlError, fleet_socket};
+use crate::metrics::Metrics;
 use crate::publish::{Configuration, Offer, Publisher};
 use crate::source::file::{File, FileError};
 use crate::source::postgresql::{Identity, Postgresql};
@@ -29,6 +30,9 @@ pub enum StartError {
     /// The Admin API.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The metrics page.
+    #[error("cannot listen on {0} for /metrics: {1}; give another address with --metrics")]
+    Metrics(std::net::SocketAddr, std::io::Error),
     /// The declarative file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -57,6 +61,15 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         Some(admin) => Some(Admin::bind(admin, &config.source, Arc::clone(&board)).await?),
         None => None,
     };
+    let metrics = match config.metrics {
+        Some(address) => {
+            Some(Metrics::bind(address).await.map_err(|reason| StartError::Metrics(address, reason))?)
+        }
+        None => None,
+    };
+    if let Some(metrics) = &metrics {
+        tracing::info!(address = %metrics.address, "metrics are served");
+    }
     let source = match config.source {
         SourceConfig::Postgresql(target) => {
             let control =
@@ -95,10 +108,19 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         () = administer(admin.as_ref()) => {}
         () = serve_fleet => {}
         () = publisher.run() => {}
+        () = tell(metrics.as_ref(), &board) => {}
         () = pipeline(source, &board, &offer) => {}
     }
     notify(&[NotifyState::Stopping]);
     Ok(())
+}
+
+/// The metrics page, where there is one.
+async fn tell(metrics: Option<&Metrics>, board: &Arc<Board>) {
+    match metrics {
+        Some(metrics) => metrics.serve(Arc::clone(board)).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The Admin API, where there is one.

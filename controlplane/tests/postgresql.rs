@@ -249,6 +249,38 @@ fn a_hundred_thousand_rows_arrive_whole() {
     assert_eq!(link.until(|snapshot| snapshot.version.revision == 2).entries.len(), 99_999);
 }
 
+#[test]
+fn a_change_among_many_rows_reads_few_of_them_also_without_statistics() {
+    const ROWS: u64 = 20_000;
+    let cluster = Cluster::start();
+    let directory = program::directory();
+    let feed = Feed::listen(&directory.path().join("feed.sock"));
+    let mut program = Program::start(directory.path(), "n1", &["--database-url", &cluster.url()]);
+    let mut link = feed.accept(None);
+    link.until(|snapshot| snapshot.version.revision == 0);
+    // As right after an import: nothing has been analysed yet.
+    cluster.sql(&format!(
+        "alter table ringway.resource set (autovacuum_enabled = false); alter table ringway.change set (autovacuum_enabled = false);
+         insert into ringway.resource (kind, id, spec) select 'routes', n, jsonb_build_object('uri', '/r/' || n)
+         from generate_series(1, {ROWS}) n"
+    ));
+    link.until(|snapshot| snapshot.version.revision == 1);
+    for revision in 2..=4 {
+        cluster.sql("update ringway.resource set spec = spec || jsonb_build_object('priority', (select revision from ringway.head)) \
+                     where kind = 'routes' and id = '777'");
+        link.until(|snapshot| snapshot.version.revision == revision);
+    }
+    assert!(program.terminate().success());
+    // A server process tells its counts at its end at the latest.
+    let others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    wait_sql(&cluster, others, "0");
+    let read: u64 = cluster
+        .sql("select seq_tup_read from pg_stat_user_tables where schemaname = 'ringway' and relname = 'resource'")
+        .parse()
+        .unwrap();
+    assert!(read < ROWS, "{read} rows were read by sequential scans");
+}
+
 /// Waits until a query answers as wanted.
 #[track_caller]
 fn wait_sql(cluster: &Cluster, query: &str, wanted: &str) {

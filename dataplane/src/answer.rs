@@ -29,6 +29,7 @@ pub(crate) async fn send(connection: &mut Downstream, answer: &Answer<'_>, keep:
     out.clear();
     write(connection, answer, keep, &mut out);
     core.count(|counters| counters.response(answer.status));
+    connection.access.answers(answer.status, answer.code);
     let end = out.len();
     let writer = &mut connection.socket.writer;
     let wait = core.limits.response_send;

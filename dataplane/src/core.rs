@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use httpdate::HttpDate;
 use ringway_engine::route::Captures;
@@ -16,16 +16,20 @@ use ringway_engine::view::View;
 use ringway_snapshot::Version;
 use smallvec::SmallVec;
 
+use crate::access::Recorder;
 use crate::buf::Buffers;
 use crate::config::Limits;
-use crate::io::Deadlines;
+use crate::io::{Deadlines, TICK};
 use crate::pool::Pool;
 use crate::rosters::Rosters;
-use crate::state::{Counters, State};
+use crate::state::{self, Counters, State};
 use crate::sys;
 
 /// Length of an HTTP date (RFC 9110 section 5.6.7).
 pub(crate) const DATE_BYTES: usize = 29;
+
+/// A turn of the loop that is later than this is told.
+const STALL: Duration = Duration::from_millis(50);
 
 /// One core's world.
 #[derive(Debug)]
@@ -47,9 +51,12 @@ pub(crate) struct Core {
     /// What this thread had allocated when the last turn ended, and in all between turns.
     #[cfg(debug_assertions)]
     spent: Cell<(u64, u64)>,
+    turned_at: Cell<Instant>,
     pub(crate) clients: Clients,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
+    /// Where records of finished requests go, if anybody wants them.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// Memory that routing works in, one request after the other.
@@ -79,7 +86,13 @@ impl std::ops::Deref for Pinned {
 }
 
 impl Core {
-    pub(crate) fn new(id: usize, state: Arc<State>, limits: Limits, options: Options) -> Core {
+    pub(crate) fn new(
+        id: usize,
+        state: Arc<State>,
+        limits: Limits,
+        options: Options,
+        recorder: Option<Recorder>,
+    ) -> Core {
         let deadlines = Rc::new(Deadlines::new(Instant::now()));
         let core = Core {
             id,
@@ -97,8 +110,10 @@ impl Core {
             requests_last_turn: Cell::new(0),
             #[cfg(debug_assertions)]
             spent: Cell::default(),
+            turned_at: Cell::new(Instant::now()),
             clients: Clients::default(),
             shedding: Cell::new(0),
+            recorder,
         };
         core.turn();
         core
@@ -122,8 +137,13 @@ impl Core {
         }
     }
 
+    /// What this core tells the others.
+    pub(crate) fn shared(&self) -> Option<&state::Core> {
+        self.state.cores.get(self.id).map(|core| &***core)
+    }
+
     pub(crate) fn counters(&self) -> Option<&Counters> {
-        self.state.cores.get(self.id).map(|core| &core.counters)
+        self.shared().map(|core| &core.counters)
     }
 
     /// Counts something.
@@ -154,12 +174,29 @@ impl Core {
         }
     }
 
+    /// Counts a turn that came late: what the loop did in between held everything else up.
+    fn note_stall(&self, now: Instant) {
+        let late = now.saturating_duration_since(self.turned_at.replace(now)).saturating_sub(TICK);
+        if late >= STALL {
+            self.count(|counters| {
+                counters.stalls.up();
+                counters.stalled_us.add(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            });
+        }
+    }
+
     /// What is due every tick: deadlines, the date, the sign of life.
     pub(crate) fn turn(&self) {
         #[cfg(debug_assertions)]
         self.show_spent();
         self.deadlines.turn(Instant::now());
-        self.pool.sweep();
+        self.note_stall(Instant::now());
+        if let Some(pooled) = self.pool.sweep() {
+            self.count(|counters| counters.pooled.set(pooled as u64));
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.turn();
+        }
         if let Some(core) = self.state.cores.get(self.id) {
             self.rosters.tell(core);
         }
@@ -192,11 +229,11 @@ impl Core {
 
 /// Stands still or dies, so that tests see what becomes of it.
 #[cfg(debug_assertions)]
-fn show_fault(core: &crate::state::Core) {
+fn show_fault(core: &state::Core) {
     match core.fault.swap(0, Relaxed) {
         0 => {}
         u64::MAX => panic!("this core was told to die"),
-        ms => std::thread::sleep(std::time::Duration::from_millis(ms)),
+        ms => std::thread::sleep(Duration::from_millis(ms)),
     }
 }
 

@@ -12,6 +12,7 @@ use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
 
+use crate::access::{self, Access};
 use crate::answer::{self, Answer};
 use crate::buf::Room;
 use crate::core::{Core, Ends, Local};
@@ -35,6 +36,7 @@ pub(crate) struct Downstream {
     pub(crate) at: usize,
     pub(crate) head: RequestHead,
     pub(crate) exchange: Exchange,
+    pub(crate) access: Access,
     /// The target for the node, when it is not the received one.
     pub(crate) rewritten: Vec<u8>,
     pub(crate) requests: u64,
@@ -118,6 +120,7 @@ pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> 
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
         exchange: Exchange::default(),
+        access: Access::default(),
         rewritten: Vec::new(),
         requests,
         ends_at_ms,
@@ -183,9 +186,11 @@ impl Downstream {
         loop {
             let bytes = self.buffer.get(self.at..).unwrap_or_default();
             if !bytes.is_empty() {
+                self.access.arrives();
                 match self.head.parse(bytes, &self.core.limits.head) {
                     Ok(Parse::Done(())) => {
                         self.requests = self.requests.saturating_add(1);
+                        self.access.begins(self.at, began_ms.is_none());
                         self.core.count(|counters| counters.requests.up());
                         return Ok(());
                     }
@@ -228,8 +233,7 @@ impl Downstream {
         let reader = &mut self.socket.reader;
         reader.set_idle(began_ms.is_none());
         let rests = began_ms.is_none() && wait > IDLE_AFTER && !self.core.is_closing();
-        let read =
-            if rests { reader.read_soon(buffer).await } else { reader.read(buffer, wait).await };
+        let read = if rests { reader.read_soon(buffer).await } else { reader.read(buffer, wait).await };
         reader.set_idle(false);
         read
     }
@@ -285,8 +289,11 @@ impl Downstream {
         let method = self.head.method;
         self.head.reset();
         self.head.method = method;
+        self.access.begins(self.at, false);
         let answer = Answer { status, code: "bad_request", reason };
-        answer::send(self, &answer, false).await
+        let fate = answer::send(self, &answer, false).await;
+        access::finish(self, None, None);
+        fate
     }
 
     /// Ends the connection.

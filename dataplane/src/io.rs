@@ -12,22 +12,23 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use monoio::buf::{IoBuf, IoBufMut};
+use monoio::BufResult;
+use monoio::buf::{IoBuf, IoBufMut, Slice};
 use monoio::io::{
-    AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
-    OwnedWriteHalf, Splitable,
+    AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedWriteHalf, Splitable,
 };
-use monoio::net::TcpStream;
+use monoio::net::{TcpStream, UnixStream};
 use ringway_engine::http1::TAILROOM_BYTES;
 
 use crate::sys::{self, Side};
+
+mod dial;
 
 /// How often due deadlines are looked for.
 pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -276,7 +277,7 @@ impl Drop for Watching {
     }
 }
 
-/// A TCP connection of this core.
+/// A connection of this core, by TCP or over a Unix socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
     watching: Watching,
@@ -287,17 +288,24 @@ pub(crate) struct Socket {
 impl Socket {
     /// A client's connection: when a read is overdue, answering is still possible.
     pub(crate) fn downstream(stream: TcpStream, deadlines: &Rc<Deadlines>) -> Socket {
-        Socket::new(stream, deadlines, Side::Read)
+        let fd = stream.as_raw_fd();
+        let (read, write) = stream.into_split();
+        Socket::new(fd, read, WriteHalf::Tcp(write), deadlines, Side::Read)
     }
 
-    fn new(stream: TcpStream, deadlines: &Rc<Deadlines>, read_side: Side) -> Socket {
-        let watching = Watch::start(stream.as_raw_fd(), read_side);
-        let (read, write) = stream.into_split();
+    fn new<R: CancelableAsyncReadRent + 'static>(
+        fd: RawFd,
+        read: R,
+        write: WriteHalf,
+        deadlines: &Rc<Deadlines>,
+        read_side: Side,
+    ) -> Socket {
+        let watching = Watch::start(fd, read_side);
         let clock = Clock { deadlines: Rc::clone(deadlines), watch: Rc::clone(&watching.0) };
         Socket {
             watching,
             reader: Reader::new(read, clock.clone()),
-            writer: Writer { half: write, clock, ended: false },
+            writer: Writer { half: write, clock, ended: false, bytes_written: 0 },
         }
     }
 
@@ -325,38 +333,6 @@ impl Socket {
     /// What its deadlines can be moved by while its halves are in use.
     pub(crate) fn clock(&self) -> Clock {
         self.reader.clock.clone()
-    }
-
-    /// Connects, non-blocking and without resolving anything. The poll that waits may be dropped: it owns nothing.
-    pub(crate) async fn connect(
-        address: SocketAddr,
-        wait: Duration,
-        deadlines: &Rc<Deadlines>,
-    ) -> io::Result<Socket> {
-        let domain = socket2::Domain::for_address(address);
-        let kind = socket2::Type::STREAM.nonblocking();
-        let raw = socket2::Socket::new(domain, kind, Some(socket2::Protocol::TCP))?;
-        raw.set_tcp_nodelay(true)?;
-        let pending = match raw.connect(&address.into()) {
-            Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
-            Err(error) => return Err(error),
-        };
-        let stream = TcpStream::from_std(raw.into())?;
-        if pending {
-            let watching = Watch::start(stream.as_raw_fd(), Side::Both);
-            watching.0.write_due.set(deadlines.due_in(wait));
-            deadlines.register(&watching.0);
-            let outcome = stream.writable(false).await;
-            if watching.0.write_expired.get() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            outcome?;
-            if let Some(error) = sys::take_error(stream.as_raw_fd())? {
-                return Err(error);
-            }
-        }
-        Ok(Socket::new(stream, deadlines, Side::Both))
     }
 }
 
@@ -406,6 +382,7 @@ pub(crate) struct Reader {
     pump: Pin<Box<dyn Future<Output = ()>>>,
     armed: bool,
     clock: Clock,
+    bytes_read: u64,
 }
 
 impl std::fmt::Debug for Reader {
@@ -415,9 +392,9 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    fn new(half: OwnedReadHalf<TcpStream>, clock: Clock) -> Reader {
+    fn new<R: CancelableAsyncReadRent + 'static>(half: R, clock: Clock) -> Reader {
         let pump = Box::pin(pump(half, Rc::clone(&clock.watch)));
-        Reader { pump, armed: false, clock }
+        Reader { pump, armed: false, clock, bytes_read: 0 }
     }
 
     /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
@@ -438,6 +415,11 @@ impl Reader {
         self.armed
     }
 
+    /// Bytes that its reads have brought since this was last asked.
+    pub(crate) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_read)
+    }
+
     /// Whether the armed read is over already: for a pooled connection that is its end.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.poll(&mut Context::from_waker(Waker::noop()));
@@ -454,6 +436,9 @@ impl Reader {
     pub(crate) async fn finish_unhurried(&mut self) -> Read {
         let mut read = poll_fn(|context| self.poll_done(context)).await;
         self.clock.watch.read_due.set(NEVER);
+        if let Ok(bytes) = read.result {
+            self.bytes_read = self.bytes_read.wrapping_add(bytes as u64);
+        }
         // A write that was given up has ended both directions: the end that is read then is ours, not the peer's.
         let expired = self.has_expired() || self.clock.watch.write_expired.get();
         if expired && matches!(read.result, Ok(0) | Err(_)) {
@@ -521,7 +506,7 @@ impl Reader {
 }
 
 /// Does one read after the other, each when it is wanted. One boxed future for the life of a connection.
-async fn pump(mut half: OwnedReadHalf<TcpStream>, watch: Rc<Watch>) {
+async fn pump<R: CancelableAsyncReadRent>(mut half: R, watch: Rc<Watch>) {
     loop {
         let (buffer, cancel) = poll_fn(|_| match watch.take_wanted() {
             Some(wanted) => Poll::Ready(wanted),
@@ -541,12 +526,34 @@ async fn pump(mut half: OwnedReadHalf<TcpStream>, watch: Rc<Watch>) {
 /// The writing half.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    half: OwnedWriteHalf<TcpStream>,
+    half: WriteHalf,
     clock: Clock,
     ended: bool,
+    bytes_written: u64,
+}
+
+/// Reading is behind one boxed future whatever the socket; writing is not, and is told apart here.
+#[derive(Debug)]
+enum WriteHalf {
+    Tcp(OwnedWriteHalf<TcpStream>),
+    Unix(OwnedWriteHalf<UnixStream>),
+}
+
+impl WriteHalf {
+    async fn write(&mut self, slice: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
+        match self {
+            WriteHalf::Tcp(half) => half.write(slice).await,
+            WriteHalf::Unix(half) => half.write(slice).await,
+        }
+    }
 }
 
 impl Writer {
+    /// Bytes that the kernel has taken since this was last asked.
+    pub(crate) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_written)
+    }
+
     /// Writes a range of `buffer` whole; between two steps at most `wait` passes. Gives the buffer back, and how many
     /// bytes the kernel took before an error.
     pub(crate) async fn write_all(
@@ -566,6 +573,7 @@ impl Writer {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(bytes) => {
                     at += bytes;
+                    self.bytes_written = self.bytes_written.wrapping_add(bytes as u64);
                     continue;
                 }
                 Err(_) if self.clock.watch.write_expired.get() => io::ErrorKind::TimedOut.into(),
@@ -590,6 +598,7 @@ impl Writer {
         let fd = self.clock.watch.fd.get();
         // What the kernel does not take at once, or an error, is for the ordinary way.
         let taken = sys::send_held(fd, buffer.get(range.clone()).unwrap_or_default()).unwrap_or(0);
+        self.bytes_written = self.bytes_written.wrapping_add(taken as u64);
         let mut written = Written { result: Ok(()), bytes: 0, buffer };
         if taken < range.len() {
             written = self.write_all(written.buffer, range.start + taken..range.end, wait).await;

@@ -58,6 +58,12 @@ pub(crate) fn bind_more(address: SocketAddr, count: usize) -> Result<Vec<TcpList
     (0..count).map(|_| bind_one(address, true).map_err(explain)).collect()
 }
 
+/// Asks the kernel to give a connection to these sockets when its handshake was processed on that CPU (socket(7), SO_INCOMING_CPU; between
+/// sockets of one port since Linux 6.2, before that without effect). What arrives on a CPU without a socket goes to any.
+pub(crate) fn steer(listeners: &[TcpListener], cpu: usize) -> io::Result<()> {
+    listeners.iter().try_for_each(|listener| SockRef::from(listener).set_cpu_affinity(cpu))
+}
+
 /// Binds an address that nobody else has. The kernel takes rings apart after their process has ended, so the sockets of one that
 /// was killed a moment ago may still be there.
 fn bind_when_free(address: SocketAddr) -> io::Result<TcpListener> {
@@ -330,4 +336,41 @@ fn shed(core: &Rc<Core>, stream: TcpStream) {
         }
         core.shedding.set(core.shedding.get() - 1);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Client;
+
+    use super::*;
+
+    /// How many connections wait at a listener.
+    fn taken(listener: &TcpListener) -> usize {
+        std::iter::from_fn(|| listener.accept().ok()).count()
+    }
+
+    #[test]
+    fn a_steered_connection_lands_on_the_core_of_its_cpu() {
+        const CONNECTIONS: usize = 24;
+        let cpus = sys::allowed_cpus().unwrap();
+        let [first, second, ..] = cpus[..] else {
+            eprintln!("not tested: it takes two CPUs");
+            return;
+        };
+        let listeners = bind(([127, 0, 0, 1], 0).into(), 2).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        for (listener, cpu) in listeners.iter().zip([first, second]) {
+            steer(std::slice::from_ref(listener), cpu).unwrap();
+        }
+        // On loopback a handshake is processed on the client's own CPU. One thread each: a pinned thread stays pinned.
+        for (cpu, expected) in [(first, [CONNECTIONS, 0]), (second, [0, CONNECTIONS])] {
+            let clients = std::thread::spawn(move || {
+                sys::pin_to_cpu(cpu).unwrap();
+                (0..CONNECTIONS).map(|_| Client::connect(address).unwrap()).collect::<Vec<_>>()
+            });
+            let clients = clients.join().unwrap();
+            assert_eq!([taken(&listeners[0]), taken(&listeners[1])], expected, "from CPU {cpu}");
+            drop(clients);
+        }
+    }
 }

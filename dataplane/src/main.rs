@@ -4,6 +4,7 @@
 //! what the threads do.
 #![deny(unsafe_code)]
 
+mod access;
 mod admin;
 mod answer;
 mod body;
@@ -20,7 +21,9 @@ mod handoff;
 mod health;
 mod helm;
 mod io;
+mod latency;
 mod listener;
+mod log;
 mod metrics;
 mod pool;
 mod proxy;
@@ -32,11 +35,11 @@ mod state;
 mod status;
 mod supervisor;
 mod sys;
+mod topology;
 mod tunnel;
 mod watchdog;
 mod worker;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -56,11 +59,8 @@ fn main() -> ExitCode {
     {
         eprintln!("ringway-dataplane: cannot do without huge pages: {error}");
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_env("RINGWAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
-    match start::run(&flags) {
+    let (filter, format) = (&flags.observation.log, flags.observation.log_format);
+    match log::begin(filter, format).and_then(|()| start::run(&flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringway-dataplane: {error}");

@@ -16,10 +16,11 @@ use ringway_engine::view::{Target, View};
 use ringway_snapshot::upstream::HashOn;
 use smallvec::SmallVec;
 
+use crate::access;
 use crate::answer::{self, Answer};
 use crate::body::BodyStart;
 use crate::buf::Room;
-use crate::core::{Core, Scratch};
+use crate::core::{Core, Pinned, Scratch};
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
 use crate::pump::{self, Broken, Waits};
@@ -36,6 +37,19 @@ const VIA: &[u8] = b"1.1 ringway";
 
 /// Handles the request whose head stands in the connection's buffer.
 pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
+    let view = connection.core.view();
+    let mut found = None;
+    let fate = respond(connection, view.as_deref(), &mut found).await;
+    access::finish(connection, view.as_deref().map(|view| &**view), found);
+    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+}
+
+/// Answers the request, or has a node answer it. `found` is where it was routed to.
+async fn respond<'v>(
+    connection: &mut Downstream,
+    view: Option<&'v Pinned>,
+    found: &mut Option<&'v Target>,
+) -> Fate {
     let core = Rc::clone(&connection.core);
     connection.exchange.begin(&connection.head, false);
     if connection.head.method == Method::Connect {
@@ -52,11 +66,11 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         )
         .await;
     }
-    let Some(view) = core.view() else {
+    let Some(view) = view else {
         let reason = "no configuration has arrived yet; is a control plane running?";
         return decline(connection, 503, "no_configuration", reason).await;
     };
-    let target = match find(connection, &view) {
+    let target = match find(connection, view) {
         Ok(Some(target)) => target,
         Ok(None) => {
             core.count(|counters| counters.no_route.up());
@@ -64,6 +78,7 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         }
         Err(error) => return decline(connection, 400, "bad_path", &error.to_string()).await,
     };
+    *found = Some(target);
     let Some(cluster) = view.cluster(target) else {
         let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
         return decline(connection, 503, "no_upstream", &reason).await;
@@ -73,6 +88,7 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
         cluster
     } else {
         resolved = resolve(&core, cluster).await;
+        connection.access.waited();
         &resolved
     };
     connection.exchange.begin(&connection.head, target.may_upgrade);
@@ -127,7 +143,7 @@ async fn decline(connection: &mut Downstream, status: u16, code: &'static str, r
     };
     let fate = answer::send(connection, &Answer { status, code, reason }, keep).await;
     body.finish(connection);
-    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+    fate
 }
 
 /// The tries of one request.
@@ -173,7 +189,7 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
         match ended {
             Ok(fate) => {
                 body.finish(connection);
-                return if fate == Fate::Keep { pump::discard(connection).await } else { fate };
+                return fate;
             }
             Err(Broken::Client(fate)) => return fate,
             Err(Broken::Request { status, reason }) => {
@@ -187,6 +203,10 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
                 core.count(|counters| counters.upstream_failures.up());
+                let took = connection.access.try_failed();
+                if !stale && let Some(shared) = core.shared() {
+                    shared.latency.upstream.record(took);
+                }
                 if !connection.exchange.may_retry(&fault, sent, body.is_repeatable()) {
                     break;
                 }
@@ -271,8 +291,7 @@ async fn give_up(connection: &mut Downstream, cluster: &Cluster, tries: &Tries, 
         Some(fault) => (fault.status(), pump::code_of(fault), format!("upstream {}: {fault}", cluster.key)),
     };
     let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
-    let fate = answer::send(connection, &Answer { status, code, reason: &reason }, keep).await;
-    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+    answer::send(connection, &Answer { status, code, reason: &reason }, keep).await
 }
 
 /// Tries one node.
@@ -287,8 +306,12 @@ async fn attempt(
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let waits = Waits::new(target.timeouts(cluster), &core.limits);
+    connection.access.tries(&endpoint.address);
     let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
     let reused = upstream.requests > 1;
+    if !reused {
+        connection.access.connected();
+    }
     let mut out = core.buffers.take(Room::Head);
     out.clear();
     write_head(connection, cluster, endpoint, &mut out);
@@ -326,12 +349,12 @@ async fn attempt(
 }
 
 async fn connect(core: &Core, endpoint: &Endpoint, fresh: bool, wait: Duration) -> Result<Upstream, Broken> {
-    if !fresh && let Some(upstream) = core.pool.take(endpoint.address) {
+    if !fresh && let Some(upstream) = core.pool.take(&endpoint.address) {
         core.count(|counters| counters.upstream_reuses.up());
         return Ok(upstream);
     }
     core.count(|counters| counters.upstream_connects.up());
-    core.pool.connect(endpoint.address, wait).await.map_err(|error| {
+    core.pool.connect(&endpoint.address, wait).await.map_err(|error| {
         tracing::debug!(node = %endpoint.address, "cannot connect: {error}");
         let fault = match error.kind() {
             io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,

@@ -20,6 +20,7 @@ use ringway_engine::exchange::{
 use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES};
 use ringway_engine::upstream::Timeouts;
 
+use crate::access::Access;
 use crate::body::BodyStart;
 use crate::buf::{LARGE_BYTES, Room, SMALL_BYTES};
 use crate::config::Limits;
@@ -132,6 +133,7 @@ pub(crate) async fn carry(
             via: core.options.via.then_some(b"1.1 ringway"),
         },
         wait: waits.read,
+        access: &connection.access,
         go_on: &go_on,
         asked: &asked,
         sending: &sending,
@@ -345,6 +347,7 @@ struct Answering<'a> {
     core: &'a Core,
     context: ResponseContext<'a>,
     wait: Duration,
+    access: &'a Access,
     go_on: &'a Cell<bool>,
     /// The node has all of the request, or takes no more of it. Until then it is the client that is waited for.
     asked: &'a Cell<bool>,
@@ -383,6 +386,7 @@ impl Answering<'_> {
                     ResponseStep { send: end..end, keep: end, go_on: false }
                 }),
                 Ok(_) => {
+                    self.access.node_speaks();
                     buffer.resize(end + TAILROOM_BYTES, 0);
                     let close = self.context.close || self.core.is_closing();
                     let awaits_leave = self.asks_leave && !self.go_on.get();

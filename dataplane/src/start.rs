@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::utils::CachePadded;
 
+use crate::access::{self, Ledger, Place, Recorder, Rules, Scribe, Sink};
 use crate::admin::Admin;
-use crate::config::{Flags, IoDriver, Limits};
+use crate::config::{Flags, IoDriver, Limits, Observation, Steer};
 use crate::core::Options;
 use crate::disk::{Disk, Keeper};
 use crate::drain::Life;
@@ -21,9 +23,10 @@ use crate::feed::{self, Event, FeedLoop};
 use crate::handoff::{Heir, Sockets};
 use crate::health::{self, Ward};
 use crate::helm::{self, Helm, Local, Order};
+use crate::latency::Copies;
 use crate::state::{Core, Feed, Listening, State};
 use crate::worker::Worker;
-use crate::{listener, publish, status, supervisor, sys, watchdog};
+use crate::{listener, publish, status, supervisor, sys, topology, watchdog};
 
 /// Configurations of control planes that wait for the feed thread.
 const EVENTS_WAITING_MAX: usize = 4;
@@ -68,13 +71,19 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     }
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
     let herald = publisher.herald().map_err(|error| error.to_string())?;
+    let (recorders, scribe) = recorders(&flags.observation, cpus.len(), &state.ledger)?;
     let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
-    for (((id, cpu), inlet), sockets) in cpus.iter().copied().enumerate().zip(inlets).zip(by_core) {
+    let cores = cpus.iter().copied().enumerate().zip(inlets).zip(by_core).zip(recorders);
+    for ((((id, cpu), inlet), sockets), recorder) in cores {
         let listeners =
             lend(&state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
         let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(&state));
-        let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners };
+        steer(flags.steer, &listeners, cpu);
+        let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners, recorder };
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
+    }
+    if let Some(scribe) = scribe {
+        thread("access", move || scribe.run())?;
     }
     let (events, inbox) = crossbeam::channel::bounded(EVENTS_WAITING_MAX);
     let keeper = Keeper::start(disk, Arc::clone(&state))
@@ -92,6 +101,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     let admin = Arc::new(Admin {
         state: Arc::clone(&state),
         flags: flags.clone(),
+        limits,
         listening: listening.clone(),
         status,
         orders: orders.clone(),
@@ -132,7 +142,39 @@ fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
         feed: Mutex::new(Feed::default()),
         ward: Ward::default(),
         stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
+        latencies: Copies::default(),
+        ledger: Arc::new(Ledger::new(
+            flags.observation.access_log != "off",
+            flags.observation.metrics_per_route,
+        )),
     }
+}
+
+/// The access log, and the counting by route.
+fn recorders(
+    wanted: &Observation,
+    cores: usize,
+    ledger: &Arc<Ledger>,
+) -> Result<(Vec<Option<Recorder>>, Option<Scribe>), String> {
+    let place = match &*wanted.access_log {
+        "off" => None,
+        "-" => Some(Place::Output),
+        path => Some(Place::Path(path.into())),
+    };
+    let refused = |error| {
+        let path = &wanted.access_log;
+        format!(
+            "cannot write the access log {path}: {error}; create the folder, or give another --access-log"
+        )
+    };
+    let sink = place.map(Sink::open).transpose().map_err(refused)?;
+    let rules = Rules {
+        rate: sink.is_some().then_some(wanted.access_log_sample),
+        errors: wanted.access_log_errors,
+        counts: wanted.metrics_per_route > 0,
+    };
+    let log = sink.map(|sink| (wanted.access_log_format.clone(), sink));
+    Ok(access::recorders(rules, cores, log, ledger))
 }
 
 type ByCore = Vec<Vec<Listening>>;
@@ -312,12 +354,21 @@ fn limits(flags: &Flags) -> Limits {
     Limits { connections_max, connections_per_client_max, ..Limits::new(&flags.waits) }
 }
 
+fn steer(steer: Steer, listeners: &[TcpListener], cpu: usize) {
+    if steer == Steer::Cpu
+        && let Err(error) = listener::steer(listeners, cpu)
+    {
+        tracing::warn!(cpu, "connections cannot be steered to this CPU's core: {error}");
+    }
+}
+
 fn cpus(workers: Option<usize>) -> Result<Vec<usize>, String> {
     let allowed = sys::allowed_cpus().map_err(|error| format!("cannot tell which CPUs to use: {error}"))?;
     let count = workers.unwrap_or(allowed.len());
     if count == 0 || count > 1024 {
         return Err(format!("--workers {count}: give 1 to 1024"));
     }
+    let allowed = topology::physical_first(allowed, Path::new(topology::SYSTEM));
     // More workers than CPUs share them in turn.
     Ok(allowed.iter().copied().cycle().take(count).collect())
 }

@@ -226,13 +226,13 @@ pub(crate) fn wait_for_signal() -> io::Result<i32> {
     }
 }
 
-/// SIGTERM, SIGINT and SIGUSR2.
+/// SIGTERM, SIGINT, SIGUSR1 and SIGUSR2.
 fn signal_set() -> libc::sigset_t {
     // SAFETY: sigemptyset initialises what it is given, and sigaddset takes an initialised set and valid numbers.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR2] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGUSR2] {
             libc::sigaddset(&raw mut set, signal);
         }
         set

@@ -90,7 +90,8 @@ fn read_until(stream: &mut impl std::io::Read, end: &str) {
 #[test]
 fn a_request_without_a_body_allocates_nothing() {
     let node = fixed_node("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello");
-    let request = "GET /a/path?query=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
+    let request =
+        "GET /a/path?query=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
     assert_eq!(least_spent(request.to_owned(), node, "hello").1, 0);
 }
 

@@ -60,6 +60,13 @@ impl TreeSample {
         Ok(Self { by_task })
     }
 
+    /// One thread alone.
+    pub(crate) fn of_thread(thread: u32) -> Result<Self> {
+        let path = format!("{PROC}/{thread}/task/{thread}/schedstat");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        Ok(Self { by_task: HashMap::from([(thread, read_schedstat(&text)?)]) })
+    }
+
     pub(crate) fn since(&self, earlier: &Self) -> TreeUse {
         let mut used = TreeUse {
             tasks: self.by_task.len(),

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::client::pace::Pace;
-use crate::client::request::{Request, Target};
+use crate::client::request::{Places, Request, Target};
 use crate::client::tally::Tally;
 use crate::client::{Client, Plan};
 use crate::cpu::{MachineSample, MachineUse, TreeSample, TreeUse};
@@ -52,6 +52,12 @@ pub(crate) struct Arguments {
     expect_bytes: u64,
     #[arg(long)]
     new_connection: bool,
+    /// Spread GET requests over so many hosts (h000000.test and on) ...
+    #[arg(long, value_name = "N", conflicts_with_all = ["body_bytes", "new_connection"])]
+    hosts: Option<u32>,
+    /// ... and, on each, over so many paths (/p000/item and on)
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "hosts")]
+    paths: u32,
     /// Bind to this core
     #[arg(long)]
     core: Option<usize>,
@@ -92,7 +98,10 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
     let address = target.host_port().parse().with_context(|| format!("{}: not IP:PORT", target.authority))?;
     Ok(Plan {
         address,
-        request: Request::build(method, &target, &[], arguments.body_bytes, arguments.new_connection)?,
+        request: match arguments.hosts {
+            Some(hosts) => Request::spread(Places { hosts, paths: arguments.paths })?,
+            None => Request::build(method, &target, &[], arguments.body_bytes, arguments.new_connection)?,
+        },
         connections: arguments.connections,
         new_connection: arguments.new_connection,
         timeout: REQUEST_TIMEOUT,

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod affinity;
+mod chart;
+mod churn;
 mod client;
 mod compare;
 mod conformance;
@@ -14,7 +16,9 @@ mod fault;
 mod hammer;
 mod hold;
 mod http;
+mod memory;
 mod origin;
+mod page;
 mod poll;
 mod progress;
 mod report;
@@ -44,6 +48,8 @@ enum Command {
     Hammer(hammer::Arguments),
     /// Measure Ringway, nginx and HAProxy against each other: CPU time per request, one core each
     Compare(compare::Arguments),
+    /// Measure what constant change costs the requests at 100,000 routes, and how long a change takes to arrive
+    Churn(churn::Arguments),
     /// Check that a gateway speaks HTTP/1.1 to the letter and cannot be desynchronised
     Conformance(conformance::Arguments),
     /// Break one part of a running gateway after the other under load, and report what clients and changes felt
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         Command::Origin(arguments) => origin::execute(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Hammer(arguments) => hammer::execute(&arguments),
         Command::Compare(arguments) => compare::execute(&arguments),
+        Command::Churn(arguments) => churn::execute(&arguments),
         Command::Conformance(arguments) => conformance::execute(&arguments),
         Command::Fault(arguments) => fault::execute(&arguments),
         Command::Hold(arguments) => hold::execute(&arguments).map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! A run's tally as a table for people and as JSON for programs.
+//! A run's tally as a table and a page for people and as JSON for programs.
 //!
 //! Durations in JSON are integers in nanoseconds with the unit in the name, so that nobody has to guess.
 
@@ -7,7 +7,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::chart::{Curve, curve_points, percentiles};
 use crate::client::tally::Tally;
+use crate::page;
 
 /// The quantiles that are reported, by name.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -82,6 +84,38 @@ impl Report<'_> {
             line("failed", format!("{count} {failure}"));
         }
         text
+    }
+
+    /// The same as a page: latency and send delay by percentile, and what stands in the table.
+    pub(crate) fn html(&self, title: &str) -> String {
+        let (latency, delay) = (&self.tally.latency_ns, &self.tally.send_delay_ns);
+        let curves = [("latency", 0, latency), ("send delay", 2, delay)].map(|(name, colour, histogram)| {
+            Curve { name: name.to_owned(), colour, points: curve_points(histogram) }
+        });
+        let heads: Vec<&str> =
+            [""].into_iter().chain(QUANTILES.map(|(name, _)| name)).chain(["max"]).collect();
+        let rows = [("latency", latency), ("send delay", delay)].map(|(name, histogram)| {
+            let values = QUANTILES.iter().map(|(_, quantile)| histogram.value_at_quantile(*quantile));
+            let values = values.chain([histogram.max()]).map(duration_text);
+            [name.to_owned()].into_iter().chain(values).collect::<Vec<_>>()
+        });
+        let plot = format!("<figure>{}</figure>{}", percentiles(&curves, "time"), page::table(&heads, &rows));
+        let is_good = self.tally.failed() == 0 && self.tally.succeeded > 0;
+        let words = if is_good { "Every answer was good" } else { "Not every answer was good" };
+        // What the plot shows is not repeated.
+        let figures: Vec<String> = self.table().lines().take(3).map(str::to_owned).collect();
+        let failures: String = self
+            .tally
+            .failures
+            .iter()
+            .map(|(failure, count)| format!("failed: {count} {failure}\n"))
+            .collect();
+        let parts = page::section(
+            "By percentile",
+            "Latency counts from the time at which a request was due; the send delay is the part of it before sending.",
+            &plot,
+        ) + &page::remarks(&failures);
+        page::document(title, Some((is_good, words)), &figures, &parts)
     }
 
     fn requests_per_second(&self) -> f64 {
@@ -169,6 +203,21 @@ mod tests {
         let table = report(&tally).table();
         for expected in ["10000 good, 2 failed", "1 status_502", "1 connect", "p99.9", "open loop, 5000"] {
             assert!(table.contains(expected), "{expected:?} is not in\n{table}");
+        }
+    }
+
+    #[test]
+    fn the_page_shows_the_curves_and_what_failed() {
+        let page = report(&tally()).html("Load on <x>");
+        for wanted in [
+            "Load on &lt;x&gt;",
+            "Not every answer",
+            "10000 good, 2 failed",
+            "failed: 1 status_502",
+            "9.90 ms",
+            "<path",
+        ] {
+            assert!(page.contains(wanted), "{wanted:?} is not in\n{page}");
         }
     }
 

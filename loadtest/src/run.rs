@@ -1,7 +1,9 @@
 //! `run`: the load generator. Each thread has its own poller, connections and share of the rate; nothing is shared
 //! on a request's path but two counters for the progress line.
 
+use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +68,9 @@ pub(crate) struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Write a page with plots to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// No progress line
     #[arg(long)]
     quiet: bool,
@@ -112,6 +117,10 @@ pub(crate) fn execute(arguments: &Arguments) -> Result<ExitCode> {
         connections: arguments.connections,
         threads: arguments.threads,
     };
+    if let Some(path) = &arguments.html {
+        let page = report.html(&format!("Load on {}", arguments.url));
+        fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if arguments.json {
         println!("{:#}", report.json());
     } else {

@@ -130,6 +130,24 @@ fn an_unreachable_server_is_a_connect_failure() {
 }
 
 #[test]
+fn a_run_writes_a_page_with_its_curves() {
+    let origin = Origin::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("run.html");
+    let output = Command::new(EXECUTABLE)
+        .args(["run", &format!("http://{}/", origin.address), "--rate", "500", "--duration", "500ms"])
+        .args(["--connections", "4", "--quiet", "--html"])
+        .arg(&page)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let page = std::fs::read_to_string(page).unwrap();
+    for wanted in ["open loop, 500 requests/s", "Every answer was good", "<path", "send delay"] {
+        assert!(page.contains(wanted), "{wanted:?} is not in\n{page}");
+    }
+}
+
+#[test]
 fn answers_that_break_off_are_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -257,12 +275,22 @@ fn peers_that_are_installed_can_be_compared() {
         .into_iter()
         .filter(|name| std::path::Path::new("/usr/sbin").join(name).is_file());
     for peer in installed {
-        let output =
-            Command::new(EXECUTABLE).args(SHORT).args(["--peer", peer, "--json", "-"]).output().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let page = folder.path().join("compare.html");
+        let output = Command::new(EXECUTABLE)
+            .args(SHORT)
+            .args(["--peer", peer, "--baseline", peer, "--case=hosts-10k", "--json", "-", "--html"])
+            .arg(&page)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let row = &json["rows"][0];
         assert_eq!(row["peer"], peer);
         assert!(row["cpu_ns_per_request"]["median"].as_f64().unwrap() > 0.0, "{json:#}");
+        assert_eq!(json["rows"][1]["case"], "hosts-10k");
+        assert_eq!(json["rows"][1]["ratio"]["median"], 1.0);
+        let page = std::fs::read_to_string(page).unwrap();
+        assert!(page.contains("10,000 hosts") && page.contains("<circle"), "{page}");
     }
 }

@@ -1,4 +1,4 @@
-//! `tuning/check` on this host, and on made-up ones.
+//! `tuning/check` on this host, and on made-up ones; `tuning/apply` and `tuning/revert` on made-up ones only.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,9 +9,12 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+fn script(name: &str) -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tuning").join(name))
+}
+
 fn check(arguments: &[&str]) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tuning/check");
-    Command::new(script).args(arguments).output().expect("the script starts")
+    script("check").args(arguments).output().expect("the script starts")
 }
 
 /// Runs the check with `--json`; gives status and value by name, and the exit code.
@@ -102,6 +105,45 @@ impl Host {
         check_json(&["--root", self.root.path().to_str().unwrap()])
     }
 
+    /// One that has something to set everywhere.
+    fn bad() -> Self {
+        let host = Self::good();
+        for (path, text) in BAD {
+            host.write(path, text);
+        }
+        host
+    }
+
+    /// Runs apply or revert here; gives what it says.
+    fn run(&self, name: &str, arguments: &[&str]) -> String {
+        let root = ["--root", self.root.path().to_str().unwrap()];
+        let output = script(name).args(root).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Every file with what is in it.
+    fn files(&self) -> BTreeMap<PathBuf, String> {
+        let (mut files, mut folders) = (BTreeMap::new(), vec![self.root.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let text = fs::read_to_string(&path).unwrap();
+                    files.insert(path, text);
+                }
+            }
+        }
+        files
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap().trim().to_owned()
+    }
+
     /// The names of the checks that warn.
     fn warnings(&self) -> Vec<String> {
         let (found, code) = self.check();
@@ -109,6 +151,160 @@ impl Host {
             found.into_iter().filter(|(_, (status, _))| status == "WARN").map(|(name, _)| name).collect();
         assert_eq!(code, i32::from(!warnings.is_empty()));
         warnings
+    }
+}
+
+/// What apply has to set, before.
+const BAD: [(&str, &str); 21] = [
+    ("sys/class/net/eth0/device/numa_node", "1"),
+    ("proc/sys/fs/nr_open", "65536"),
+    ("proc/sys/kernel/numa_balancing", "1"),
+    ("proc/sys/net/core/somaxconn", "128"),
+    ("proc/sys/net/ipv4/tcp_max_syn_backlog", "512"),
+    ("proc/sys/net/ipv4/tcp_syncookies", "0"),
+    ("proc/sys/net/ipv4/ip_local_port_range", "32768 60999"),
+    ("proc/sys/net/ipv4/tcp_tw_reuse", "2"),
+    ("proc/sys/net/ipv4/tcp_timestamps", "0"),
+    ("proc/sys/net/ipv4/tcp_slow_start_after_idle", "1"),
+    ("proc/sys/net/ipv4/tcp_rmem", "4096 131072 212992"),
+    ("proc/sys/net/ipv4/tcp_wmem", "4096 16384 212992"),
+    ("proc/sys/net/netfilter/nf_conntrack_max", "65536"),
+    ("sys/devices/system/cpu/online", "0-3"),
+    ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave"),
+    ("sys/devices/system/node/node1/cpulist", "2-3"),
+    ("sys/kernel/mm/transparent_hugepage/enabled", "always"),
+    ("sys/class/net/eth0/queues/tx-0/xps_cpus", "0"),
+    ("sys/class/net/eth0/queues/tx-1/xps_cpus", "0"),
+    ("sys/class/net/eth0/device/msi_irqs/40", "msix"),
+    ("proc/irq/40/smp_affinity_list", "0-3"),
+];
+
+#[test]
+fn a_dry_run_says_what_and_why_and_changes_nothing() {
+    let host = Host::bad();
+    let before = host.files();
+    let said = host.run("apply", &["--dry-run"]);
+    assert_eq!(host.files(), before);
+    for wanted in [
+        "/proc/sys/net/core/somaxconn: 128 -> 16384",
+        "ip_local_port_range: 32768 60999 -> 10240 65535",
+        "rx-0/rps_cpus: 0 -> f",
+        "tx-1/xps_cpus: 0 -> a",
+        "smp_affinity_list: 0-3 -> 0",
+        "isolcpus=LIST",
+        "eth0 is on node 1: keep the workers on its cores (--cpus 2-3 here",
+        "LimitNOFILE=1048576",
+    ] {
+        assert!(said.contains(wanted), "{wanted:?} is not in\n{said}");
+    }
+    let lines = |word: &str| said.lines().filter(|line| line.contains(word)).count();
+    assert_eq!(lines(" why: "), lines(" source: "));
+    assert!(lines(" why: ") >= 20, "{said}");
+}
+
+#[test]
+fn what_is_applied_passes_the_check_and_is_taken_back_to_the_last_byte() {
+    let host = Host::bad();
+    host.write("sys/devices/system/cpu/cpu2/online", "1");
+    host.write("sys/devices/system/cpu/cpu3/online", "1");
+    let before = host.files();
+    assert!(host.warnings().len() >= 12, "{:?}", host.warnings());
+    let said = host.run("apply", &[]);
+    assert!(!said.contains("CANNOT"), "{said}");
+    assert_eq!(host.warnings(), [""; 0], "{said}");
+    assert_eq!(host.read("sys/class/net/eth0/queues/tx-0/xps_cpus"), "5");
+    assert_eq!(host.read("proc/sys/net/ipv4/tcp_rmem"), "4096 131072 6291456");
+    let applied = host.files();
+    assert!(host.run("apply", &[]).contains("0 settings changed"), "a second time there is nothing to do");
+    assert_eq!(host.files(), applied);
+    assert!(host.run("revert", &["--dry-run"]).contains("WOULD  /proc/sys/net/core/somaxconn: 16384 -> 128"));
+    assert_eq!(host.files(), applied);
+    let said = host.run("revert", &[]);
+    assert_eq!(host.files(), before, "{said}");
+    assert!(host.run("revert", &[]).contains("Nothing to take back"));
+}
+
+#[test]
+fn the_value_from_before_the_first_run_is_the_one_that_comes_back() {
+    let host = Host::bad();
+    host.run("apply", &[]);
+    host.write("proc/sys/net/core/somaxconn", "64");
+    host.run("apply", &[]);
+    assert_eq!(host.read("proc/sys/net/core/somaxconn"), "16384");
+    host.run("revert", &[]);
+    assert_eq!(host.read("proc/sys/net/core/somaxconn"), "128");
+}
+
+#[test]
+fn what_somebody_else_has_changed_since_is_left_alone() {
+    let host = Host::bad();
+    host.run("apply", &[]);
+    host.write("proc/sys/net/core/somaxconn", "30000");
+    let said = host.run("revert", &[]);
+    assert!(said.contains("LEFT   /proc/sys/net/core/somaxconn is 30000"), "{said}");
+    assert_eq!(host.read("proc/sys/net/core/somaxconn"), "30000");
+    assert_eq!(host.read("proc/sys/net/ipv4/tcp_tw_reuse"), "2");
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_everything_else_is_set() {
+    let host = Host::bad();
+    let path = host.path("proc/sys/net/ipv4/tcp_tw_reuse");
+    fs::remove_file(&path).unwrap();
+    // Nobody may write that one, root neither.
+    std::os::unix::fs::symlink("/proc/sys/kernel/osrelease", &path).unwrap();
+    let said = host.run("apply", &[]);
+    assert!(said.contains("CANNOT tcp_tw_reuse") && said.contains("set it on the host"), "{said}");
+    assert_eq!(host.read("proc/sys/net/ipv4/tcp_slow_start_after_idle"), "0");
+}
+
+#[test]
+fn many_cores_make_masks_of_several_words() {
+    for (old, cpus, mask) in [
+        ("00000000,00000000", "0-63", "ffffffff,ffffffff"),
+        ("0,00000000", "0-33", "3,ffffffff"),
+        ("000", "0,2-3,9", "20d"),
+    ] {
+        let host = Host::bad();
+        host.write("sys/class/net/eth0/queues/rx-0/rps_cpus", old);
+        host.run("apply", &["--cpus", cpus]);
+        assert_eq!(host.read("sys/class/net/eth0/queues/rx-0/rps_cpus"), mask, "{cpus}");
+    }
+}
+
+#[test]
+fn queues_are_set_by_ethtool_and_taken_back() {
+    let host = Host::bad();
+    let (tool, count) = (host.path("ethtool"), host.path("count"));
+    fs::write(&count, "2\n").unwrap();
+    let text = format!(
+        "#!/bin/sh\nif [ \"$1\" = -L ]; then echo \"$4\" >{count}; else\n\
+         printf 'Channel parameters for eth0:\\nPre-set maximums:\\nCombined: 8\\nCurrent hardware settings:\\n'; echo \"Combined: $(cat {count})\"; fi\n",
+        count = count.display()
+    );
+    fs::write(&tool, text).unwrap();
+    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (name, expected) in [("apply", "4"), ("apply", "4"), ("revert", "2")] {
+        let root = ["--root", host.root.path().to_str().unwrap()];
+        let output = script(name).args(root).env("RINGWAY_ETHTOOL", &tool).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(host.read("count"), expected, "{output:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_of_apply_and_revert_exits_with_2() {
+    for (name, arguments) in [
+        ("apply", &["--fast"][..]),
+        ("apply", &["--cpus", "3-1"]),
+        ("apply", &["--cpus", "a"]),
+        ("apply", &["--root", "/does/not/exist"]),
+        ("apply", &["--state"]),
+        ("revert", &["--fast"]),
+    ] {
+        let output = script(name).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name} {arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{name} {arguments:?}");
     }
 }
 

@@ -131,6 +131,7 @@ mod tests {
             ),
             (Kind::Service, json!({})),
             (Kind::Upstream, json!({"nodes": [{"host": "[::1]", "port": 8082, "weight": 1}]})),
+            (Kind::Upstream, json!({"nodes": [{"host": "unix:/run/a.sock", "port": 0, "weight": 1}]})),
             (Kind::Upstream, json!({"nodes": {}, "type": "chash", "hash_on": "header", "key": "x-user"})),
             (Kind::Consumer, json!({"username": "Jack-and-Rose_123"})),
         ] {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ringway_snapshot::model::{Id, Kind, Object, Route, Service, Upstream};
 use ringway_snapshot::sorted::{Change, Keyed, Sorted};
-use ringway_snapshot::{Entries, Entry, Fault, Snapshot, Validator, Version};
+use ringway_snapshot::{Entries, Entry, Fault, LogRate, Snapshot, Validator, Version};
 
 use crate::route::{self, Removal, Rule, Table};
 use crate::upstream::{Cluster, Places, Timeouts};
@@ -53,6 +53,8 @@ pub struct Target {
     pub service_id: Option<Id>,
     /// Whether `Upgrade: websocket` may switch the connection.
     pub may_upgrade: bool,
+    /// Which of its requests the access log has, where it says so itself.
+    pub log_rate: Option<LogRate>,
     /// Waits towards the node, where the route has its own.
     timeouts: Option<Timeouts>,
     /// Place of its upstream among the view's; `None`: neither the route nor its service names one.
@@ -276,6 +278,7 @@ impl<'a> Compiler<'a> {
         let may_upgrade = route.enable_websocket.or(service.and_then(|service| service.enable_websocket));
         let target = Target {
             may_upgrade: may_upgrade.unwrap_or(false),
+            log_rate: LogRate::of(&route.labels),
             route_id: entry.id.clone(),
             route: Arc::clone(route),
             service_id: route.service_id.clone(),

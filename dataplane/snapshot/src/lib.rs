@@ -12,6 +12,7 @@ pub mod delta;
 pub mod frame;
 pub mod json;
 pub mod limits;
+mod log_rate;
 pub mod message;
 pub mod model;
 pub mod parse;
@@ -23,6 +24,7 @@ pub mod validator;
 pub mod version;
 
 pub use delta::Delta;
+pub use log_rate::LogRate;
 pub use model::{Kind, Object, Route, Service, Upstream};
 pub use snapshot::{Entries, Entry, Snapshot};
 pub use validate::Fault;

@@ -14,11 +14,12 @@ use crate::limits::{
     FAULTS_REPORTED_MAX, HOST_BYTES_MAX, HOSTS_PER_OBJECT_MAX, NODE_WEIGHT_MAX, OBJECTS_MAX, URI_BYTES_MAX,
     URI_SEGMENTS_MAX, URIS_PER_ROUTE_MAX,
 };
+use crate::log_rate::LogRate;
 use crate::model::{
     Balancer, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
 };
 use crate::snapshot::{Entries, Entry};
-use crate::upstream::{Checks, HashOn, Tuning, is_host_name};
+use crate::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path};
 
 /// One thing wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +151,9 @@ impl Faults<'_> {
         self.unsupported("", "plugin_config_id", route.plugin_config_id.is_some());
         self.unsupported("", "service_protocol", route.service_protocol.is_some());
         self.plugins(&route.plugins);
+        for (pointer, reason) in LogRate::check(&route.labels) {
+            self.add(pointer, reason);
+        }
         self.timeout("", route.timeout);
         self.target(route.upstream.as_deref(), route.upstream_id.as_deref());
         if let Some(id) = route.service_id.as_deref().filter(|id| !(self.is_known)(Kind::Service, id)) {
@@ -224,19 +228,38 @@ impl Faults<'_> {
             Balancer::Chash => HashOn::read(upstream).err(),
             _ => None,
         };
+        let has_socket =
+            || upstream.nodes.iter().flat_map(|nodes| &nodes.0).any(|n| unix_path(&n.host).is_some());
+        if let Some(checks) = &upstream.checks
+            && Checks::read(checks).is_ok_and(|checks| checks.active.port.is_some())
+            && has_socket()
+        {
+            self.add(
+                format!("{at}/checks/active/port"),
+                "cannot be given: a node is a Unix socket, which has none",
+            );
+        }
         for (pointer, reason) in checks.into_iter().chain(tuning).flatten().chain(hash_on) {
             self.add(format!("{at}{pointer}"), reason);
         }
     }
 
     fn node(&mut self, at: &str, index: usize, node: &Node) {
-        if node.host.parse::<IpAddr>().is_err() && !is_host_name(&node.host) {
-            self.add(
+        let unix = unix_path(&node.host);
+        let is_unix = unix.is_some();
+        match unix {
+            Some(Ok(_)) if node.port.is_some_and(|port| port != 0) => {
+                self.add(format!("{at}/nodes/{index}/port"), "must be 0 or absent: a Unix socket has none");
+            }
+            Some(Ok(_)) => {}
+            Some(Err(reason)) => self.add(format!("{at}/nodes/{index}/host"), reason),
+            None if node.host.parse::<IpAddr>().is_ok() || is_host_name(&node.host) => {}
+            None => self.add(
                 format!("{at}/nodes/{index}/host"),
-                format!("{:?} is neither an IP address nor a host name", node.host),
-            );
+                format!("{:?} is neither an IP address, a host name nor unix:/path", node.host),
+            ),
         }
-        if node.port == Some(0) {
+        if node.port == Some(0) && !is_unix {
             self.add(format!("{at}/nodes/{index}/port"), "must be 1 to 65535");
         }
         if node.weight > NODE_WEIGHT_MAX {
@@ -433,6 +456,11 @@ mod tests {
                 "b",
                 json!({"uris": ["/b", "/users/:id/*rest", "*"], "host": "*", "upstream": {"nodes": {}}}),
             ),
+            (
+                "upstreams",
+                "sockets",
+                json!({"nodes": [{"host": "unix:/run/a.sock", "port": 0, "weight": 1}, {"host": "unix:///run/b.sock", "weight": 1}], "checks": {"active": {}}}),
+            ),
         ];
         assert_eq!(faults(&objects), Vec::<String>::new());
     }
@@ -457,6 +485,20 @@ mod tests {
             ("/upstream/labels/ringway.x", json!({"upstream": {"labels": {"ringway.x": "1"}, "nodes": {}}})),
             ("/upstream/checks", json!({"upstream": {"nodes": {}, "checks": {}}})),
             ("/upstream/tls", json!({"upstream": {"nodes": {}, "tls": {}}})),
+            ("/upstream/nodes/0/host", json!({"upstream": {"nodes": {"unix:app.sock": 1}}})),
+            ("/upstream/nodes/0/host", json!({"upstream": {"nodes": {"unix:/app.sock:80": 1}}})),
+            (
+                "/upstream/nodes/0/port",
+                json!({"upstream": {"nodes": [{"host": "unix:/a", "port": 80, "weight": 1}]}}),
+            ),
+            (
+                "/upstream/nodes/0/port",
+                json!({"upstream": {"nodes": [{"host": "10.0.0.1", "port": 0, "weight": 1}]}}),
+            ),
+            (
+                "/upstream/checks/active/port",
+                json!({"upstream": {"nodes": {"unix:/a": 1}, "checks": {"active": {"port": 80}}}}),
+            ),
             ("/upstream/scheme", json!({"upstream": {"nodes": {}, "scheme": "https"}})),
             (
                 "/upstream/nodes/0/host",

@@ -1,9 +1,9 @@
 //! The grammar of the operator's commands.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ringway_engine::upstream::Order;
+use ringway_engine::upstream::{Address, Order};
 use ringway_snapshot::limits::NODE_WEIGHT_MAX;
 
 /// A day: a longer grace is a typing mistake.
@@ -16,12 +16,18 @@ show snapshot                      the configuration that is served, and how lon
 show cores                         each core: CPU, version, connections, requests
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
+show latency                       how long requests and nodes took: last 10 s, last minute, since the start
+show connections                   connections of each core, and bytes
+show errors                        what went wrong since the start: refusals, failures, retries, drops
+show limits                        limits and waits, and how far they are used
 show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
 show upstream KEY                  one of them (upstreams/ID, or ID; services/ID, routes/ID)
 explain METHOD HOST PATH [from IP] which route takes this request, why the others do not, and where it would go
 set server KEY/ADDRESS ready|drain|down   for the time being: requests, no new ones, none at all
 set weight KEY/ADDRESS WEIGHT|configured  for the time being: another share of the requests
 adopt LINEAGE                      let another source replace this configuration
+log level [FILTER]                 what this process logs of its own doings: tells it, or changes it until the end
+log reopen                         open the access log anew, after it was moved away (SIGUSR1 does the same)
 drain [SECONDS]                    /readyz fails; after SECONDS (--drain-grace-s) the listeners close
 undrain                            take a drain back, as long as the listeners are open
 upgrade [EXECUTABLE]               hand all sockets to a new process, without losing a request (this one's file)
@@ -39,6 +45,9 @@ pub(crate) enum Command {
     /// For the time being.
     Set(NodeName, Setting),
     Adopt(u64),
+    /// The filter to log by from now on; none: tell it.
+    LogLevel(Option<String>),
+    LogReopen,
     Drain(Option<u64>),
     Undrain,
     Upgrade(Option<PathBuf>),
@@ -56,7 +65,7 @@ pub(crate) enum Command {
 pub(crate) struct NodeName {
     /// The upstream's key, or the id of an upstream that is an object of its own.
     pub(crate) upstream: String,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
 }
 
 /// What a node is set to.
@@ -73,6 +82,10 @@ pub(crate) enum Show {
     Info,
     Snapshot,
     Cores,
+    Latency,
+    Connections,
+    Errors,
+    Limits,
     Routes,
     Route(String),
     Upstreams,
@@ -102,13 +115,17 @@ impl Command {
                 ["info"] => Show::Info,
                 ["snapshot"] => Show::Snapshot,
                 ["cores"] => Show::Cores,
+                ["latency"] => Show::Latency,
+                ["connections"] => Show::Connections,
+                ["errors"] => Show::Errors,
+                ["limits"] => Show::Limits,
                 ["routes"] => Show::Routes,
                 ["route", id] => Show::Route((*id).to_owned()),
                 ["upstreams"] => Show::Upstreams,
                 ["upstream", key] => Show::Upstream((*key).to_owned()),
                 _ => {
                     return Err(
-                        "show info, snapshot, cores, routes, route ID, upstreams or upstream KEY".to_owned()
+                        "show info, snapshot, cores, latency, connections, errors, limits, routes, route ID, upstreams or upstream KEY".to_owned()
                     );
                 }
             }),
@@ -126,6 +143,12 @@ impl Command {
             ["adopt", lineage] => Command::Adopt(u64::from_str_radix(lineage, 16).map_err(|_| {
                 format!("{lineage:?} is not a lineage: 16 hexadecimal digits, as the refusal tells it")
             })?),
+            ["log", "level"] => Command::LogLevel(None),
+            ["log", "level", filter] => Command::LogLevel(Some((*filter).to_owned())),
+            ["log", "reopen"] => Command::LogReopen,
+            ["log", ..] => {
+                return Err("log level, log level FILTER (without spaces) or log reopen".to_owned());
+            }
             ["drain"] => Command::Drain(None),
             ["drain", grace_s] => Command::Drain(Some(
                 grace_s.parse().ok().filter(|grace_s| *grace_s <= DRAIN_GRACE_S_MAX).ok_or_else(|| {
@@ -180,7 +203,14 @@ fn set(words: &[&str]) -> Result<Command, String> {
 }
 
 fn node_of(text: &str) -> Result<NodeName, String> {
-    let (upstream, address) = text.rsplit_once('/').ok_or_else(|| SET_SERVER.to_owned())?;
+    // A Unix socket's path has slashes itself; a key has no ':'.
+    let parts = match text.find("/unix:") {
+        Some(at) => {
+            text.split_at_checked(at).map(|(upstream, rest)| (upstream, rest.trim_start_matches('/')))
+        }
+        None => text.rsplit_once('/'),
+    };
+    let (upstream, address) = parts.ok_or_else(|| SET_SERVER.to_owned())?;
     let address = address
         .parse()
         .map_err(|_| format!("{address:?} is not an address with a port, as `show upstreams` tells it"))?;
@@ -203,6 +233,11 @@ mod tests {
         assert_eq!(
             Command::parse("set weight routes/1/[::1]:80 configured json"),
             Ok((Command::Set(node, Setting::Weight(None)), true))
+        );
+        let node = NodeName { upstream: "routes/1".into(), address: "unix:/run/a.sock".parse().unwrap() };
+        assert_eq!(
+            Command::parse("set server routes/1/unix:/run/a.sock down"),
+            Ok((Command::Set(node, Setting::Order(Order::Down)), false))
         );
         assert_eq!(Command::parse("drain 7"), Ok((Command::Drain(Some(7)), false)));
         assert_eq!(Command::parse("upgrade /a b"), Ok((Command::Upgrade(Some("/a b".into())), false)));
@@ -228,6 +263,7 @@ mod tests {
         assert!(Command::parse("set weight 1/10.0.0.1:80 1000001").unwrap_err().contains("1000000"));
         assert!(Command::parse("explain GET").unwrap_err().contains("HOST"));
         assert!(Command::parse("adopt xyz").unwrap_err().contains("lineage"));
+        assert!(Command::parse("log loud").unwrap_err().contains("log level"));
         assert!(Command::parse("drain soon").unwrap_err().contains("seconds"));
         assert!(Command::parse("upgrade ringway").unwrap_err().contains("from / on"));
     }

@@ -8,7 +8,7 @@ use ringway_snapshot::Version;
 use serde_json::{Value, json};
 
 use super::command::Show;
-use super::{Admin, nodes};
+use super::{Admin, latency, nodes, tally};
 use crate::drain::Phase;
 use crate::state::State;
 
@@ -19,6 +19,11 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
         Show::Info => Ok(info(admin)),
         Show::Snapshot => snapshot(&admin.state),
         Show::Cores => Ok(cores(&admin.state)),
+        Show::Connections => Ok(tally::connections(&admin.state)),
+        Show::Errors => Ok(tally::errors(&admin.state)),
+        Show::Limits => Ok(tally::limits(admin)),
+        Show::Latency if json => Ok(latency::document(&admin.state)),
+        Show::Latency => return latency::text(&admin.state),
         Show::Routes => with_view(&admin.state, routes),
         Show::Route(id) => with_view(&admin.state, |view| route(view, &id)).and_then(|found| {
             if found.is_null() {

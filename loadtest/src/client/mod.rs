@@ -1,4 +1,4 @@
-//! The client side: a fixed set of connections that sends one fixed request over and over, by a pace.
+//! The client side: a fixed set of connections that sends one request (or one of many alike) over and over, by a pace.
 //!
 //! `Client` is driven from outside (`start_due`, `on_ready`, `next_wakeup`), so that `hammer` can run it in one loop
 //! with an origin. Invariants: a connection carries one request at a time (no pipelining); every request whose time
@@ -64,6 +64,8 @@ pub(crate) struct Client {
     unfinished: VecDeque<usize>,
     scratch: Vec<u8>,
     active: usize,
+    /// Requests begun so far.
+    begun: u64,
     scan_at: Instant,
     /// Every request so far, where somebody wants them one by one.
     events: Option<Vec<Event>>,
@@ -74,6 +76,8 @@ struct Slot {
     connection: Option<Connection>,
     generation: u32,
     waiting: Option<Waiting>,
+    /// The request under way, when it is not always the same.
+    own: Vec<u8>,
     /// Answered; waits for the server to close.
     closing_until: Option<Instant>,
 }
@@ -96,6 +100,7 @@ impl Client {
             unfinished: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES],
             active: 0,
+            begun: 0,
             scan_at: now + TIMEOUT_SCAN,
             events: None,
             plan,
@@ -109,6 +114,11 @@ impl Client {
 
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         self.events.take().unwrap_or_default()
+    }
+
+    /// Goes on by another timetable, on the same connections.
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// Nothing is due any more from `now` on; what is under way goes on.
@@ -206,6 +216,8 @@ impl Client {
         let Some(slot) = self.slots.get_mut(index) else { return };
         self.active += 1;
         slot.waiting = Some(Waiting { intended, deadline });
+        self.plan.request.write(self.begun, &mut slot.own);
+        self.begun += 1;
         slot.closing_until = None;
         if opened.is_err() {
             self.fail(index, Failure::Connect);
@@ -232,7 +244,8 @@ impl Client {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let Some(connection) = &mut slot.connection else { return };
         let waiting = slot.waiting.is_some();
-        match connection.advance(self.plan.request.bytes(), readable, &mut self.scratch) {
+        let request = self.plan.request.fixed().unwrap_or(&slot.own);
+        match connection.advance(request, readable, &mut self.scratch) {
             Step::Pending => {}
             Step::Again => self.unfinished.push_back(index),
             Step::Answered(answer) => self.answered(index, answer),

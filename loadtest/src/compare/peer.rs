@@ -11,16 +11,25 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Pid, Resource, Signal, geteuid, getrlimit, kill_process};
 
+use super::setup::Setup;
+use crate::cpu::TreeSample;
+use crate::stop::Stop;
 use crate::{affinity, cpu, socket};
 
 const NGINX_CONF: &str = include_str!("../../peers/nginx.conf");
 const HAPROXY_CFG: &str = include_str!("../../peers/haproxy.cfg");
-const RINGWAY_YAML: &str = include_str!("../../peers/ringway.yaml");
 
 /// Until a peer accepts connections.
 const START_WITHIN: Duration = Duration::from_secs(30);
+/// A peer rests when it used less than a fiftieth of a core for so long; a million routes are also written to disk.
+const REST_WINDOW: Duration = Duration::from_millis(250);
+const REST_SHARE: u32 = 50;
+const REST_WITHIN: Duration = Duration::from_secs(120);
+/// Client connections of HAProxy, whose limit of files must hold twice as many, its pipes and some more.
+const CONNECTIONS_MAX: u64 = 20_000;
+const FILES_RESERVED: u64 = 1_000;
 /// Between SIGTERM and SIGKILL.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -113,15 +122,31 @@ impl Peer {
         String::from_utf8_lossy(&said).lines().next().map(str::to_owned)
     }
 
+    /// Whether it is one of ours: only it is measured with a million routes.
+    pub(crate) fn is_ringway(&self) -> bool {
+        matches!(self.kind, Kind::Ringway { .. })
+    }
+
+    /// Whether somebody else has started and configured it.
+    pub(crate) fn is_target(&self) -> bool {
+        matches!(self.kind, Kind::Target { .. })
+    }
+
     /// Starts the peer on `core`, with its files in `directory`, forwarding to `origin`.
-    pub(crate) fn start(&self, core: usize, directory: &Path, origin: SocketAddr) -> Result<Running> {
+    pub(crate) fn start(
+        &self,
+        setup: Setup,
+        core: usize,
+        directory: &Path,
+        origin: SocketAddr,
+    ) -> Result<Running> {
         if let Kind::Target { address, pid } = self.kind {
             return Ok(Running { name: self.name.clone(), address, pid, child: None });
         }
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let (address, status_address) = free_addresses()?;
         let log = directory.join("log");
-        let command = self.command(directory, address, status_address, origin)?;
+        let command = self.command(setup, directory, address, status_address, origin)?;
         // A child inherits the core of the thread that starts it; that thread is not this one.
         std::thread::scope(|scope| {
             let pinned = scope.spawn(|| {
@@ -134,33 +159,38 @@ impl Peer {
 
     fn command(
         &self,
+        setup: Setup,
         directory: &Path,
         listen: SocketAddr,
         status: SocketAddr,
         origin: SocketAddr,
     ) -> Result<Command> {
-        let write = |name: &str, template: &str| -> Result<PathBuf> {
+        let write = |name: &str, text: String| -> Result<PathBuf> {
             let path = directory.join(name);
-            fs::write(&path, render(template, directory, listen, origin))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
             Ok(path)
         };
+        let render = |template: &str| render(template, setup, directory, listen, origin);
         Ok(match &self.kind {
             Kind::Ringway { executable } => {
                 let mut command = Command::new(executable);
-                command.arg("up").arg("--file").arg(write("ringway.yaml", RINGWAY_YAML)?);
+                let file = write("ringway.json", setup.ringway_file(&origin.to_string()))?;
+                command.arg("up").arg("--file").arg(file);
                 command.arg("--listen").arg(listen.to_string()).arg("--status").arg(status.to_string());
                 command.arg("--dir").arg(directory.join("state")).args(["--workers", "1", "--no-demo"]);
+                // Its address is fixed, and more than one may run.
+                command.args(["--admin-listen", "off"]);
                 command
             }
             Kind::Nginx { executable } => {
                 let mut command = Command::new(executable);
-                command.arg("-p").arg(directory).arg("-c").arg(write("nginx.conf", NGINX_CONF)?);
+                command.arg("-p").arg(directory).arg("-c").arg(write("nginx.conf", render(NGINX_CONF))?);
                 command
             }
             Kind::Haproxy { executable } => {
+                write("hosts.map", setup.haproxy_map())?;
                 let mut command = Command::new(executable);
-                command.arg("-db").arg("-f").arg(write("haproxy.cfg", HAPROXY_CFG)?);
+                command.arg("-db").arg("-f").arg(write("haproxy.cfg", render(HAPROXY_CFG))?);
                 command
             }
             Kind::Target { .. } => bail!("{} runs already", self.name),
@@ -168,13 +198,19 @@ impl Peer {
     }
 }
 
-fn render(template: &str, directory: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
+fn render(template: &str, setup: Setup, directory: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
     // As root, nginx would change to a user that may not enter the directory.
     let user_line = if geteuid().is_root() { "user root;" } else { "" };
+    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let connections = (files.saturating_sub(FILES_RESERVED) / 2).clamp(512, CONNECTIONS_MAX);
     template
+        .replace("{servers}", &setup.nginx_servers(&listen.to_string()))
+        .replace("{default}", setup.nginx_default())
+        .replace("{routing}", setup.haproxy_routing())
         .replace("{directory}", &directory.display().to_string())
         .replace("{listen}", &listen.to_string())
         .replace("{origin}", &origin.to_string())
+        .replace("{connections}", &connections.to_string())
         .replace("{user_line}", user_line)
 }
 
@@ -231,6 +267,22 @@ impl Running {
         }
     }
 
+    /// Waits until it has nothing to do: after a start that means that all of its configuration is in place.
+    pub(crate) fn rest(&self, stop: &Stop) -> Result<()> {
+        let deadline = Instant::now() + REST_WITHIN;
+        loop {
+            let before = TreeSample::take(self.pid)?;
+            stop.sleep(REST_WINDOW)?;
+            let used = TreeSample::take(self.pid)?.since(&before);
+            if Duration::from_nanos(used.run_ns + used.wait_ns) < REST_WINDOW / REST_SHARE {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("{} is busy without any request", self.name);
+            }
+        }
+    }
+
     /// Ends the peer and what it started. One that was given as a target is left alone.
     fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
@@ -279,6 +331,8 @@ fn end_of(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
 
     #[test]
@@ -294,28 +348,36 @@ mod tests {
     #[test]
     fn configurations_are_filled_in() {
         let (listen, origin) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        for (template, needed) in [
-            (NGINX_CONF, &["server 127.0.0.1:2 ", "listen 127.0.0.1:1 reuseport", "pid /d/nginx.pid"][..]),
-            (HAPROXY_CFG, &["bind 127.0.0.1:1 ", "server origin 127.0.0.1:2 "]),
-            (RINGWAY_YAML, &["\"127.0.0.1:2\": 1"]),
+        let nginx = ["server 127.0.0.1:2 ", "listen 127.0.0.1:1 reuseport", "pid /d/nginx.pid"];
+        for (template, setup, needed) in [
+            (NGINX_CONF, Setup::Plain, &nginx[..]),
+            (NGINX_CONF, Setup::Hosts, &["return 404;", "listen 127.0.0.1:1; server_name h009999.test;"]),
+            (
+                HAPROXY_CFG,
+                Setup::Plain,
+                &["bind 127.0.0.1:1 ", "server origin 127.0.0.1:2 ", "default_backend"],
+            ),
+            (HAPROXY_CFG, Setup::Hosts, &["map_str(/d/hosts.map)"]),
         ] {
-            let text = render(template, Path::new("/d"), listen, origin);
+            let text = render(template, setup, Path::new("/d"), listen, origin);
             for needed in needed {
                 assert!(text.contains(needed), "{needed:?} is not in\n{text}");
             }
-            for placeholder in ["{directory}", "{listen}", "{origin}", "{user_line}"] {
+            for placeholder in
+                ["{directory}", "{listen}", "{origin}", "{user_line}", "{servers}", "{connections}"]
+            {
                 assert!(!text.contains(placeholder), "{placeholder} is left in\n{text}");
             }
         }
     }
 
-    /// What a peer sends to its origin for a plain request.
-    fn forwarded_by(peer: &Peer) -> String {
-        use std::io::{Read as _, Write as _};
+    /// A peer, its origin, and what the origin got in one request of one client to that host.
+    fn forwarded_by(peer: &Peer, setup: Setup, host: &str) -> (String, Option<String>) {
         let folder = tempfile::tempdir().unwrap();
         let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = origin.local_addr().unwrap();
-        let origin = std::thread::spawn(move || {
+        let (send, got) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
             let mut stream = origin.accept().unwrap().0;
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -323,21 +385,27 @@ mod tests {
                 stream.read_exact(&mut byte).unwrap();
                 head.extend_from_slice(&byte);
             }
+            send.send(String::from_utf8(head).unwrap()).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-            String::from_utf8(head).unwrap()
         });
-        let running = peer.start(affinity::allowed().unwrap()[0], folder.path(), address).unwrap();
+        let core = affinity::allowed().unwrap()[0];
+        let running = peer.start(setup, core, folder.path(), address).unwrap();
+        running.rest(&Stop::default()).unwrap();
         let mut client = TcpStream::connect(running.address).unwrap();
-        client.write_all(b"GET /a HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").unwrap();
-        let _ = client.read_to_end(&mut Vec::new());
-        let port = running.address.port();
-        origin.join().unwrap().to_ascii_lowercase().replace(&port.to_string(), "{port}")
+        client
+            .write_all(format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer);
+        let port = running.address.port().to_string();
+        let seen = got.try_recv().ok().map(|head| head.to_ascii_lowercase().replace(&port, "{port}"));
+        (answer, seen)
     }
 
     #[test]
     fn peers_do_the_same_work_on_a_head() {
         for peer in Peer::find_all(None).0 {
-            let head = forwarded_by(&peer);
+            let head = forwarded_by(&peer, Setup::Plain, "shop.test").1.unwrap_or_default();
             for line in [
                 "host: shop.test",
                 "x-forwarded-for: 127.0.0.1",
@@ -348,6 +416,16 @@ mod tests {
             ] {
                 assert!(head.contains(&format!("\r\n{line}\r\n")), "{}: no {line:?} in\n{head}", peer.name);
             }
+        }
+    }
+
+    #[test]
+    fn peers_with_many_hosts_know_theirs_and_no_other() {
+        for peer in Peer::find_all(None).0 {
+            let (answer, seen) = forwarded_by(&peer, Setup::Hosts, "h009999.test");
+            assert!(answer.starts_with("HTTP/1.1 200") && seen.is_some(), "{}: {answer}", peer.name);
+            let (answer, seen) = forwarded_by(&peer, Setup::Hosts, "h010000.test");
+            assert!(seen.is_none() && !answer.starts_with("HTTP/1.1 200"), "{}: {answer}", peer.name);
         }
     }
 

@@ -1,7 +1,11 @@
 //! From single measurements to what is reported: per case and peer the median over the rounds and the range, and the
-//! ratio to the baseline taken within each round, so that what slows both down in one round cancels out.
+//! ratio to the baseline taken within each round, so that what slows both down in one round cancels out. The same for
+//! what idle connections cost in memory.
 
 use serde_json::{Value, json};
+
+use super::case::Case;
+use super::peer::Peer;
 
 /// One peer under one case in one round.
 #[derive(Clone, Debug)]
@@ -18,6 +22,32 @@ pub(crate) struct Measurement {
     pub(crate) p99_ns: f64,
     /// Everything that `hammer` reported.
     pub(crate) raw: Value,
+}
+
+/// What one peer's idle connections took in one round.
+#[derive(Clone, Debug)]
+pub(crate) struct IdleMeasurement {
+    pub(crate) round: usize,
+    pub(crate) peer: String,
+    pub(crate) connections: usize,
+    /// Resident, after some requests and without connections.
+    pub(crate) bytes_before: u64,
+    pub(crate) bytes_held: u64,
+}
+
+/// Who takes part in a case, and whom ratios are to.
+#[derive(Clone, Debug)]
+pub(crate) struct Contest {
+    pub(crate) case: Case,
+    pub(crate) labels: Vec<String>,
+    pub(crate) baseline: String,
+}
+
+impl Contest {
+    pub(crate) fn new(case: Case, peers: &[Peer], baseline: &str) -> Self {
+        let labels = case.entrants(peers).into_iter().map(|entrant| entrant.label).collect();
+        Self { case, labels, baseline: case.baseline(baseline).to_owned() }
+    }
 }
 
 /// Median and range of a figure over the rounds.
@@ -37,6 +67,8 @@ pub(crate) struct Row {
     pub(crate) cpu_ns_per_request: Spread,
     /// `None` when the baseline was not measured.
     pub(crate) ratio: Option<Spread>,
+    /// The ratio of each round.
+    pub(crate) ratios: Vec<f64>,
     pub(crate) requests_per_second: Spread,
     pub(crate) proxy_cores: Spread,
     /// Ready to run, and not running because something else had the core.
@@ -45,6 +77,50 @@ pub(crate) struct Row {
     pub(crate) p99_ns: Spread,
     /// Tasks of the peer that ended while it was measured, in all rounds: their time is missing.
     pub(crate) tasks_vanished: u64,
+}
+
+/// One line of what idle connections cost.
+#[derive(Clone, Debug)]
+pub(crate) struct IdleRow {
+    pub(crate) peer: String,
+    pub(crate) rounds: usize,
+    pub(crate) connections: usize,
+    pub(crate) bytes_per_connection: Spread,
+    pub(crate) all: Vec<f64>,
+    pub(crate) ratio: Option<Spread>,
+    pub(crate) bytes_before: Spread,
+    pub(crate) bytes_held: Spread,
+}
+
+impl IdleMeasurement {
+    pub(crate) fn bytes_per_connection(&self) -> f64 {
+        self.bytes_held.saturating_sub(self.bytes_before) as f64 / self.connections.max(1) as f64
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "round": self.round,
+            "peer": self.peer,
+            "connections": self.connections,
+            "bytes_before": self.bytes_before,
+            "bytes_held": self.bytes_held,
+        })
+    }
+}
+
+impl IdleRow {
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "case": "idle",
+            "peer": self.peer,
+            "rounds": self.rounds,
+            "connections": self.connections,
+            "bytes_per_connection": self.bytes_per_connection.json(),
+            "ratio": self.ratio.map(|ratio| ratio.json()),
+            "bytes_before": self.bytes_before.json(),
+            "bytes_held": self.bytes_held.json(),
+        })
+    }
 }
 
 impl Measurement {
@@ -99,14 +175,40 @@ impl Row {
 }
 
 /// Rows by case and then peer, in the order in which both are given.
-pub(crate) fn rows(
-    measurements: &[Measurement],
-    cases: &[&'static str],
-    peers: &[String],
-    baseline: &str,
-) -> Vec<Row> {
-    let pairs = cases.iter().flat_map(|case| peers.iter().map(move |peer| (*case, peer)));
-    pairs.filter_map(|(case, peer)| row(measurements, case, peer, baseline)).collect()
+pub(crate) fn rows(measurements: &[Measurement], contests: &[Contest]) -> Vec<Row> {
+    let pairs = contests.iter().flat_map(|contest| contest.labels.iter().map(move |peer| (contest, peer)));
+    pairs
+        .filter_map(|(contest, peer)| row(measurements, contest.case.name, peer, &contest.baseline))
+        .collect()
+}
+
+/// Rows of the memory of idle connections, by peer.
+pub(crate) fn idle_rows(measurements: &[IdleMeasurement], contests: &[Contest]) -> Vec<IdleRow> {
+    let Some(contest) = contests.iter().find(|contest| contest.case.name == "idle") else {
+        return Vec::new();
+    };
+    contest.labels.iter().filter_map(|peer| idle_row(measurements, peer, &contest.baseline)).collect()
+}
+
+fn idle_row(measurements: &[IdleMeasurement], peer: &str, baseline: &str) -> Option<IdleRow> {
+    let ours: Vec<&IdleMeasurement> = measurements.iter().filter(|one| one.peer == peer).collect();
+    let spread =
+        |figure: fn(&IdleMeasurement) -> f64| Spread::of(ours.iter().map(|one| figure(one)).collect());
+    let ratios = ours.iter().filter_map(|one| {
+        let other = measurements.iter().find(|other| other.peer == baseline && other.round == one.round)?;
+        (other.bytes_per_connection() > 0.0)
+            .then(|| one.bytes_per_connection() / other.bytes_per_connection())
+    });
+    Some(IdleRow {
+        peer: peer.to_owned(),
+        rounds: ours.len(),
+        connections: ours.first()?.connections,
+        bytes_per_connection: spread(IdleMeasurement::bytes_per_connection)?,
+        all: ours.iter().map(|one| one.bytes_per_connection()).collect(),
+        ratio: Spread::of(ratios.collect()),
+        bytes_before: spread(|one| one.bytes_before as f64)?,
+        bytes_held: spread(|one| one.bytes_held as f64)?,
+    })
 }
 
 fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &str) -> Option<Row> {
@@ -119,12 +221,14 @@ fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &
         let other = theirs.iter().find(|other| other.round == one.round)?;
         (other.cpu_ns_per_request > 0.0).then(|| one.cpu_ns_per_request / other.cpu_ns_per_request)
     });
+    let ratios: Vec<f64> = ratios.collect();
     Some(Row {
         case,
         peer: peer.to_owned(),
         rounds: ours.len(),
         cpu_ns_per_request: spread(|one| one.cpu_ns_per_request)?,
-        ratio: Spread::of(ratios.collect()),
+        ratio: Spread::of(ratios.clone()),
+        ratios,
         requests_per_second: spread(|one| one.requests_per_second)?,
         proxy_cores: spread(|one| one.proxy_cores)?,
         proxy_waiting_cores: spread(|one| one.proxy_waiting_cores)?,
@@ -137,6 +241,12 @@ fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn contest(labels: &[&str]) -> [Contest; 1] {
+        let case = Case { name: "c", ..super::super::case::CASES[0] };
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        [Contest { case, labels, baseline: "nginx".into() }]
+    }
 
     fn measurement(round: usize, peer: &str, cpu_ns: f64) -> Measurement {
         Measurement {
@@ -165,7 +275,7 @@ mod tests {
             measurement(2, "nginx", 10.0),
             measurement(2, "ours", 8.0),
         ];
-        let rows = rows(&measurements, &["c"], &["ours".into(), "nginx".into(), "absent".into()], "nginx");
+        let rows = rows(&measurements, &contest(&["ours", "nginx", "absent"]));
         let [ours, nginx] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!(ours.ratio, Some(Spread { median: 0.7, min: 0.7, max: 0.8 }));
         assert_eq!(ours.cpu_ns_per_request, Spread { median: 8.0, min: 7.0, max: 14.0 });
@@ -175,8 +285,25 @@ mod tests {
 
     #[test]
     fn without_a_baseline_there_is_no_ratio() {
-        let rows = rows(&[measurement(0, "ours", 7.0)], &["c"], &["ours".into()], "nginx");
+        let rows = rows(&[measurement(0, "ours", 7.0)], &contest(&["ours"]));
         assert_eq!(rows[0].ratio, None);
+    }
+
+    #[test]
+    fn an_idle_connection_costs_what_was_not_there_before() {
+        let one = |peer: &str, bytes_held| IdleMeasurement {
+            round: 0,
+            peer: peer.into(),
+            connections: 1000,
+            bytes_before: 5_000_000,
+            bytes_held,
+        };
+        let mut contests = contest(&["ours", "nginx", "absent"]);
+        contests[0].case.name = "idle";
+        let rows = idle_rows(&[one("nginx", 6_000_000), one("ours", 7_000_000)], &contests);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].bytes_per_connection.median, 2000.0);
+        assert_eq!(rows[0].ratio.unwrap().median, 2.0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The comparison as text: one block a case, and beneath it all that a reader needs to judge how far to trust it.
 
-use super::case::Case;
-use super::summary::Row;
+use super::case::Figure;
+use super::summary::{Contest, IdleRow, Row, Spread};
 use crate::report::duration_text;
 
 /// More foreign load than this, in cores, makes a measurement worth a remark.
@@ -9,40 +9,85 @@ const FOREIGN_CORES_NOTED: f64 = 0.1;
 /// A proxy that neither ran nor was ready to run for this much was not saturated, and batches less than one that is.
 const WANTED_CORES_EXPECTED: f64 = 0.9;
 
-pub(crate) fn render(cases: &[Case], rows: &[Row], baseline: &str) -> String {
+pub(crate) fn render(contests: &[Contest], rows: &[Row], idle: &[IdleRow]) -> String {
     let mut text = String::new();
-    for case in cases {
-        text.push_str(&format!("{}: {}\n", case.name, case.title));
+    for contest in contests.iter().filter(|contest| contest.case.figure == Figure::CpuPerRequest) {
+        text.push_str(&format!("{}: {}\n", contest.case.name, contest.case.title));
         text.push_str(&format!(
-            "  {:<14}{:>12}{:>24}{:>10}{:>18}{:>12}{:>10}{:>7}{:>9}\n",
+            "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12}{:>10}{:>7}{:>9}\n",
             "peer",
             "CPU/request",
             "(range)",
-            format!("/{baseline}"),
+            format!("/{}", contest.baseline),
             "(range)",
             "requests/s",
             "p99",
             "busy",
             "waiting"
         ));
-        for row in rows.iter().filter(|row| row.case == case.name) {
+        for row in rows.iter().filter(|row| row.case == contest.case.name) {
             text.push_str(&line(row));
         }
         text.push('\n');
+    }
+    if let Some(contest) = contests.iter().find(|contest| contest.case.figure == Figure::MemoryPerConnection)
+    {
+        text.push_str(&idle_block(contest, idle));
     }
     text.push_str(&notes(rows));
     text
 }
 
+fn idle_block(contest: &Contest, rows: &[IdleRow]) -> String {
+    let connections = rows.iter().map(|row| row.connections).max().unwrap_or(0);
+    let mut text = format!("{}: {connections} {}\n", contest.case.name, contest.case.title);
+    text.push_str(&format!(
+        "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12}{:>12}\n",
+        "peer",
+        "/connection",
+        "(range)",
+        format!("/{}", contest.baseline),
+        "(range)",
+        "before",
+        "with them"
+    ));
+    for row in rows {
+        let (each, (ratio, ratio_range)) = (&row.bytes_per_connection, ratio_texts(row.ratio));
+        text.push_str(&format!(
+            "  {:<14}{:>12}{:>24}{ratio:>13}{ratio_range:>18}{:>12}{:>12}\n",
+            row.peer,
+            kilobytes(each.median),
+            format!("({} - {})", kilobytes(each.min), kilobytes(each.max)),
+            megabytes(row.bytes_before.median),
+            megabytes(row.bytes_held.median),
+        ));
+    }
+    text.push('\n');
+    text
+}
+
+pub(crate) fn kilobytes(bytes: f64) -> String {
+    format!("{:.2} kB", bytes / 1e3)
+}
+
+pub(crate) fn megabytes(bytes: f64) -> String {
+    format!("{:.1} MB", bytes / 1e6)
+}
+
+/// Median and range.
+pub(crate) fn ratio_texts(ratio: Option<Spread>) -> (String, String) {
+    ratio.map_or_else(
+        || ("-".to_owned(), "-".to_owned()),
+        |ratio| (format!("{:.3}", ratio.median), format!("({:.3} - {:.3})", ratio.min, ratio.max)),
+    )
+}
+
 fn line(row: &Row) -> String {
     let nanoseconds = |value: f64| duration_text(value as u64);
     let cpu = &row.cpu_ns_per_request;
-    let (ratio, ratio_range) = row.ratio.map_or_else(
-        || ("-".to_owned(), "-".to_owned()),
-        |ratio| (format!("{:.3}", ratio.median), format!("({:.3} - {:.3})", ratio.min, ratio.max)),
-    );
+    let (ratio, ratio_range) = ratio_texts(row.ratio);
     format!(
-        "  {:<14}{:>12}{:>24}{:>10}{:>18}{:>12.0}{:>10}{:>7.2}{:>9.2}\n",
+        "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12.0}{:>10}{:>7.2}{:>9.2}\n",
         row.peer,
         nanoseconds(cpu.median),
         format!("({} - {})", nanoseconds(cpu.min), nanoseconds(cpu.max)),
@@ -55,8 +100,12 @@ fn line(row: &Row) -> String {
     )
 }
 
-fn notes(rows: &[Row]) -> String {
+/// What a reader needs to judge how far to trust the figures, a line each.
+pub(crate) fn notes(rows: &[Row]) -> String {
     let mut text = String::new();
+    if rows.is_empty() {
+        return text;
+    }
     let foreign = rows.iter().map(|row| row.foreign_cores.max).fold(0.0, f64::max);
     let rounds = rows.iter().map(|row| row.rounds).min().unwrap_or(0);
     text.push_str(&format!("Medians of {rounds} rounds; ratios were taken within each round.\n"));
@@ -92,7 +141,6 @@ fn notes(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::case::CASES;
-    use super::super::summary::Spread;
     use super::*;
 
     #[test]
@@ -104,6 +152,7 @@ mod tests {
             rounds: 5,
             cpu_ns_per_request: spread(7_250.0),
             ratio: Some(spread(0.725)),
+            ratios: vec![0.725],
             requests_per_second: spread(100_000.0),
             proxy_cores: spread(0.5),
             proxy_waiting_cores: spread(0.2),
@@ -111,10 +160,34 @@ mod tests {
             p99_ns: spread(1_000_000.0),
             tasks_vanished: 2,
         };
-        let text = render(&CASES[..1], &[row], "nginx");
-        for expected in
-            ["7.25 µs", "0.725", "/nginx", "(0.362 - 1.450)", "100000", "keepalive-64", "of 5 rounds"]
-        {
+        let idle = IdleRow {
+            peer: "ours".into(),
+            rounds: 1,
+            connections: 9_500,
+            bytes_per_connection: spread(2_340.0),
+            all: vec![2_340.0],
+            ratio: None,
+            bytes_before: spread(10e6),
+            bytes_held: spread(32e6),
+        };
+        let contests = [CASES[0], CASES[8]].map(|case| Contest {
+            case,
+            labels: vec!["ours".into()],
+            baseline: "nginx".into(),
+        });
+        let text = render(&contests, &[row], &[idle]);
+        for expected in [
+            "7.25 µs",
+            "0.725",
+            "/nginx",
+            "(0.362 - 1.450)",
+            "100000",
+            "keepalive-64",
+            "of 5 rounds",
+            "idle: 9500 idle keep-alive",
+            "2.34 kB",
+            "32.0 MB",
+        ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
         assert!(text.contains("2 tasks of ours ended during keepalive-64"), "{text}");

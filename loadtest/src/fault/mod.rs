@@ -3,8 +3,8 @@
 //! Starts everything itself in a temporary folder: two PostgreSQL servers, both planes, backends. Ends everything that it
 //! started, also on Ctrl-C and SIGTERM. Traffic stays on loopback and is bounded in rate and time.
 
-mod ask;
-mod cluster;
+pub(crate) mod ask;
+pub(crate) mod cluster;
 mod commits;
 mod cut;
 mod judge;
@@ -12,12 +12,12 @@ mod load;
 mod page;
 mod plot;
 mod probe;
-mod process;
+pub(crate) mod process;
 mod report;
 mod rig;
 mod scenario;
 mod scenarios;
-mod sql;
+pub(crate) mod sql;
 mod stage;
 mod teller;
 mod watch;
@@ -133,7 +133,8 @@ fn choose(arguments: &Arguments) -> Result<Vec<&'static Scenario>> {
     arguments.only.iter().map(find).collect()
 }
 
-fn executables(given: Option<&Path>) -> Result<PathBuf> {
+/// The folder of both planes' executables.
+pub(crate) fn executables(given: Option<&Path>) -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find this executable")?;
     let folder =
         given.map_or_else(|| own.parent().map(Path::to_path_buf), |folder| Some(folder.to_path_buf()));

@@ -20,9 +20,11 @@ const LOAD_MAX: Duration = Duration::from_secs(90);
 const HEAD: &str = "select revision, timeline, pg_is_in_recovery(), \
     (extract(epoch from clock_timestamp() - at) * 1000000)::bigint from ringway.head";
 const ALL: &str = "select kind, id, spec::text from ringway.resource";
-const CHANGED: &str = "select c.kind, c.id, r.spec::text \
+/// The limit keeps the planner at one look by the primary key for each changed object. Without statistics, as after an import, it would
+/// take a few changes for many and read all of `ringway.resource`: 40 ms instead of 0.1 at 100,000 rows, for each load.
+const CHANGED: &str = "select c.kind, c.id, r.spec \
     from (select distinct kind, id from ringway.change where revision > $1) c \
-    left join ringway.resource r on r.kind = c.kind and r.id = c.id";
+    left join lateral (select spec::text as spec from ringway.resource where kind = c.kind and id = c.id limit 1) r on true";
 const REVISIONS: &str = "select count(distinct revision) from ringway.change where revision > $1";
 
 /// The head as one look found it.

@@ -304,7 +304,8 @@ impl Front {
         };
         carry.index = index;
         let endpoint = &cluster.endpoints[index];
-        let Some((node, reused)) = shared.connect(endpoint.address, carry.fresh, now, chance) else {
+        let Some((node, reused)) = shared.connect(endpoint.address.tcp().unwrap(), carry.fresh, now, chance)
+        else {
             return Outcome::Failed { fault: UpstreamFault::Connect, stale: false };
         };
         (carry.node, carry.reused, carry.head_out, carry.progress_at) = (Some(node), reused, false, now);
