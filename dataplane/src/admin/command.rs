@@ -61,6 +61,9 @@ pub(crate) enum Command {
     /// Core, and milliseconds to stand still or the highest number to die.
     #[cfg(debug_assertions)]
     Fault(usize, u64),
+    /// Requests of a core, and what was allocated for them.
+    #[cfg(debug_assertions)]
+    Spent(usize),
 }
 
 /// A node of an upstream.
@@ -168,6 +171,8 @@ impl Command {
                 let (core, fault) = numbers.ok_or("fault CORE MILLISECONDS, or fault CORE die")?;
                 Command::Fault(core, fault)
             }
+            #[cfg(debug_assertions)]
+            ["spent", core] => Command::Spent(core.parse().map_err(|_| "spent CORE")?),
             ["shutdown"] => Command::Shutdown,
             _ => return Err(format!("unknown command {text:?}; say help for a list")),
         };
