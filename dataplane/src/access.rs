@@ -9,7 +9,7 @@
 mod escape;
 mod format;
 mod moment;
-mod peer;
+mod node;
 mod record;
 mod ring;
 mod routes;
@@ -26,7 +26,7 @@ use ringway_engine::view::{Target, View};
 use ringway_snapshot::LogRate;
 
 pub(crate) use self::format::Format;
-use self::peer::Peer;
+use self::node::Node;
 use self::record::{Bounded, Record, TEXTS, Text};
 use self::ring::Producer;
 pub(crate) use self::routes::{Key, Routes, Times};
@@ -67,7 +67,7 @@ pub(crate) struct Access {
 /// One try at a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Try {
-    pub(crate) node: Option<Peer>,
+    pub(crate) node: Node,
     /// 0: it gave no answer.
     pub(crate) status: u16,
     /// 0 on a kept connection.
@@ -103,7 +103,7 @@ impl Access {
         let place = (self.try_count as usize).min(TRIES_TOLD_MAX - 1);
         self.try_count = self.try_count.saturating_add(1);
         if let Some(entry) = self.tries.get_mut(place) {
-            *entry = Try { node: Some(node.into()), ..Try::default() };
+            *entry = Try { node: node.into(), ..Try::default() };
         }
     }
 

@@ -3,12 +3,14 @@
 //! Invariant: a request takes [`Core::view`] once, when its head is parsed, and uses that until its end.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use ringway_engine::plugin::Chance;
 use ringway_engine::route::Captures;
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
@@ -17,6 +19,7 @@ use crate::access::Recorder;
 use crate::buf::Buffers;
 use crate::config::Limits;
 use crate::io::{Deadlines, TICK};
+use crate::mirror::Mirrors;
 use crate::pool::Pool;
 use crate::rosters::Rosters;
 use crate::state::{self, Counters, State};
@@ -37,6 +40,9 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) buffers: Buffers,
     pub(crate) scratch: RefCell<Scratch>,
+    /// Turns and random numbers for plugins.
+    pub(crate) chance: RefCell<Chance>,
+    pub(crate) mirrors: Mirrors,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     view: RefCell<Option<Rc<Pinned>>>,
@@ -95,6 +101,8 @@ impl Core {
             options,
             buffers: Buffers::default(),
             scratch: RefCell::default(),
+            chance: RefCell::new(Chance::new(RandomState::new().hash_one(id))),
+            mirrors: Mirrors::default(),
             pool: Pool::new(Rc::clone(&deadlines)),
             rosters: Rosters::new(id, Rc::clone(&deadlines)),
             deadlines,
@@ -247,6 +255,7 @@ pub(crate) struct Ends {
     pub(crate) client_ip: Box<[u8]>,
     pub(crate) local_ip: IpAddr,
     pub(crate) local_port: Box<[u8]>,
+    pub(crate) local_port_number: u16,
 }
 
 impl Ends {
@@ -256,6 +265,7 @@ impl Ends {
             client_ip: client.ip().to_canonical().to_string().into_bytes().into(),
             local_ip: local.ip(),
             local_port: local.port().to_string().into_bytes().into(),
+            local_port_number: local.port(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
+use ringway_engine::plugin::Course;
 
 use crate::access::{self, Access};
 use crate::answer::{self, Answer};
@@ -17,6 +18,7 @@ use crate::buf::Room;
 use crate::core::{Core, Ends};
 use crate::drain::IDLE_GRACE;
 use crate::io::{Read, Socket, TICK};
+use crate::plugins::{self, OwnChanges};
 use crate::proxy;
 
 /// After so long without a request, and some ticks, a connection gives its memory back.
@@ -38,6 +40,10 @@ pub(crate) struct Downstream {
     pub(crate) access: Access,
     /// The target for the node, when it is not the received one.
     pub(crate) rewritten: Vec<u8>,
+    /// What plugins decided; `None` until the first request that has some.
+    pub(crate) course: Option<Box<Course>>,
+    /// What of that the gateway's own answer is changed by.
+    pub(crate) own: Option<Box<OwnChanges>>,
     pub(crate) requests: u64,
     /// When it ends with its next answer, whatever the client wants.
     pub(crate) ends_at_ms: u64,
@@ -120,6 +126,8 @@ pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> 
         exchange: Exchange::default(),
         access: Access::default(),
         rewritten: Vec::new(),
+        course: None,
+        own: None,
         requests,
         ends_at_ms,
         core,
@@ -285,11 +293,12 @@ impl Downstream {
         self.core.count(|counters| counters.refused_heads.up());
         // What is known of it decides whether the answer may have a body.
         let method = self.head.method;
+        plugins::forget(self);
         self.head.reset();
         self.head.method = method;
         self.access.begins(self.at, false);
         let answer = Answer { status, code: "bad_request", reason };
-        let fate = answer::send(self, &answer, false).await;
+        let fate = answer::send(self, Some(&answer), false).await;
         access::finish(self, None, None);
         fate
     }

@@ -25,6 +25,8 @@ mod latency;
 mod listener;
 mod log;
 mod metrics;
+mod mirror;
+mod plugins;
 mod pool;
 mod proxy;
 mod publish;

@@ -10,6 +10,9 @@ pub(crate) const CUT_MARK: &str = "…";
 
 /// Appends bytes as the inside of a JSON string.
 pub(crate) fn json(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_harmless(bytes) {
+        return out.extend_from_slice(bytes);
+    }
     for chunk in bytes.utf8_chunks() {
         let mut plain = 0;
         let valid = chunk.valid();
@@ -43,6 +46,9 @@ fn is_plain(character: char) -> bool {
 
 /// Appends bytes as printable ASCII.
 pub(crate) fn plain(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_harmless(bytes) {
+        return out.extend_from_slice(bytes);
+    }
     for byte in bytes {
         match byte {
             b'"' | b'\\' => hex(*byte, out),
@@ -50,6 +56,13 @@ pub(crate) fn plain(bytes: &[u8], out: &mut Vec<u8>) {
             _ => hex(*byte, out),
         }
     }
+}
+
+/// Whether there is nothing to do, as nearly always: printable ASCII without quotes and backslashes.
+fn is_harmless(bytes: &[u8]) -> bool {
+    // Without an early end, so that it is done many bytes at a time.
+    let is_wrong = |byte: u8| !(0x20..0x7f).contains(&byte) | (byte == b'"') | (byte == b'\\');
+    !bytes.iter().fold(false, |wrong, byte| wrong | is_wrong(*byte))
 }
 
 fn hex(byte: u8, out: &mut Vec<u8>) {

@@ -4,10 +4,12 @@
 //! tries are separated by `, `. Every byte of a client's goes through `escape.rs`. An unknown variable is refused at the start.
 
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Try;
 use super::escape::{self, CUT_MARK};
 use super::moment::Moments;
+use super::node::Node;
 use super::record::{Bounded, Record, Text};
 
 /// What stands for `combined`, nginx's and Apache's.
@@ -82,35 +84,35 @@ const VARIABLES: [(&str, Variable); 34] = [
     ("connection_requests", Variable::ConnectionRequests),
 ];
 
-/// The fields of a JSON line, in their order.
+/// The fields of a JSON line in their order, each with what stands before its value.
 const FIELDS: [(&str, Variable); 27] = [
-    ("time", Variable::Time),
-    ("client", Variable::RemoteAddr),
-    ("client_port", Variable::RemotePort),
-    ("method", Variable::Text(Text::Method)),
-    ("host", Variable::Text(Text::Host)),
-    ("request_uri", Variable::Text(Text::RequestUri)),
-    ("protocol", Variable::Protocol),
-    ("status", Variable::Status),
-    ("reason", Variable::Text(Text::Reason)),
-    ("bytes_received", Variable::RequestLength),
-    ("bytes_sent", Variable::BytesSent),
-    ("body_bytes_sent", Variable::BodyBytesSent),
-    ("request_time", Variable::RequestTime),
-    ("upstream_addr", Variable::UpstreamAddr),
-    ("upstream_status", Variable::UpstreamStatus),
-    ("upstream_connect_time", Variable::UpstreamConnectTime),
-    ("upstream_header_time", Variable::UpstreamHeaderTime),
-    ("upstream_response_time", Variable::UpstreamResponseTime),
-    ("tries", Variable::Tries),
-    ("route_id", Variable::Text(Text::Route)),
-    ("service_id", Variable::Text(Text::Service)),
-    ("upstream", Variable::Text(Text::Upstream)),
-    ("version", Variable::Version),
-    ("user_agent", Variable::Text(Text::UserAgent)),
-    ("referer", Variable::Text(Text::Referer)),
-    ("core", Variable::Core),
-    ("connection_requests", Variable::ConnectionRequests),
+    (r#"{"time":"#, Variable::Time),
+    (r#","client":"#, Variable::RemoteAddr),
+    (r#","client_port":"#, Variable::RemotePort),
+    (r#","method":"#, Variable::Text(Text::Method)),
+    (r#","host":"#, Variable::Text(Text::Host)),
+    (r#","request_uri":"#, Variable::Text(Text::RequestUri)),
+    (r#","protocol":"#, Variable::Protocol),
+    (r#","status":"#, Variable::Status),
+    (r#","reason":"#, Variable::Text(Text::Reason)),
+    (r#","bytes_received":"#, Variable::RequestLength),
+    (r#","bytes_sent":"#, Variable::BytesSent),
+    (r#","body_bytes_sent":"#, Variable::BodyBytesSent),
+    (r#","request_time":"#, Variable::RequestTime),
+    (r#","upstream_addr":"#, Variable::UpstreamAddr),
+    (r#","upstream_status":"#, Variable::UpstreamStatus),
+    (r#","upstream_connect_time":"#, Variable::UpstreamConnectTime),
+    (r#","upstream_header_time":"#, Variable::UpstreamHeaderTime),
+    (r#","upstream_response_time":"#, Variable::UpstreamResponseTime),
+    (r#","tries":"#, Variable::Tries),
+    (r#","route_id":"#, Variable::Text(Text::Route)),
+    (r#","service_id":"#, Variable::Text(Text::Service)),
+    (r#","upstream":"#, Variable::Text(Text::Upstream)),
+    (r#","version":"#, Variable::Version),
+    (r#","user_agent":"#, Variable::Text(Text::UserAgent)),
+    (r#","referer":"#, Variable::Text(Text::Referer)),
+    (r#","core":"#, Variable::Core),
+    (r#","connection_requests":"#, Variable::ConnectionRequests),
 ];
 
 /// A compiled format.
@@ -193,10 +195,8 @@ impl Format {
     pub(crate) fn write(&self, record: &Record<'_>, moments: &mut Moments, out: &mut Vec<u8>) {
         match self {
             Format::Json => {
-                for (place, (name, variable)) in FIELDS.iter().enumerate() {
-                    out.extend_from_slice(if place == 0 { b"{\"" } else { b",\"" });
+                for (name, variable) in &FIELDS {
                     out.extend_from_slice(name.as_bytes());
-                    out.extend_from_slice(b"\":");
                     variable.json(record, moments, out);
                 }
                 out.push(b'}');
@@ -273,10 +273,15 @@ impl Variable {
     fn of_try<'a>(self, entry: &Try, text: &'a mut [u8; ADDRESS_BYTES_MAX]) -> Told<'a> {
         let answered = entry.first_byte_us > 0;
         match self {
-            // A path may hold what has to be escaped.
-            Variable::UpstreamAddr => match entry.node {
-                Some(node) => Told::Bytes(Bounded { bytes: written(text, node), cut: false }),
-                None => Told::Nothing,
+            Variable::UpstreamAddr => match &entry.node {
+                Node::Nowhere => Told::Nothing,
+                Node::Tcp(address) => Told::Safe(socket_address(text, *address)),
+                Node::Unix(path) => {
+                    let mut end = 0;
+                    put(text, &mut end, b"unix:");
+                    put(text, &mut end, path.text());
+                    Told::Bytes(Bounded { bytes: text.get(..end).unwrap_or_default(), cut: path.cut })
+                }
             },
             Variable::UpstreamStatus if entry.status == 0 => Told::Nothing,
             Variable::UpstreamStatus => Told::Number(u64::from(entry.status)),
@@ -299,7 +304,7 @@ impl Variable {
             Variable::Time => Told::Safe(moments.iso8601(record.ended_us)),
             Variable::TimeLocal => Told::Safe(moments.common(record.ended_us)),
             Variable::Msec => Told::Seconds(record.ended_us / 1_000 * 1_000),
-            Variable::RemoteAddr => Told::Safe(written(text, record.client.ip())),
+            Variable::RemoteAddr => Told::Safe(ip_address(text, record.client.ip())),
             Variable::RemotePort => Told::Number(u64::from(record.client.port())),
             Variable::Text(name) => Told::Bytes(record.text(name)),
             Variable::Uri => {
@@ -332,8 +337,49 @@ impl Variable {
     }
 }
 
-/// The longest text of a node that is a Unix socket; an IPv6 address with its port and a version are shorter.
-const ADDRESS_BYTES_MAX: usize = 128;
+/// The longest text of an IPv6 address with its port, and of a version.
+const ADDRESS_BYTES_MAX: usize = 64;
+
+/// Writes an address into `text`. Those of IPv4 without the machinery of formatting, as each line has two.
+fn ip_address(text: &mut [u8; ADDRESS_BYTES_MAX], ip: IpAddr) -> &[u8] {
+    match ip {
+        IpAddr::V4(ip) => {
+            let end = ipv4(text, ip);
+            text.get(..end).unwrap_or_default()
+        }
+        IpAddr::V6(ip) => written(text, ip),
+    }
+}
+
+fn socket_address(text: &mut [u8; ADDRESS_BYTES_MAX], address: SocketAddr) -> &[u8] {
+    match address {
+        SocketAddr::V4(address) => {
+            let mut end = ipv4(text, *address.ip());
+            put(text, &mut end, b":");
+            put(text, &mut end, Digits::of(u64::from(address.port())).text());
+            text.get(..end).unwrap_or_default()
+        }
+        SocketAddr::V6(address) => written(text, address),
+    }
+}
+
+fn ipv4(text: &mut [u8; ADDRESS_BYTES_MAX], ip: Ipv4Addr) -> usize {
+    let mut end = 0;
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            put(text, &mut end, b".");
+        }
+        put(text, &mut end, Digits::of(u64::from(octet)).text());
+    }
+    end
+}
+
+fn put(text: &mut [u8; ADDRESS_BYTES_MAX], end: &mut usize, bytes: &[u8]) {
+    if let Some(room) = text.get_mut(*end..*end + bytes.len()) {
+        room.copy_from_slice(bytes);
+        *end += bytes.len();
+    }
+}
 
 /// Writes something short into `text`.
 fn written(text: &mut [u8; ADDRESS_BYTES_MAX], what: impl std::fmt::Display) -> &[u8] {
@@ -382,37 +428,57 @@ fn plain_value(told: &Told<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// A number's decimal digits.
+struct Digits {
+    bytes: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    fn of(number: u64) -> Digits {
+        let mut digits = Digits { bytes: [b'0'; 20], start: 20 };
+        let mut left = number;
+        for (place, digit) in digits.bytes.iter_mut().enumerate().rev() {
+            *digit = b'0' + (left % 10) as u8;
+            left /= 10;
+            digits.start = place;
+            if left == 0 {
+                break;
+            }
+        }
+        digits
+    }
+
+    fn text(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// The last six, with zeros in front.
+    fn six(&self) -> &[u8] {
+        self.bytes.get(14..).unwrap_or_default()
+    }
+}
+
 /// Appends a number.
 fn decimal(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut left = number;
-    let mut start = digits.len();
-    for (place, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        start = place;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+    out.extend_from_slice(Digits::of(number).text());
+}
+
+/// Appends six digits of a number below a million.
+pub(super) fn six_digits(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(Digits::of(number).six());
 }
 
 /// Appends microseconds as seconds, with all six places.
 fn seconds(us: u64, out: &mut Vec<u8>) {
     decimal(us / 1_000_000, out);
     out.push(b'.');
-    let mut left = us % 1_000_000;
-    let mut digits = [b'0'; 6];
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-    }
-    out.extend_from_slice(&digits);
+    six_digits(us % 1_000_000, out);
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::node::Path;
     use super::super::record::sample;
     use super::*;
     use proptest::prelude::*;
@@ -453,6 +519,9 @@ mod tests {
             line("$upstream_addr|${upstream_status}x|$uri|$args|$msec|$request_time|$reason", &record),
             "[2001:db8::1]:80, 10.0.0.5:8080|-, 200x|/a|b=\\x22c\\x22|1795441673.123000|2.001700|-\n"
         );
+        let mut local = record;
+        (local.try_count, local.tries[0].node) = (1, Node::Unix(Path::new(b"/run/a.sock", false)));
+        assert_eq!(line("$upstream_addr", &local), "unix:/run/a.sock\n");
         let mut refused = record;
         refused.texts = TEXTS.map(|_| Bounded::default());
         (refused.try_count, refused.revision) = (0, 0);

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use super::format::six_digits;
+
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY_S: u64 = 86_400;
@@ -20,7 +22,9 @@ impl Moments {
         self.turn_to(unix_us / 1_000_000);
         // "YYYY-MM-DDTHH:MM:SS" has 19 bytes.
         self.iso8601.truncate(19);
-        let _ = write!(self.iso8601, ".{:06}Z", unix_us % 1_000_000);
+        self.iso8601.push(b'.');
+        six_digits(unix_us % 1_000_000, &mut self.iso8601);
+        self.iso8601.push(b'Z');
         &self.iso8601
     }
 

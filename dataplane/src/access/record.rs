@@ -3,9 +3,9 @@
 //! Only this process reads what it wrote, so the form is free to change. A text that is longer than its bound is cut, and told as
 //! cut. Reading refuses what is too short and never panics.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::peer::{self, Peer, take, take_address};
+use super::node::{Node, Path};
 use super::{TRIES_TOLD_MAX, Try};
 
 /// The texts of a record, in their order, with the bytes that each may have.
@@ -79,7 +79,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&[u8::from(self.logged), self.minor]);
         out.extend_from_slice(&self.status.to_le_bytes());
         out.extend_from_slice(&self.core.to_le_bytes());
-        peer::encode_address(self.client, out);
+        address(self.client, out);
         for number in [
             self.ended_us,
             self.request_us,
@@ -94,7 +94,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&self.timeline.to_le_bytes());
         out.extend_from_slice(&self.try_count.to_le_bytes());
         for entry in self.tries_told() {
-            Peer::encode(entry.node.as_ref(), out);
+            node(&entry.node, out);
             out.extend_from_slice(&entry.status.to_le_bytes());
             for us in [entry.connect_us, entry.first_byte_us, entry.total_us] {
                 out.extend_from_slice(&us.to_le_bytes());
@@ -125,7 +125,7 @@ impl<'a> Record<'a> {
         let try_count = u32::from_le_bytes(take(rest)?);
         let mut tries = [Try::default(); TRIES_TOLD_MAX];
         for entry in tries.iter_mut().take(try_count as usize) {
-            entry.node = Peer::decode(rest)?;
+            entry.node = take_node(rest)?;
             entry.status = u16::from_le_bytes(take(rest)?);
             entry.connect_us = u32::from_le_bytes(take(rest)?);
             entry.first_byte_us = u32::from_le_bytes(take(rest)?);
@@ -162,17 +162,60 @@ impl<'a> Record<'a> {
 /// Stands in a text's length when it was cut.
 const CUT: u16 = 0x8000;
 
+fn node(node: &Node, out: &mut Vec<u8>) {
+    match node {
+        Node::Nowhere => out.push(0),
+        Node::Tcp(to) => {
+            out.push(1);
+            address(*to, out);
+        }
+        Node::Unix(path) => {
+            let text = path.text();
+            out.extend_from_slice(&[if path.cut { 3 } else { 2 }, u8::try_from(text.len()).unwrap_or(0)]);
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+fn take_node(rest: &mut &[u8]) -> Option<Node> {
+    match take::<1>(rest)? {
+        [0] => Some(Node::Nowhere),
+        [1] => Some(Node::Tcp(take_address(rest)?)),
+        [kind] => {
+            let [length] = take(rest)?;
+            let (path, behind) = rest.split_at_checked(usize::from(length))?;
+            *rest = behind;
+            Some(Node::Unix(Path::new(path, kind == 3)))
+        }
+    }
+}
+
+fn address(address: SocketAddr, out: &mut Vec<u8>) {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    out.extend_from_slice(&ip.octets());
+    out.extend_from_slice(&address.port().to_le_bytes());
+}
+
+fn take_address(rest: &mut &[u8]) -> Option<SocketAddr> {
+    let ip = Ipv6Addr::from(take::<16>(rest)?).to_canonical();
+    Some(SocketAddr::new(ip, u16::from_le_bytes(take(rest)?)))
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, behind) = rest.split_first_chunk::<N>()?;
+    *rest = behind;
+    Some(*bytes)
+}
+
 #[cfg(test)]
 pub(super) fn sample<'a>(texts: [&'a [u8]; TEXTS]) -> Record<'a> {
-    let node = |text: &str| text.parse().ok().as_ref().map(Peer::from);
-    let entry = Try {
-        node: node("10.0.0.5:8080"),
-        status: 200,
-        connect_us: 150,
-        first_byte_us: 1_200,
-        total_us: 1_500,
-    };
-    let failed = Try { node: node("[2001:db8::1]:80"), total_us: 2_000_000, ..Try::default() };
+    let tcp = |address: &str| Node::Tcp(address.parse().unwrap());
+    let node = tcp("10.0.0.5:8080");
+    let entry = Try { node, status: 200, connect_us: 150, first_byte_us: 1_200, total_us: 1_500 };
+    let failed = Try { node: tcp("[2001:db8::1]:80"), total_us: 2_000_000, ..Try::default() };
     Record {
         logged: true,
         minor: 1,
@@ -205,9 +248,9 @@ mod tests {
             try_count in 0_u32..6,
         ) {
             let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-            let mut record = sample(texts.try_into().unwrap());
+            let mut record = sample(texts.clone().try_into().unwrap());
             record.try_count = try_count;
-            record.tries[2].node = "unix:/run/app.sock".parse().ok().as_ref().map(Peer::from);
+            record.tries[2].node = Node::Unix(Path::new(texts[0], false));
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
             let mut expected = record;
