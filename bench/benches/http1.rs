@@ -6,8 +6,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringway_engine::http1::{
-    BodyFraming, BodyHeader, BodyLimits, Forwarded, HEADROOM_BYTES, HeadLimits, Method, Relay, RequestEdits,
-    RequestHead, ResponseEdits, ResponseHead, SinkFraming, encode_request, encode_response,
+    BodyFraming, BodyHeader, BodyLimits, ChunkDecoder, ChunkEvent, ChunkLimits, Forwarded, HEADROOM_BYTES,
+    HeadLimits, Method, Relay, RequestEdits, RequestHead, ResponseEdits, ResponseHead, SinkFraming,
+    encode_request, encode_response,
 };
 
 /// A request head with so many fields beside Host.
@@ -89,15 +90,64 @@ fn answers(c: &mut Criterion) {
     group.finish();
 }
 
+/// Where a body ends is judged while its head is parsed: the same head with each way to say it.
+fn framing(c: &mut Criterion) {
+    let limits = HeadLimits::default();
+    let mut group = c.benchmark_group("request head, framing");
+    for (name, fields) in [
+        ("no body", ""),
+        ("Content-Length", "Content-Length: 1048576\r\n"),
+        ("Transfer-Encoding", "Transfer-Encoding: chunked\r\n"),
+        (
+            "Transfer-Encoding, Connection, Trailer",
+            "Transfer-Encoding: chunked\r\nConnection: close, x-hop\r\nTrailer: x-sum\r\n",
+        ),
+    ] {
+        let bytes = format!("POST /upload HTTP/1.1\r\nHost: shop.example.com\r\n{fields}\r\n").into_bytes();
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        let mut head = RequestHead::new();
+        assert!(head.parse(&bytes, &limits).is_ok(), "{name}");
+        group.bench_function(name, |b| b.iter(|| head.parse(black_box(&bytes), &limits).is_ok()));
+    }
+    group.finish();
+}
+
+/// A chunked body of some 16 KB without its end.
+fn chunks(chunk: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() + chunk + 32 < 16_384 {
+        body.extend_from_slice(format!("{chunk:x}\r\n").as_bytes());
+        body.resize(body.len() + chunk, b'x');
+        body.extend_from_slice(b"\r\n");
+    }
+    body
+}
+
+fn decoding(c: &mut Criterion) {
+    let mut group = c.benchmark_group("chunked body, decoded");
+    for chunk in [16, 1_024, 16_000] {
+        let body = chunks(chunk);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        let mut decoder = ChunkDecoder::new(ChunkLimits::default());
+        group.bench_function(format!("chunks of {chunk} bytes"), |b| {
+            b.iter(|| {
+                decoder.restart(ChunkLimits::default());
+                let (mut at, mut payload_bytes) = (0, 0);
+                while let Ok(ChunkEvent::Data(data)) = decoder.next(black_box(&body), &mut at) {
+                    payload_bytes += data.len();
+                }
+                payload_bytes
+            });
+        });
+    }
+    group.finish();
+}
+
 fn bodies(c: &mut Criterion) {
     let mut group = c.benchmark_group("chunked body");
     for chunk in [16, 1_024, 16_000] {
         let mut body = vec![0; HEADROOM_BYTES];
-        while body.len() + chunk + 32 < 16_384 + HEADROOM_BYTES {
-            body.extend_from_slice(format!("{chunk:x}\r\n").as_bytes());
-            body.resize(body.len() + chunk, b'x');
-            body.extend_from_slice(b"\r\n");
-        }
+        body.extend_from_slice(&chunks(chunk));
         let filled = HEADROOM_BYTES..body.len();
         body.resize(body.len() + 8, 0);
         group.throughput(Throughput::Bytes(filled.len() as u64));
@@ -114,5 +164,9 @@ fn bodies(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads, answers, bodies);
+criterion_group! {
+    name = benches;
+    config = ringway_bench::quick!();
+    targets = heads, framing, answers, decoding, bodies
+}
 criterion_main!(benches);

@@ -4,9 +4,8 @@
 
 use std::cell::LazyCell;
 use std::hint::black_box;
-use std::time::Duration;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringway_bench::{Kind, requests, rule, rules};
 use ringway_engine::route::{Captures, Removal, Table, path};
 
@@ -15,6 +14,7 @@ const REQUESTS: usize = 1 << 17;
 
 fn lookup(c: &mut Criterion) {
     let mut group = c.benchmark_group("lookup");
+    group.throughput(Throughput::Elements(1));
     for count in [1_000, 100_000, 1_000_000] {
         for (name, kind, hosts) in [
             ("mixed, no host", Kind::Mixed, 0),
@@ -48,8 +48,9 @@ fn lookup(c: &mut Criterion) {
 
 fn compile(c: &mut Criterion) {
     let mut group = c.benchmark_group("compile");
-    group.sample_size(10).measurement_time(Duration::from_secs(8));
+    group.sample_size(10);
     for count in [100_000, 1_000_000] {
+        group.throughput(Throughput::Elements(count as u64));
         for (name, hosts) in
             [("no host", 0), ("1 host in 100 routes", count / 100), ("1 host in 1 route", count)]
         {
@@ -89,6 +90,7 @@ fn normalize(c: &mut Criterion) {
         ("escaped", "/api/v1/svc123/users/a%20b/posts/7"),
         ("dots", "/api/./v1/svc123/users/../posts/7"),
     ] {
+        group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
                 path::normalize(black_box(text.as_bytes()), &mut scratch).map(|normal| normal.path.len())
@@ -98,5 +100,9 @@ fn normalize(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lookup, compile, update, normalize);
+criterion_group! {
+    name = benches;
+    config = ringway_bench::quick!();
+    targets = lookup, compile, update, normalize
+}
 criterion_main!(benches);

@@ -3,11 +3,10 @@
 //! `cargo bench -p ringway-bench --bench upstream`
 
 use std::hint::black_box;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ringway_engine::upstream::{Ask, Cluster, NodeStanding, Outcome, Roster, Standing};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ringway_engine::upstream::{Address, Ask, Cluster, NodeStanding, Outcome, Roster, Standing};
 
 fn cluster(kind: &str, nodes: u32) -> Arc<Cluster> {
     let nodes: Vec<String> = (0..nodes)
@@ -20,14 +19,15 @@ fn cluster(kind: &str, nodes: u32) -> Arc<Cluster> {
 
 fn pick(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick and finish");
+    group.throughput(Throughput::Elements(1));
     for kind in ["roundrobin", "chash", "least_conn", "ewma"] {
         for nodes in [3, 16, 100, 4_000] {
             for out in [false, true] {
                 let cluster = cluster(kind, nodes);
                 let sick = NodeStanding { healthy: false, ..NodeStanding::default() };
                 let endpoints = cluster.endpoints.iter().step_by(5);
-                let nodes_out: Vec<(SocketAddr, NodeStanding)> =
-                    endpoints.filter(|_| out).map(|endpoint| (endpoint.address, sick)).collect();
+                let nodes_out: Vec<(Address, NodeStanding)> =
+                    endpoints.filter(|_| out).map(|endpoint| (endpoint.address.clone(), sick)).collect();
                 let standing = Standing { nodes: nodes_out.into_iter().collect(), ..Standing::default() };
                 let mut roster = Roster::new(cluster, Some(Arc::new(standing)), 1, 0);
                 let name = if out { format!("{kind}, a fifth out") } else { kind.to_owned() };
@@ -47,5 +47,9 @@ fn pick(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pick);
+criterion_group! {
+    name = benches;
+    config = ringway_bench::quick!();
+    targets = pick
+}
 criterion_main!(benches);

@@ -12,6 +12,17 @@ use ringway_snapshot::parse::parse_object;
 use ringway_snapshot::{Entry, Snapshot};
 use serde_json::json;
 
+/// How long criterion measures: as long as tells a change of some percent, so that all benches end within minutes.
+#[macro_export]
+macro_rules! quick {
+    () => {
+        criterion::Criterion::default()
+            .warm_up_time(std::time::Duration::from_millis(500))
+            .measurement_time(std::time::Duration::from_secs(2))
+            .without_plots()
+    };
+}
+
 /// What the benchmarks' rules give back.
 pub type Payload = Arc<str>;
 
@@ -28,7 +39,7 @@ impl Request {
     /// The request as a table is asked.
     pub fn query(&self) -> Query<'_> {
         let remote = IpAddr::from([127, 0, 0, 1]);
-        Query { method: b"GET", host: self.host.as_bytes(), path: self.path.as_bytes(), remote }
+        Query { method: b"GET", host: self.host.as_bytes(), path: self.path.as_bytes(), remote, facts: None }
     }
 }
 
@@ -67,6 +78,7 @@ pub fn rule(kind: Kind, n: usize, hosts: usize, payload: &Payload) -> Rule<Paylo
         uris: vec![uri.into()],
         methods: MethodSet::ALL,
         remotes: Vec::new(),
+        vars: None,
         priority: 0,
         payload: Arc::clone(payload),
     }
@@ -101,6 +113,11 @@ pub fn snapshot(count: usize) -> Snapshot {
 /// The same, where all routes lead to this node.
 pub fn snapshot_to(count: usize, node: SocketAddr) -> Snapshot {
     Snapshot::new(1, 1, 1, (0..count).map(|n| entry(n, node)).collect())
+}
+
+/// The `n`-th of these routes, leading elsewhere.
+pub fn changed_entry(n: usize) -> Entry {
+    entry(n, SocketAddr::from(([10, 0, 0, 9], 8080)))
 }
 
 fn entry(n: usize, node: SocketAddr) -> Entry {

@@ -13,6 +13,8 @@ use ringway_snapshot::{Fault, Version};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::propagation::{Propagation, Way};
+
 /// Questions for the fleet that wait at once.
 const FLEET_QUESTIONS_MAX: usize = 8;
 /// For the source to answer one; it may be loading.
@@ -96,7 +98,7 @@ pub struct Board {
     source_kind: &'static str,
     source_detail: String,
     feed_socket: String,
-    admin: OnceLock<SocketAddr>,
+    admin: OnceLock<(SocketAddr, bool)>,
     notes: Mutex<Notes>,
     report: watch::Sender<Report>,
     served: watch::Sender<Option<Version>>,
@@ -115,6 +117,30 @@ struct Notes {
     dataplane_error: Option<String>,
     dataplane_refused: Option<Arc<Refusal>>,
     last_ack: Option<Ack>,
+    propagation: Propagation,
+}
+
+/// What the metrics page tells.
+#[derive(Debug)]
+pub struct Facts {
+    /// Name of this node.
+    pub node: String,
+    /// The source is read.
+    pub source_connected: bool,
+    /// It is a standby.
+    pub source_standby: bool,
+    /// The last valid configuration, and its objects.
+    pub version: Option<(Version, usize)>,
+    /// The source's last revision is refused.
+    pub refused: bool,
+    /// The data plane is connected.
+    pub dataplane_connected: bool,
+    /// It refuses what it was offered.
+    pub dataplane_refused: bool,
+    /// What it serves.
+    pub served: Option<Version>,
+    /// How long changes took.
+    pub propagation: Propagation,
 }
 
 impl Board {
@@ -130,6 +156,7 @@ impl Board {
             dataplane_error: None,
             dataplane_refused: None,
             last_ack: None,
+            propagation: Propagation::default(),
         };
         let (fleet, questions) = mpsc::channel(FLEET_QUESTIONS_MAX);
         Board {
@@ -152,8 +179,8 @@ impl Board {
     }
 
     /// Where the Admin API listens, for who is on this host.
-    pub fn admin_at(&self, address: SocketAddr) {
-        let _ = self.admin.set(address);
+    pub fn admin_at(&self, address: SocketAddr, tls: bool) {
+        let _ = self.admin.set((address, tls));
     }
 
     /// The last valid configuration of the source.
@@ -265,6 +292,27 @@ impl Board {
         self.tell(&notes);
     }
 
+    /// How long a configuration of this program's took to every core.
+    pub fn propagated(&self, way: &Way, bytes: usize, is_delta: bool) {
+        self.notes().propagation.record(way, bytes, is_delta);
+    }
+
+    /// What the metrics page tells.
+    pub fn facts(&self) -> Facts {
+        let notes = self.notes();
+        Facts {
+            node: self.node.clone(),
+            source_connected: matches!(notes.source, SourceState::Connected | SourceState::Standby),
+            source_standby: notes.source == SourceState::Standby,
+            version: notes.version,
+            refused: notes.refused.is_some(),
+            dataplane_connected: notes.dataplane.is_some(),
+            dataplane_refused: notes.dataplane_refused.is_some(),
+            served: *self.served.borrow(),
+            propagation: notes.propagation.clone(),
+        }
+    }
+
     /// The data plane runs what another control plane brought.
     pub fn dataplane_serves(&self, version: Version) {
         self.served.send_replace(Some(version));
@@ -274,6 +322,7 @@ impl Board {
     pub fn dataplane_nack(&self, refusal: Arc<Refusal>, text: String) {
         let mut notes = self.notes();
         notes.dataplane_refused = Some(refusal);
+        notes.propagation.refused += 1;
         notes.dataplane_error = Some(text);
         self.tell(&notes);
     }
@@ -302,7 +351,8 @@ impl Board {
                 "since_ms_ago": u64::try_from(notes.source_since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 "last_error": notes.source_error,
             },
-            "admin": self.admin.get(),
+            "admin": self.admin.get().map(|(address, _)| address),
+            "admin_tls": self.admin.get().is_some_and(|(_, tls)| *tls),
             "version": notes.version.map(|(version, objects)| version_document(&version, Some(objects))),
             "refused": notes.refused.as_deref().map(refusal_document),
             "dataplane": {

@@ -14,6 +14,8 @@ pub mod board;
 pub mod complaint;
 pub mod config;
 pub mod control;
+pub mod metrics;
+pub mod propagation;
 pub mod publish;
 pub mod run;
 pub mod source;

@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use crate::backoff::Backoff;
 use crate::board::{Board, Refusal};
 use crate::complaint::Complaint;
+use crate::propagation::Way;
 use crate::source::Times;
 
 use self::wire::{Incoming, send};
@@ -102,6 +103,10 @@ enum Lost {
         min = SCHEMA_MIN, max = ringway_snapshot::frame::SCHEMA
     )]
     Schema(u16, u16),
+    #[error(
+        "the configuration has plugin configurations or global rules, which the data plane does not know: it speaks schemas up to {0}; update it"
+    )]
+    Kinds(u16),
     #[error("encoding failed: {0}")]
     Encode(#[from] tokio::task::JoinError),
 }
@@ -275,6 +280,7 @@ impl Publisher {
                 if let Some(sent) = link.in_flight.take_if(|sent| sent.configuration.version() == ack.version)
                 {
                     log_applied(&sent, &ack);
+                    self.board.propagated(&way(&sent, &ack), sent.bytes, sent.changes.is_some());
                     self.acknowledged = Some(sent.configuration.snapshot.clone());
                 }
                 self.board.dataplane_ack(ack);
@@ -342,10 +348,14 @@ fn encode_offer(
     schema: u16,
     base: Option<&Snapshot>,
     target: Snapshot,
-) -> Result<(Vec<u8>, Option<usize>), FrameError> {
+) -> Result<(Vec<u8>, Option<usize>), Lost> {
     let delta =
         base.map(|base| Delta::between(base, &target)).filter(|delta| delta.len() <= target.entries.len());
     let changes = delta.as_ref().map(Delta::len);
+    let needed = delta.as_ref().map_or_else(|| target.schema(), Delta::schema);
+    if needed > schema {
+        return Err(Lost::Kinds(schema));
+    }
     let message = delta.map_or_else(|| ToDataplane::Full(target), ToDataplane::Delta);
     Ok((encode_as(schema, FrameKind::ToDataplane, &message)?, changes))
 }
@@ -355,6 +365,19 @@ fn whole(reason: &str) -> Fault {
     // PostgreSQL's text cannot hold the character 0, and this comes from another program.
     let reason = reason.replace('\0', " ");
     Fault { kind: "snapshot".to_owned(), id: String::new(), pointer: String::new(), reason }
+}
+
+/// How long each stage took.
+fn way(sent: &Sent, ack: &Ack) -> Way {
+    let times = &sent.configuration.times;
+    let ends = [ack.received_us, ack.decoded_us, ack.compiled_us, ack.first_core_us, ack.last_core_us];
+    Way {
+        notice: times.committed_us_before.map(Duration::from_micros),
+        load: times.loaded.saturating_duration_since(times.noticed),
+        wait: sent.at.saturating_duration_since(times.loaded),
+        dataplane: ends.map(Duration::from_micros),
+        noticed_to_heard: times.noticed.elapsed(),
+    }
 }
 
 /// One line with the time of each stage, from the commit to the last core.

@@ -5,8 +5,10 @@
 
 mod command;
 mod explain;
+mod latency;
 mod nodes;
 mod show;
+mod tally;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,10 +19,10 @@ use std::time::Duration;
 use crossbeam::channel::Sender;
 
 use self::command::Command;
-use crate::config::Flags;
+use crate::config::{Flags, Limits};
 use crate::helm::Order;
 use crate::state::State;
-use crate::{door, feed, sys};
+use crate::{door, feed, log, sys};
 
 const CONNECTIONS_MAX: usize = 32;
 const LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -33,6 +35,7 @@ const ORDER_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Admin {
     pub(crate) state: Arc<State>,
     pub(crate) flags: Flags,
+    pub(crate) limits: Limits,
     /// The addresses really listened on, where a port was left to the kernel.
     pub(crate) listening: Vec<std::net::SocketAddr>,
     pub(crate) status: std::net::SocketAddr,
@@ -135,6 +138,16 @@ impl Admin {
                     "the next configuration of lineage {lineage:016x} will replace the present one, whatever its revision"
                 )
             }
+            Command::LogLevel(None) => log::level(),
+            Command::LogLevel(Some(filter)) => match log::set_level(&filter) {
+                Ok(()) => format!("logging {filter} until this process ends"),
+                Err(error) => format!("error: {error}"),
+            },
+            Command::LogReopen if self.state.ledger.logs => {
+                self.state.ledger.reopen();
+                "the access log is opened anew".to_owned()
+            }
+            Command::LogReopen => "error: there is no access log; give --access-log".to_owned(),
             Command::Drain(grace_s) => {
                 self.order(|reply| Order::Drain(grace_s.map(Duration::from_secs), reply))
             }
@@ -145,6 +158,15 @@ impl Admin {
                 Some(core) => {
                     core.fault.store(fault, Relaxed);
                     "as you like".to_owned()
+                }
+                None => "error: there is no such core".to_owned(),
+            },
+            #[cfg(debug_assertions)]
+            Command::Spent(core) => match self.state.cores.get(core) {
+                Some(core) => {
+                    let (requests, spent) =
+                        *core.spent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    format!("{requests} {spent}")
                 }
                 None => "error: there is no such core".to_owned(),
             },

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use ringway_engine::http1::HeadLimits;
+use ringway_snapshot::LogRate;
+
+use crate::access::Format;
 
 /// Ringway's data plane: proxies HTTP by the configuration that a control plane pushes, or by its last one on disk.
 #[derive(Debug, Clone, Parser)]
@@ -100,8 +103,57 @@ pub(crate) struct Flags {
     #[arg(long, env = "RINGWAY_VIA")]
     pub(crate) via: bool,
 
+    /// Do without huge pages: less resident memory, a third less for each idle connection, and more CPU time for each request.
+    #[arg(long, env = "RINGWAY_SMALL_PAGES")]
+    pub(crate) small_pages: bool,
+
     #[command(flatten)]
     pub(crate) waits: ClientWaits,
+
+    #[command(flatten)]
+    pub(crate) observation: Observation,
+}
+
+/// What is told of requests, and of this process.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Logs and metrics")]
+pub(crate) struct Observation {
+    /// Where each finished request is written: a file, `-` for standard output, or `off`.
+    #[arg(long, env = "RINGWAY_ACCESS_LOG", default_value = "off", value_name = "PATH|-|off")]
+    pub(crate) access_log: String,
+
+    /// `json`, `combined`, `common`, or a line of $variables.
+    #[arg(long, env = "RINGWAY_ACCESS_LOG_FORMAT", default_value = "json", value_name = "FORMAT")]
+    pub(crate) access_log_format: Format,
+
+    /// Share of the requests that is written, from 0 to 1; a route's label `ringway.access-log` wins.
+    #[arg(long, env = "RINGWAY_ACCESS_LOG_SAMPLE", default_value = "1", value_name = "RATE")]
+    pub(crate) access_log_sample: LogRate,
+
+    /// Write requests that were answered with 500 or above whatever the share, unless that is 0 or off.
+    #[arg(long, env = "RINGWAY_ACCESS_LOG_ERRORS")]
+    pub(crate) access_log_errors: bool,
+
+    /// Count by route and upstream, for so many of them; those that come later are counted together. 0: not at all.
+    #[arg(long, env = "RINGWAY_METRICS_PER_ROUTE", default_value = "0", value_name = "N")]
+    pub(crate) metrics_per_route: usize,
+
+    /// What to log of this process's own doings: a level, or target=level pairs. `log level` changes it later.
+    #[arg(long, env = "RINGWAY_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+
+    /// Form of those lines, on standard error.
+    #[arg(long, env = "RINGWAY_LOG_FORMAT", value_enum, default_value = "text", value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Form of the process's own log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
 }
 
 /// Waits for clients. Those for nodes are the configuration's (`timeout` of routes and upstreams).

@@ -3,26 +3,36 @@
 //! Invariant: a request takes [`Core::view`] once, when its head is parsed, and uses that until its end.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use httpdate::HttpDate;
+use ringway_engine::plugin::Chance;
 use ringway_engine::route::Captures;
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
+use smallvec::SmallVec;
 
+use crate::access::Recorder;
 use crate::buf::Buffers;
 use crate::config::Limits;
-use crate::io::Deadlines;
+use crate::io::{Deadlines, TICK};
+use crate::mirror::Mirrors;
 use crate::pool::Pool;
 use crate::rosters::Rosters;
-use crate::state::{Counters, State};
+use crate::state::{self, Counters, State};
 use crate::sys;
 
 /// Length of an HTTP date (RFC 9110 section 5.6.7).
 pub(crate) const DATE_BYTES: usize = 29;
+
+/// A turn of the loop that is later than this is told.
+const STALL: Duration = Duration::from_millis(50);
 
 /// One core's world.
 #[derive(Debug)]
@@ -33,6 +43,9 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) buffers: Buffers,
     pub(crate) scratch: RefCell<Scratch>,
+    /// Turns and random numbers for plugins.
+    pub(crate) chance: RefCell<Chance>,
+    pub(crate) mirrors: Mirrors,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     view: RefCell<Option<Rc<Pinned>>>,
@@ -41,9 +54,15 @@ pub(crate) struct Core {
     /// Connections have become idle, and their memory has not gone back to the kernel.
     pub(crate) rested: Cell<bool>,
     requests_last_turn: Cell<u64>,
+    /// What this thread had allocated when the last turn ended, and in all between turns.
+    #[cfg(debug_assertions)]
+    spent: Cell<(u64, u64)>,
+    turned_at: Cell<Instant>,
     pub(crate) clients: Clients,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
+    /// Where records of finished requests go, if anybody wants them.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// Memory that routing works in, one request after the other.
@@ -73,7 +92,13 @@ impl std::ops::Deref for Pinned {
 }
 
 impl Core {
-    pub(crate) fn new(id: usize, state: Arc<State>, limits: Limits, options: Options) -> Core {
+    pub(crate) fn new(
+        id: usize,
+        state: Arc<State>,
+        limits: Limits,
+        options: Options,
+        recorder: Option<Recorder>,
+    ) -> Core {
         let deadlines = Rc::new(Deadlines::new(Instant::now()));
         let core = Core {
             id,
@@ -82,6 +107,8 @@ impl Core {
             options,
             buffers: Buffers::default(),
             scratch: RefCell::default(),
+            chance: RefCell::new(Chance::new(RandomState::new().hash_one(id))),
+            mirrors: Mirrors::default(),
             pool: Pool::new(Rc::clone(&deadlines)),
             rosters: Rosters::new(id, Rc::clone(&deadlines)),
             deadlines,
@@ -89,8 +116,12 @@ impl Core {
             date: Cell::new([b' '; DATE_BYTES]),
             rested: Cell::new(false),
             requests_last_turn: Cell::new(0),
+            #[cfg(debug_assertions)]
+            spent: Cell::default(),
+            turned_at: Cell::new(Instant::now()),
             clients: Clients::default(),
             shedding: Cell::new(0),
+            recorder,
         };
         core.turn();
         core
@@ -114,8 +145,13 @@ impl Core {
         }
     }
 
+    /// What this core tells the others.
+    pub(crate) fn shared(&self) -> Option<&state::Core> {
+        self.state.cores.get(self.id).map(|core| &***core)
+    }
+
     pub(crate) fn counters(&self) -> Option<&Counters> {
-        self.state.cores.get(self.id).map(|core| &core.counters)
+        self.shared().map(|core| &core.counters)
     }
 
     /// Counts something.
@@ -141,20 +177,40 @@ impl Core {
         let quiet = requests == self.requests_last_turn.replace(requests);
         if quiet && self.rested.take() {
             self.buffers.tidy();
+            self.deadlines.tidy();
             sys::give_memory_back();
+        }
+    }
+
+    /// Counts a turn that came late: what the loop did in between held everything else up.
+    fn note_stall(&self, now: Instant) {
+        let late = now.saturating_duration_since(self.turned_at.replace(now)).saturating_sub(TICK);
+        if late >= STALL {
+            self.count(|counters| {
+                counters.stalls.up();
+                counters.stalled_us.add(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            });
         }
     }
 
     /// What is due every tick: deadlines, the date, the sign of life.
     pub(crate) fn turn(&self) {
+        #[cfg(debug_assertions)]
+        self.show_spent();
         self.deadlines.turn(Instant::now());
-        self.pool.sweep();
+        self.note_stall(Instant::now());
+        if let Some(pooled) = self.pool.sweep() {
+            self.count(|counters| counters.pooled.set(pooled as u64));
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.turn();
+        }
         if let Some(core) = self.state.cores.get(self.id) {
             self.rosters.tell(core);
         }
         self.tidy();
-        let text = httpdate::fmt_http_date(SystemTime::now());
-        if let Ok(date) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
+        let mut date = [b' '; DATE_BYTES];
+        if write!(date.as_mut_slice(), "{}", HttpDate::from(SystemTime::now())).is_ok() {
             self.date.set(date);
         }
         if let Some(core) = self.state.cores.get(self.id) {
@@ -162,16 +218,30 @@ impl Core {
             #[cfg(debug_assertions)]
             show_fault(core);
         }
+        #[cfg(debug_assertions)]
+        self.spent.set((sys::allocations(), self.spent.get().1));
+    }
+
+    /// Tells tests how many requests there were and what was allocated for them: what turns allocate is left out.
+    #[cfg(debug_assertions)]
+    fn show_spent(&self) {
+        let (before, spent) = self.spent.get();
+        let spent = spent.wrapping_add(sys::allocations().wrapping_sub(before));
+        self.spent.set((before, spent));
+        if let Some(core) = self.state.cores.get(self.id) {
+            let requests = core.counters.requests.get();
+            *core.spent.lock().unwrap_or_else(PoisonError::into_inner) = (requests, spent);
+        }
     }
 }
 
 /// Stands still or dies, so that tests see what becomes of it.
 #[cfg(debug_assertions)]
-fn show_fault(core: &crate::state::Core) {
+fn show_fault(core: &state::Core) {
     match core.fault.swap(0, Relaxed) {
         0 => {}
         u64::MAX => panic!("this core was told to die"),
-        ms => std::thread::sleep(std::time::Duration::from_millis(ms)),
+        ms => std::thread::sleep(Duration::from_millis(ms)),
     }
 }
 
@@ -203,22 +273,36 @@ impl Clients {
     }
 }
 
+/// Where clients come in: the same for all connections that one listener takes.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) port_digits: Box<[u8]>,
+}
+
+impl Local {
+    pub(crate) fn new(local: SocketAddr) -> Local {
+        let port_digits = local.port().to_string().into_bytes().into();
+        Local { ip: local.ip(), port: local.port(), port_digits }
+    }
+}
+
 /// Who is at the two ends of a client's connection, as forwarded fields need it.
 #[derive(Debug)]
 pub(crate) struct Ends {
     pub(crate) client: SocketAddr,
-    pub(crate) client_ip: Box<[u8]>,
-    pub(crate) local_ip: IpAddr,
-    pub(crate) local_port: Box<[u8]>,
+    /// In words, and in place: every request needs it, and a block of its own would be one more to touch.
+    pub(crate) client_ip: SmallVec<[u8; IP_BYTES_USUAL]>,
+    pub(crate) local: Rc<Local>,
 }
 
+/// Every IPv4 address in words, and every IPv6 address.
+const IP_BYTES_USUAL: usize = 39;
+
 impl Ends {
-    pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Ends {
-        Ends {
-            client,
-            client_ip: client.ip().to_canonical().to_string().into_bytes().into(),
-            local_ip: local.ip(),
-            local_port: local.port().to_string().into_bytes().into(),
-        }
+    pub(crate) fn new(client: SocketAddr, local: Rc<Local>) -> Ends {
+        let client_ip = client.ip().to_canonical().to_string();
+        Ends { client, client_ip: SmallVec::from_slice(client_ip.as_bytes()), local }
     }
 }

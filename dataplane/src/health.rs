@@ -12,13 +12,12 @@ mod probe;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use monoio::{LegacyDriver, RuntimeBuilder};
-use ringway_engine::upstream::{Cluster, Finding, Names, Orders, Probe, Resolved, Standings, Watch};
+use ringway_engine::upstream::{Address, Cluster, Finding, Names, Orders, Probe, Resolved, Standings, Watch};
 use ringway_engine::view::View;
 
 use self::names::Resolver;
@@ -144,13 +143,13 @@ impl Work {
         for core in &self.state.cores {
             let tallies = std::mem::take(&mut *core.tallies.lock().unwrap_or_else(PoisonError::into_inner));
             for (cluster, address, tally) in tallies {
-                let tell = |watch: &mut Watch| watch.tallied(&cluster.key, address, &tally, now_ms);
-                noting(&mut ward.watch, &cluster.key, address, "requests", tell);
+                let tell = |watch: &mut Watch| watch.tallied(&cluster.key, &address, &tally, now_ms);
+                noting(&mut ward.watch, &cluster.key, &address, "requests", tell);
             }
         }
         for (probe, finding) in self.found.borrow_mut().drain(..) {
             let tell = |watch: &mut Watch| watch.found(&probe, finding, now_ms);
-            noting(&mut ward.watch, &probe.key, probe.address, "probes", tell);
+            noting(&mut ward.watch, &probe.key, &probe.address, "probes", tell);
         }
         while self.under_way.get() < PROBES_MAX {
             let Some(probe) = ward.watch.probe(now_ms) else { break };
@@ -220,7 +219,7 @@ fn resolve(names: &Names, cluster: &Arc<Cluster>, old: Option<&Resolved>) -> Res
 }
 
 /// Does something to a node's health, and logs it when the node changes sides.
-fn noting(watch: &mut Watch, key: &str, address: SocketAddr, by: &str, change: impl FnOnce(&mut Watch)) {
+fn noting(watch: &mut Watch, key: &str, address: &Address, by: &str, change: impl FnOnce(&mut Watch)) {
     let look = |watch: &Watch| Some(watch.report(key, address, 0)?.health.is_healthy());
     let was = look(watch);
     change(watch);

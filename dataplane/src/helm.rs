@@ -1,6 +1,7 @@
 //! The main thread after the start: takes signals and the operator's orders, and leads the process out.
 //!
-//! SIGTERM and SIGINT drain and end; said again during the grace they end the grace. SIGUSR2 upgrades. An upgrade runs on a
+//! SIGTERM and SIGINT drain and end; said again during the grace they end the grace. SIGUSR1 opens the access log anew,
+//! SIGUSR2 upgrades. An upgrade runs on a
 //! thread of its own, so that an end can be ordered meanwhile; it gives up then, unless the successor serves already, which is
 //! told to end in its turn.
 
@@ -112,6 +113,7 @@ impl Helm {
 impl Voyage {
     fn obey(&mut self, order: Order) {
         match order {
+            Order::Signal(libc::SIGUSR1) => self.helm.state.ledger.reopen(),
             Order::Signal(libc::SIGUSR2) => self.upgrade(None, None),
             Order::Signal(signal) => self.ordered_to_end(signal),
             Order::Drain(grace, reply) => answer(&reply, self.drain(grace)),
@@ -295,6 +297,7 @@ impl Voyage {
             // Ends with a disconnect when the feed thread has saved.
             let _ = saved.recv_timeout(Duration::from_secs(5));
         }
+        self.helm.state.ledger.end();
         let patience = Instant::now() + REPLY_WAIT;
         while self.helm.state.life.replying.load(Relaxed) > 0 && Instant::now() < patience {
             std::thread::sleep(STEP);

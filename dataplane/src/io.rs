@@ -9,24 +9,26 @@
 //! which the loop stood still does not count: what came meanwhile is looked at first.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use monoio::buf::{IoBuf, IoBufMut};
+use monoio::BufResult;
+use monoio::buf::{IoBuf, IoBufMut, Slice};
 use monoio::io::{
-    AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
-    OwnedWriteHalf, Splitable,
+    AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedWriteHalf, Splitable,
 };
-use monoio::net::TcpStream;
+use monoio::net::{TcpStream, UnixStream};
 use ringway_engine::http1::TAILROOM_BYTES;
 
 use crate::sys::{self, Side};
+
+mod dial;
 
 /// How often due deadlines are looked for.
 pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -35,16 +37,25 @@ const SLOTS: u32 = 128;
 /// More ticks than this in one turn mean that the loop stood still. Two, because a sleep of one tick lasts a little longer.
 const TICKS_PER_TURN_MAX: u32 = 2;
 const NEVER: u32 = u32::MAX;
+/// Turns after which a read that is to end soon is cancelled; it has lasted one tick less at least.
+const SOON_TURNS: usize = 4;
 /// See [`Deadlines::hasten_idle`].
 const SPREAD_PLACES: u32 = 97;
 
 /// The deadlines of one core: a hashed wheel of sockets, turned by [`Deadlines::turn`].
-#[derive(Debug)]
 pub(crate) struct Deadlines {
     tick: Cell<u32>,
     /// When the first tick began, moved by the time in which the loop stood still.
     started: Cell<Instant>,
     slots: RefCell<Vec<Vec<Rc<Watch>>>>,
+    /// See [`Reader::read_soon`]: the handles of reads by the turn in which they began, the earliest first.
+    soon: RefCell<VecDeque<Canceller>>,
+}
+
+impl std::fmt::Debug for Deadlines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deadlines").field("tick", &self.tick.get()).finish_non_exhaustive()
+    }
 }
 
 impl Deadlines {
@@ -53,6 +64,7 @@ impl Deadlines {
             tick: Cell::new(0),
             started: Cell::new(now),
             slots: RefCell::new(vec![Vec::new(); SLOTS as usize]),
+            soon: RefCell::new((0..SOON_TURNS).map(|_| Canceller::new()).collect()),
         }
     }
 
@@ -82,6 +94,9 @@ impl Deadlines {
             // nobody has looked at.
             self.started.set(now.checked_sub(TICK * target).unwrap_or(now));
         }
+        if self.tick.get() < target {
+            self.end_soon();
+        }
         while self.tick.get() < target {
             let tick = self.tick.get() + 1;
             self.tick.set(tick);
@@ -98,6 +113,26 @@ impl Deadlines {
                 *slot = due; // Keeps its allocation.
             }
         }
+    }
+
+    /// Cancels the reads that began [`SOON_TURNS`] turns ago. One handle serves all of a turn: one for each socket would be memory
+    /// of its own, touched twice a request.
+    fn end_soon(&self) {
+        let mut soon = self.soon.borrow_mut();
+        if let Some(earliest) = soon.pop_front() {
+            soon.push_back(earliest.cancel());
+        }
+    }
+
+    /// Gives back what many reads of the last turns have left behind. They end early, and go on as those that are cancelled.
+    pub(crate) fn tidy(&self) {
+        for canceller in self.soon.borrow_mut().iter_mut() {
+            std::mem::take(canceller).cancel();
+        }
+    }
+
+    fn soon(&self) -> Option<CancelHandle> {
+        self.soon.borrow().back().map(Canceller::handle)
     }
 
     /// Ends every read that is idle (see [`Reader::set_idle`]) earlier: after `first` to `last`, spread evenly.
@@ -123,12 +158,8 @@ impl Deadlines {
         watch.registered.set(NEVER);
         if watch.read_due.get() <= tick {
             watch.read_due.set(NEVER);
-            if watch.cancels.get() {
-                watch.cancel.now();
-            } else {
-                watch.read_expired.set(true);
-                sys::shutdown(watch.fd.get(), watch.read_side);
-            }
+            watch.read_expired.set(true);
+            sys::shutdown(watch.fd.get(), watch.read_side);
         }
         if watch.write_due.get() <= tick {
             watch.write_due.set(NEVER);
@@ -160,21 +191,35 @@ impl Deadlines {
     }
 }
 
-/// What [`Deadlines`] know of a socket.
-#[derive(Debug)]
+/// What a socket's owner, its read in flight and the [`Deadlines`] share of it: one block of memory.
 struct Watch {
     fd: Cell<RawFd>,
     read_due: Cell<u32>,
     write_due: Cell<u32>,
+    registered: Cell<u32>,
     /// Nothing has come of what is read next: the end of this read loses nothing.
     idle: Cell<bool>,
-    /// A read that is due is cancelled, and the socket stays as it is.
-    cancels: Cell<bool>,
-    cancel: Cancel,
     read_expired: Cell<bool>,
     write_expired: Cell<bool>,
-    registered: Cell<u32>,
     read_side: Side,
+    step: RefCell<Step>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("fd", &self.fd.get()).finish_non_exhaustive()
+    }
+}
+
+/// Where a socket's present read stands.
+#[derive(Default)]
+enum Step {
+    /// None is wanted, or one is under way.
+    #[default]
+    Nothing,
+    /// It is to begin, perhaps so that it can be cancelled.
+    Wanted(Vec<u8>, Option<CancelHandle>),
+    Done(Read),
 }
 
 impl Watch {
@@ -183,36 +228,39 @@ impl Watch {
             fd: Cell::new(fd),
             read_due: Cell::new(NEVER),
             write_due: Cell::new(NEVER),
+            registered: Cell::new(NEVER),
             idle: Cell::new(false),
-            cancels: Cell::new(false),
-            cancel: Cancel::default(),
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
-            registered: Cell::new(NEVER),
             read_side,
+            step: RefCell::default(),
         }))
     }
-}
 
-/// Cancels a socket's read, where it was begun with the handle.
-#[derive(Default)]
-struct Cancel(RefCell<Option<Canceller>>);
-
-impl std::fmt::Debug for Cancel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cancel")
-    }
-}
-
-impl Cancel {
-    fn handle(&self) -> CancelHandle {
-        self.0.borrow_mut().get_or_insert_with(Canceller::new).handle()
+    fn take_wanted(&self) -> Option<(Vec<u8>, Option<CancelHandle>)> {
+        let mut step = self.step.borrow_mut();
+        match std::mem::take(&mut *step) {
+            Step::Wanted(buffer, cancel) => Some((buffer, cancel)),
+            other => {
+                *step = other;
+                None
+            }
+        }
     }
 
-    fn now(&self) {
-        let canceller = self.0.borrow_mut().take();
-        let next = canceller.map(Canceller::cancel);
-        *self.0.borrow_mut() = next;
+    fn take_done(&self) -> Option<Read> {
+        let mut step = self.step.borrow_mut();
+        match std::mem::take(&mut *step) {
+            Step::Done(read) => Some(read),
+            other => {
+                *step = other;
+                None
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(*self.step.borrow(), Step::Done(_))
     }
 }
 
@@ -224,10 +272,12 @@ struct Watching(Rc<Watch>);
 impl Drop for Watching {
     fn drop(&mut self) {
         self.0.fd.set(-1);
+        // The wheel may hold the watch for long, and needs no buffer.
+        self.0.step.take();
     }
 }
 
-/// A TCP connection of this core.
+/// A connection of this core, by TCP or over a Unix socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
     watching: Watching,
@@ -238,17 +288,24 @@ pub(crate) struct Socket {
 impl Socket {
     /// A client's connection: when a read is overdue, answering is still possible.
     pub(crate) fn downstream(stream: TcpStream, deadlines: &Rc<Deadlines>) -> Socket {
-        Socket::new(stream, deadlines, Side::Read)
+        let fd = stream.as_raw_fd();
+        let (read, write) = stream.into_split();
+        Socket::new(fd, read, WriteHalf::Tcp(write), deadlines, Side::Read)
     }
 
-    fn new(stream: TcpStream, deadlines: &Rc<Deadlines>, read_side: Side) -> Socket {
-        let watching = Watch::start(stream.as_raw_fd(), read_side);
-        let (read, write) = stream.into_split();
+    fn new<R: CancelableAsyncReadRent + 'static>(
+        fd: RawFd,
+        read: R,
+        write: WriteHalf,
+        deadlines: &Rc<Deadlines>,
+        read_side: Side,
+    ) -> Socket {
+        let watching = Watch::start(fd, read_side);
         let clock = Clock { deadlines: Rc::clone(deadlines), watch: Rc::clone(&watching.0) };
         Socket {
             watching,
             reader: Reader::new(read, clock.clone()),
-            writer: Writer { half: write, clock, ended: false },
+            writer: Writer { half: write, clock, ended: false, bytes_written: 0 },
         }
     }
 
@@ -276,38 +333,6 @@ impl Socket {
     /// What its deadlines can be moved by while its halves are in use.
     pub(crate) fn clock(&self) -> Clock {
         self.reader.clock.clone()
-    }
-
-    /// Connects, non-blocking and without resolving anything. The poll that waits may be dropped: it owns nothing.
-    pub(crate) async fn connect(
-        address: SocketAddr,
-        wait: Duration,
-        deadlines: &Rc<Deadlines>,
-    ) -> io::Result<Socket> {
-        let domain = socket2::Domain::for_address(address);
-        let raw = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-        raw.set_nonblocking(true)?;
-        raw.set_tcp_nodelay(true)?;
-        let pending = match raw.connect(&address.into()) {
-            Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
-            Err(error) => return Err(error),
-        };
-        let stream = TcpStream::from_std(raw.into())?;
-        if pending {
-            let watching = Watch::start(stream.as_raw_fd(), Side::Both);
-            watching.0.write_due.set(deadlines.due_in(wait));
-            deadlines.register(&watching.0);
-            let outcome = stream.writable(false).await;
-            if watching.0.write_expired.get() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            outcome?;
-            if let Some(error) = sys::take_error(stream.as_raw_fd())? {
-                return Err(error);
-            }
-        }
-        Ok(Socket::new(stream, deadlines, Side::Both))
     }
 }
 
@@ -354,10 +379,10 @@ pub(crate) struct Read {
 /// The reading half. A read can be armed and left: it goes on while nobody waits for it, so that a pooled connection
 /// notices its end, and the next request's bytes come without another wait.
 pub(crate) struct Reader {
-    slot: Rc<Slot>,
     pump: Pin<Box<dyn Future<Output = ()>>>,
     armed: bool,
     clock: Clock,
+    bytes_read: u64,
 }
 
 impl std::fmt::Debug for Reader {
@@ -366,59 +391,44 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    wanted: RefCell<Option<Wanted>>,
-    done: RefCell<Option<Read>>,
-}
-
-/// A read to begin.
-struct Wanted {
-    buffer: Vec<u8>,
-    cancel: Option<CancelHandle>,
-}
-
-impl std::fmt::Debug for Wanted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Wanted")
-    }
-}
-
 impl Reader {
-    fn new(half: OwnedReadHalf<TcpStream>, clock: Clock) -> Reader {
-        let slot = Rc::new(Slot::default());
-        let pump = Box::pin(pump(half, Rc::clone(&slot)));
-        Reader { slot, pump, armed: false, clock }
+    fn new<R: CancelableAsyncReadRent + 'static>(half: R, clock: Clock) -> Reader {
+        let pump = Box::pin(pump(half, Rc::clone(&clock.watch)));
+        Reader { pump, armed: false, clock, bytes_read: 0 }
     }
 
     /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
     pub(crate) fn arm(&mut self, buffer: Vec<u8>) {
-        self.begin(Wanted { buffer, cancel: None });
+        self.want(buffer, None);
+        self.poll(&mut Context::from_waker(Waker::noop()));
     }
 
-    fn begin(&mut self, wanted: Wanted) {
+    /// The read begins with the next poll.
+    fn want(&mut self, buffer: Vec<u8>, cancel: Option<CancelHandle>) {
         debug_assert!(!self.armed, "one read at a time");
-        debug_assert!(wanted.buffer.capacity() > wanted.buffer.len() + TAILROOM_BYTES, "a read needs room");
-        *self.slot.wanted.borrow_mut() = Some(wanted);
+        debug_assert!(buffer.capacity() > buffer.len() + TAILROOM_BYTES, "a read needs room");
+        *self.clock.watch.step.borrow_mut() = Step::Wanted(buffer, cancel);
         self.armed = true;
-        self.poll(&mut Context::from_waker(Waker::noop()));
     }
 
     pub(crate) fn is_armed(&self) -> bool {
         self.armed
     }
 
+    /// Bytes that its reads have brought since this was last asked.
+    pub(crate) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_read)
+    }
+
     /// Whether the armed read is over already: for a pooled connection that is its end.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.poll(&mut Context::from_waker(Waker::noop()));
-        self.slot.done.borrow().is_some()
+        self.clock.watch.is_done()
     }
 
     /// Waits for the armed read, at most `wait`; after that the result is `TimedOut`.
     pub(crate) async fn finish(&mut self, wait: Duration) -> Read {
-        if !self.is_ready() {
-            self.clock.read_within(wait);
-        }
+        self.clock.read_within(wait);
         self.finish_unhurried().await
     }
 
@@ -426,6 +436,9 @@ impl Reader {
     pub(crate) async fn finish_unhurried(&mut self) -> Read {
         let mut read = poll_fn(|context| self.poll_done(context)).await;
         self.clock.watch.read_due.set(NEVER);
+        if let Ok(bytes) = read.result {
+            self.bytes_read = self.bytes_read.wrapping_add(bytes as u64);
+        }
         // A write that was given up has ended both directions: the end that is read then is ours, not the peer's.
         let expired = self.has_expired() || self.clock.watch.write_expired.get();
         if expired && matches!(read.result, Ok(0) | Err(_)) {
@@ -446,18 +459,16 @@ impl Reader {
 
     /// Reads once.
     pub(crate) async fn read(&mut self, buffer: Vec<u8>, wait: Duration) -> Read {
-        self.arm(buffer);
+        self.want(buffer, None);
         self.finish(wait).await
     }
 
-    /// Reads once, if that takes no longer than `wait`; else the error is `Interrupted`, the buffer is as it was, and
-    /// the next read goes on.
-    pub(crate) async fn read_soon(&mut self, buffer: Vec<u8>, wait: Duration) -> Read {
-        self.begin(Wanted { buffer, cancel: Some(self.clock.watch.cancel.handle()) });
+    /// Reads once, if that takes no longer than a few ticks; else the error is `Interrupted`, the buffer is as it was, and the next
+    /// read goes on.
+    pub(crate) async fn read_soon(&mut self, buffer: Vec<u8>) -> Read {
         // Cancelled, not dropped: bytes that come at that moment are the read's.
-        self.clock.watch.cancels.set(true);
-        let mut read = self.finish(wait).await;
-        self.clock.watch.cancels.set(false);
+        self.want(buffer, self.clock.deadlines.soon());
+        let mut read = self.finish_unhurried().await;
         if let Err(error) = &read.result
             && error.raw_os_error() == Some(libc::ECANCELED)
         {
@@ -470,14 +481,14 @@ impl Reader {
     pub(crate) async fn ready(&mut self) {
         poll_fn(|context| {
             self.poll(context);
-            if self.slot.done.borrow().is_some() { Poll::Ready(()) } else { Poll::Pending }
+            if self.clock.watch.is_done() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
     fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Read> {
         self.poll(context);
-        match self.slot.done.borrow_mut().take() {
+        match self.clock.watch.take_done() {
             Some(read) => {
                 self.armed = false;
                 Poll::Ready(read)
@@ -487,19 +498,19 @@ impl Reader {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
-        if self.slot.done.borrow().is_none() {
-            // The pump never ends; what it has done stands in the slot.
+        if !self.clock.watch.is_done() {
+            // The pump never ends; what it has done stands in the watch.
             let _ = self.pump.as_mut().poll(context);
         }
     }
 }
 
-/// Does one read after the other, each when a buffer stands in the slot. One boxed future for the life of a connection.
-async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
+/// Does one read after the other, each when it is wanted. One boxed future for the life of a connection.
+async fn pump<R: CancelableAsyncReadRent>(mut half: R, watch: Rc<Watch>) {
     loop {
-        let Wanted { buffer, cancel } = poll_fn(|_| match slot.wanted.borrow_mut().take() {
+        let (buffer, cancel) = poll_fn(|_| match watch.take_wanted() {
             Some(wanted) => Poll::Ready(wanted),
-            None => Poll::Pending, // Whoever arms the next read polls.
+            None => Poll::Pending, // Whoever wants the next read polls.
         })
         .await;
         let (start, end) = (buffer.len(), buffer.capacity().saturating_sub(TAILROOM_BYTES));
@@ -508,19 +519,41 @@ async fn pump(mut half: OwnedReadHalf<TcpStream>, slot: Rc<Slot>) {
             Some(cancel) => half.cancelable_read(slice, cancel).await,
             None => half.read(slice).await,
         };
-        *slot.done.borrow_mut() = Some(Read { result, buffer: slice.into_inner() });
+        *watch.step.borrow_mut() = Step::Done(Read { result, buffer: slice.into_inner() });
     }
 }
 
 /// The writing half.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    half: OwnedWriteHalf<TcpStream>,
+    half: WriteHalf,
     clock: Clock,
     ended: bool,
+    bytes_written: u64,
+}
+
+/// Reading is behind one boxed future whatever the socket; writing is not, and is told apart here.
+#[derive(Debug)]
+enum WriteHalf {
+    Tcp(OwnedWriteHalf<TcpStream>),
+    Unix(OwnedWriteHalf<UnixStream>),
+}
+
+impl WriteHalf {
+    async fn write(&mut self, slice: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
+        match self {
+            WriteHalf::Tcp(half) => half.write(slice).await,
+            WriteHalf::Unix(half) => half.write(slice).await,
+        }
+    }
 }
 
 impl Writer {
+    /// Bytes that the kernel has taken since this was last asked.
+    pub(crate) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_written)
+    }
+
     /// Writes a range of `buffer` whole; between two steps at most `wait` passes. Gives the buffer back, and how many
     /// bytes the kernel took before an error.
     pub(crate) async fn write_all(
@@ -540,6 +573,7 @@ impl Writer {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(bytes) => {
                     at += bytes;
+                    self.bytes_written = self.bytes_written.wrapping_add(bytes as u64);
                     continue;
                 }
                 Err(_) if self.clock.watch.write_expired.get() => io::ErrorKind::TimedOut.into(),
@@ -564,6 +598,7 @@ impl Writer {
         let fd = self.clock.watch.fd.get();
         // What the kernel does not take at once, or an error, is for the ordinary way.
         let taken = sys::send_held(fd, buffer.get(range.clone()).unwrap_or_default()).unwrap_or(0);
+        self.bytes_written = self.bytes_written.wrapping_add(taken as u64);
         let mut written = Written { result: Ok(()), bytes: 0, buffer };
         if taken < range.len() {
             written = self.write_all(written.buffer, range.start + taken..range.end, wait).await;

@@ -4,6 +4,7 @@
 //! what the threads do.
 #![deny(unsafe_code)]
 
+mod access;
 mod admin;
 mod answer;
 mod body;
@@ -20,8 +21,12 @@ mod handoff;
 mod health;
 mod helm;
 mod io;
+mod latency;
 mod listener;
+mod log;
 mod metrics;
+mod mirror;
+mod plugins;
 mod pool;
 mod proxy;
 mod publish;
@@ -37,21 +42,27 @@ mod tunnel;
 mod watchdog;
 mod worker;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[cfg(debug_assertions)]
+#[global_allocator]
+static ALLOCATOR: sys::CountingAllocator = sys::CountingAllocator;
+
 fn main() -> ExitCode {
     let flags = config::Flags::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("RINGWAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
-    match start::run(&flags) {
+    if flags.small_pages
+        && let Err(error) = sys::use_small_pages()
+    {
+        eprintln!("ringway-dataplane: cannot do without huge pages: {error}");
+    }
+    let (filter, format) = (&flags.observation.log, flags.observation.log_format);
+    match log::begin(filter, format).and_then(|()| start::run(&flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringway-dataplane: {error}");

@@ -2,9 +2,17 @@
 //!
 //! Names are stable and carry their unit; counters are told for each core, so that an uneven spread is seen.
 
-use std::fmt::Write;
+pub(crate) mod apisix;
+mod page;
+mod routes;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
+pub(crate) use self::page::BOUNDS;
+use self::page::{Page, escaped, seconds};
+use crate::access;
+use crate::latency::Counts;
 use crate::state::{Core, State};
 
 /// The whole page.
@@ -14,15 +22,24 @@ pub(crate) fn page(state: &State) -> String {
     page.single("ringway_ready", "gauge", "Whether /readyz says so.", u64::from(state.not_ready().is_none()));
     let draining = state.life.phase() != crate::drain::Phase::Serving;
     page.single("ringway_draining", "gauge", "Whether it is on its way out.", u64::from(draining));
+    let name = "ringway_build_info";
+    page.head(name, "gauge", "Which build runs, and on which node.");
+    let labels = format!("version=\"{}\",node=\"{}\"", env!("CARGO_PKG_VERSION"), escaped(&state.node));
+    page.row(name, &labels, 1);
     cores(&mut page, state);
+    times(&mut page, state);
+    access_log(&mut page, state);
+    if let Some(routes) = state.ledger.routes() {
+        routes::append(&mut page, &routes);
+    }
     nodes(&mut page, state);
     feed(&mut page, state);
-    page.text
+    page.finish()
 }
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 16] = [
+const CORE_ROWS: [Row; 21] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -40,6 +57,12 @@ const CORE_ROWS: [Row; 16] = [
     ("ringway_requests_client_gone_total", "counter", "Clients that left before their answer.", |c| {
         c.counters.client_gone.get()
     }),
+    ("ringway_received_bytes_total", "counter", "Bytes of finished requests that came from clients.", |c| {
+        c.counters.received_bytes.get()
+    }),
+    ("ringway_sent_bytes_total", "counter", "Bytes of finished requests that went to clients.", |c| {
+        c.counters.sent_bytes.get()
+    }),
     ("ringway_upstream_failures_total", "counter", "Tries that a node failed.", |c| {
         c.counters.upstream_failures.get()
     }),
@@ -56,24 +79,55 @@ const CORE_ROWS: [Row; 16] = [
         "Further tries that the retry budget did not allow.",
         |c| c.counters.retries_refused.get(),
     ),
+    ("ringway_mirrored_requests_total", "counter", "Copies of requests sent aside (proxy-mirror).", |c| {
+        c.counters.copies.get()
+    }),
+    (
+        "ringway_mirrored_requests_left_out_total",
+        "counter",
+        "Copies of requests that were not sent: too many under way, too large, or nowhere to go.",
+        |c| c.counters.copies_left_out.get(),
+    ),
     ("ringway_connection_panics_total", "counter", "Connections ended by a bug of ours.", |c| {
         c.counters.panics.get()
     }),
     ("ringway_core_dead", "gauge", "Whether the core's thread has died.", |c| {
         u64::from(c.dead.load(Relaxed))
     }),
+    ("ringway_core_stalls_total", "counter", "Turns of its loop that came late by 50 ms or more.", |c| {
+        c.counters.stalls.get()
+    }),
     (
-        "ringway_core_stuck_milliseconds",
+        "ringway_upstream_connections_idle",
         "gauge",
-        "For how long its loop has not turned, once that is too long.",
-        |c| c.stuck_ms.load(Relaxed),
+        "Kept connections to nodes, as of the last second.",
+        |c| c.counters.pooled.get(),
     ),
     ("ringway_core_revision", "gauge", "Revision that the core serves.", |c| {
         c.served_version().map_or(0, |v| v.revision)
     }),
 ];
 
+/// In microseconds here, in seconds on the page.
+const CORE_TIMES: [Row; 2] = [
+    (
+        "ringway_core_stuck_seconds",
+        "gauge",
+        "For how long its loop has not turned, once that is too long.",
+        |c| c.stuck_ms.load(Relaxed).saturating_mul(1_000),
+    ),
+    ("ringway_core_stalled_seconds_total", "counter", "Time by which those turns came late.", |c| {
+        c.counters.stalled_us.get()
+    }),
+];
+
 fn cores(page: &mut Page, state: &State) {
+    for (name, kind, help, us) in CORE_TIMES {
+        page.head(name, kind, help);
+        for (number, core) in state.cores.iter().enumerate() {
+            page.row(name, &format!("core=\"{number}\""), seconds(us(core)));
+        }
+    }
     for (name, kind, help, value) in CORE_ROWS {
         page.head(name, kind, help);
         for (number, core) in state.cores.iter().enumerate() {
@@ -94,6 +148,64 @@ fn cores(page: &mut Page, state: &State) {
             page.row(name, &format!("core=\"{number}\",class=\"{class}\""), counter.get());
         }
     }
+}
+
+/// How long things took, and how they were answered, of all cores together.
+fn times(page: &mut Page, state: &State) {
+    let name = "ringway_responses_by_code_total";
+    page.head(name, "counter", "Answers to clients by status; 600 stands for what is no status of HTTP.");
+    for (code, count) in codes(state) {
+        page.row(name, &format!("code=\"{code}\""), count);
+    }
+    let [requests, tries] = durations(state);
+    page.histogram(
+        "ringway_request_duration_seconds",
+        "From a request's first byte to the last byte of its answer, without tunnels.",
+        &requests,
+    );
+    page.histogram(
+        "ringway_upstream_duration_seconds",
+        "From the start of a try at a node to its end, without tunnels.",
+        &tries,
+    );
+}
+
+/// Answers by status, of all cores.
+fn codes(state: &State) -> BTreeMap<u16, u64> {
+    let mut codes = BTreeMap::new();
+    for (code, count) in state.cores.iter().flat_map(|core| core.counters.statuses.seen()) {
+        *codes.entry(code).or_default() += count;
+    }
+    codes
+}
+
+/// Times of requests and of tries at nodes, of all cores.
+fn durations(state: &State) -> [Counts; 2] {
+    let mut sums = [Counts::default(), Counts::default()];
+    for core in &state.cores {
+        sums[0].add(&core.latency.request.copy());
+        sums[1].add(&core.latency.upstream.copy());
+    }
+    sums
+}
+
+fn access_log(page: &mut Page, state: &State) {
+    let lines = state.ledger.lines.load(Relaxed);
+    page.single(
+        "ringway_access_log_lines_total",
+        "counter",
+        "Lines of the access log that were written.",
+        lines,
+    );
+    let name = "ringway_access_log_dropped_total";
+    page.head(
+        name,
+        "counter",
+        "Those that were lost: at the cores because nobody took them, or because they could not be written.",
+    );
+    let (rings, lines) = access::dropped(state);
+    page.row(name, "at=\"core\"", rings);
+    page.row(name, "at=\"file\"", lines);
 }
 
 fn nodes(page: &mut Page, state: &State) {
@@ -152,8 +264,12 @@ fn feed(page: &mut Page, state: &State) {
     page.row(name, "form=\"full\"", feed.fulls);
     page.row(name, "form=\"delta\"", feed.deltas);
     if let Some(stages) = feed.stages {
-        let name = "ringway_config_apply_microseconds";
-        page.head(name, "gauge", "Time from the first byte of the last configuration to each stage.");
+        let name = "ringway_config_apply_stage_seconds";
+        page.head(
+            name,
+            "gauge",
+            "Time from the first byte of the last configuration to the end of each stage.",
+        );
         for (stage, us) in [
             ("received", stages.received_us),
             ("decoded", stages.decoded_us),
@@ -161,28 +277,7 @@ fn feed(page: &mut Page, state: &State) {
             ("first_core", stages.first_core_us),
             ("last_core", stages.last_core_us),
         ] {
-            page.row(name, &format!("stage=\"{stage}\""), us);
+            page.row(name, &format!("stage=\"{stage}\""), seconds(us));
         }
-    }
-}
-
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String does not fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn row(&mut self, name: &str, labels: &str, value: u64) {
-        let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.head(name, kind, help);
-        let _ = writeln!(self.text, "{name} {value}");
     }
 }

@@ -8,10 +8,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringway_engine::upstream::Address;
 use ringway_snapshot::model::KeepalivePool;
 
 use crate::buf::{Buffers, Room};
@@ -21,7 +21,7 @@ use crate::io::{Deadlines, Socket};
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) socket: Socket,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// Requests that it has carried, with the present one.
     pub(crate) requests: u32,
     /// What its last answer would have fitted into at once: the next one gets that from the start.
@@ -33,7 +33,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Pool {
     deadlines: Rc<Deadlines>,
     sweep_at_ms: Cell<u64>,
-    idle: RefCell<hashbrown::HashMap<SocketAddr, Vec<Idle>, foldhash::fast::FixedState>>,
+    idle: RefCell<hashbrown::HashMap<Address, Vec<Idle>, foldhash::fast::FixedState>>,
 }
 
 #[derive(Debug)]
@@ -48,9 +48,9 @@ impl Pool {
     }
 
     /// The connection that was used last and is still open.
-    pub(crate) fn take(&self, address: SocketAddr) -> Option<Upstream> {
+    pub(crate) fn take(&self, address: &Address) -> Option<Upstream> {
         let mut pool = self.idle.borrow_mut();
-        let idle = pool.get_mut(&address)?;
+        let idle = pool.get_mut(address)?;
         let now_ms = self.deadlines.now_ms();
         while let Some(Idle { mut upstream, until_ms }) = idle.pop() {
             if until_ms > now_ms && !upstream.socket.reader.is_ready() {
@@ -62,9 +62,9 @@ impl Pool {
     }
 
     /// A new connection.
-    pub(crate) async fn connect(&self, address: SocketAddr, wait: Duration) -> io::Result<Upstream> {
+    pub(crate) async fn connect(&self, address: &Address, wait: Duration) -> io::Result<Upstream> {
         let socket = Socket::connect(address, wait, &self.deadlines).await?;
-        Ok(Upstream { socket, address, requests: 1, room: Room::Small })
+        Ok(Upstream { socket, address: address.clone(), requests: 1, room: Room::Small })
     }
 
     /// Keeps a connection for later, when there is room.
@@ -73,7 +73,7 @@ impl Pool {
             return;
         }
         let mut pool = self.idle.borrow_mut();
-        let idle = pool.entry(upstream.address).or_default();
+        let idle = pool.entry_ref(&upstream.address).or_default();
         if idle.len() >= rule.size as usize {
             return;
         }
@@ -86,10 +86,11 @@ impl Pool {
     }
 
     /// Drops what has been idle too long or was closed by its node.
-    pub(crate) fn sweep(&self) {
+    /// Tells how many are left, when it was time to look.
+    pub(crate) fn sweep(&self) -> Option<usize> {
         let now_ms = self.deadlines.now_ms();
         if now_ms < self.sweep_at_ms.get() {
-            return;
+            return None;
         }
         self.sweep_at_ms.set(now_ms.saturating_add(SWEEP_EVERY_MS));
         let mut pool = self.idle.borrow_mut();
@@ -97,6 +98,7 @@ impl Pool {
             idle.retain_mut(|idle| idle.until_ms > now_ms && !idle.upstream.socket.reader.is_ready());
         }
         pool.retain(|_, idle| !idle.is_empty());
+        Some(pool.values().map(Vec::len).sum())
     }
 }
 

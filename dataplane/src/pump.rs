@@ -18,14 +18,17 @@ use ringway_engine::exchange::{
     Expectation, RequestSide, ResponseContext, ResponseSide, ResponseStep, UpstreamFault,
 };
 use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES};
+use ringway_engine::plugin::Chains;
 use ringway_engine::upstream::Timeouts;
 
+use crate::access::Access;
 use crate::body::BodyStart;
 use crate::buf::{LARGE_BYTES, Room, SMALL_BYTES};
 use crate::config::Limits;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
 use crate::io::{Reader, Writer};
+use crate::plugins;
 use crate::pool::Upstream;
 
 /// A client that waits for leave to send its body gets it from us after this (RFC 9110 section 10.1.1).
@@ -112,6 +115,7 @@ pub(crate) async fn carry(
     upstream: &mut Upstream,
     waits: Waits,
     body: &mut BodyStart,
+    chains: Chains<'_>,
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let (go_on, sending) = (Cell::new(false), Cell::new(false));
@@ -121,6 +125,9 @@ pub(crate) async fn carry(
         upstream.socket.reader.arm(core.buffers.take(upstream.room));
     }
     let date = core.date();
+    let received = (&connection.head, connection.buffer.get(connection.at..).unwrap_or_default());
+    let course = connection.course.as_deref();
+    let changing = plugins::changing(course, received, &connection.ends, &core, chains);
     let answer = Answering {
         core: &core,
         context: ResponseContext {
@@ -130,8 +137,10 @@ pub(crate) async fn carry(
             awaits_leave: false,
             date: &date,
             via: core.options.via.then_some(b"1.1 ringway"),
+            plugins: changing.as_deref(),
         },
         wait: waits.read,
+        access: &connection.access,
         go_on: &go_on,
         asked: &asked,
         sending: &sending,
@@ -345,6 +354,7 @@ struct Answering<'a> {
     core: &'a Core,
     context: ResponseContext<'a>,
     wait: Duration,
+    access: &'a Access,
     go_on: &'a Cell<bool>,
     /// The node has all of the request, or takes no more of it. Until then it is the client that is waited for.
     asked: &'a Cell<bool>,
@@ -383,6 +393,7 @@ impl Answering<'_> {
                     ResponseStep { send: end..end, keep: end, go_on: false }
                 }),
                 Ok(_) => {
+                    self.access.node_speaks();
                     buffer.resize(end + TAILROOM_BYTES, 0);
                     let close = self.context.close || self.core.is_closing();
                     let awaits_leave = self.asks_leave && !self.go_on.get();

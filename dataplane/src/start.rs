@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::utils::CachePadded;
 
+use crate::access::{self, Ledger, Place, Recorder, Rules, Scribe, Sink};
 use crate::admin::Admin;
-use crate::config::{Flags, IoDriver, Limits, Steer};
+use crate::config::{Flags, IoDriver, Limits, Observation, Steer};
 use crate::core::Options;
 use crate::disk::{Disk, Keeper};
 use crate::drain::Life;
@@ -22,6 +23,7 @@ use crate::feed::{self, Event, FeedLoop};
 use crate::handoff::{Heir, Sockets};
 use crate::health::{self, Ward};
 use crate::helm::{self, Helm, Local, Order};
+use crate::latency::Copies;
 use crate::state::{Core, Feed, Listening, State};
 use crate::worker::Worker;
 use crate::{listener, publish, status, supervisor, sys, topology, watchdog};
@@ -69,15 +71,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     }
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
     let herald = publisher.herald().map_err(|error| error.to_string())?;
-    let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
-    for (((id, cpu), inlet), sockets) in cpus.iter().copied().enumerate().zip(inlets).zip(by_core) {
-        let listeners =
-            lend(&state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
-        let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(&state));
-        steer(flags.steer, &listeners, cpu);
-        let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners };
-        worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
-    }
+    start_cores(flags, &limits, &cpus, &state, inlets, by_core)?;
     let (events, inbox) = crossbeam::channel::bounded(EVENTS_WAITING_MAX);
     let keeper = Keeper::start(disk, Arc::clone(&state))
         .map_err(|error| format!("cannot start the thread that writes snapshots: {error}"))?;
@@ -94,6 +88,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     let admin = Arc::new(Admin {
         state: Arc::clone(&state),
         flags: flags.clone(),
+        limits,
         listening: listening.clone(),
         status,
         orders: orders.clone(),
@@ -122,6 +117,32 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     Ok(())
 }
 
+/// A thread for each core, and the one that takes their records.
+fn start_cores(
+    flags: &Flags,
+    limits: &Limits,
+    cpus: &[usize],
+    state: &Arc<State>,
+    inlets: Vec<publish::Inlet>,
+    by_core: ByCore,
+) -> Result<(), String> {
+    let (recorders, scribe) = recorders(&flags.observation, cpus.len(), &state.ledger)?;
+    let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
+    let cores = cpus.iter().copied().enumerate().zip(inlets).zip(by_core).zip(recorders);
+    for ((((id, cpu), inlet), sockets), recorder) in cores {
+        let listeners =
+            lend(state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
+        let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(state));
+        steer(flags.steer, &listeners, cpu);
+        let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners, recorder };
+        worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
+    }
+    match scribe {
+        Some(scribe) => thread("access", move || scribe.run()),
+        None => Ok(()),
+    }
+}
+
 fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
     State {
         node: flags.node.clone().unwrap_or_else(sys::host_name),
@@ -134,7 +155,39 @@ fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
         feed: Mutex::new(Feed::default()),
         ward: Ward::default(),
         stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
+        latencies: Copies::default(),
+        ledger: Arc::new(Ledger::new(
+            flags.observation.access_log != "off",
+            flags.observation.metrics_per_route,
+        )),
     }
+}
+
+/// The access log, and the counting by route.
+fn recorders(
+    wanted: &Observation,
+    cores: usize,
+    ledger: &Arc<Ledger>,
+) -> Result<(Vec<Option<Recorder>>, Option<Scribe>), String> {
+    let place = match &*wanted.access_log {
+        "off" => None,
+        "-" => Some(Place::Output),
+        path => Some(Place::Path(path.into())),
+    };
+    let refused = |error| {
+        let path = &wanted.access_log;
+        format!(
+            "cannot write the access log {path}: {error}; create the folder, or give another --access-log"
+        )
+    };
+    let sink = place.map(Sink::open).transpose().map_err(refused)?;
+    let rules = Rules {
+        rate: sink.is_some().then_some(wanted.access_log_sample),
+        errors: wanted.access_log_errors,
+        counts: wanted.metrics_per_route > 0,
+    };
+    let log = sink.map(|sink| (wanted.access_log_format.clone(), sink));
+    Ok(access::recorders(rules, cores, log, ledger))
 }
 
 type ByCore = Vec<Vec<Listening>>;

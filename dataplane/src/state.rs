@@ -2,19 +2,21 @@
 //!
 //! Counters have one writer each, their core, so that an increment is a load and a store without a locked bus.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
-use ringway_engine::upstream::{Cluster, NodeReport, Tally};
+use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally};
 use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
-use ringway_snapshot::{Fault, Version};
+use ringway_snapshot::{Entries, Fault, Version};
 
+use crate::access::Ledger;
 use crate::drain::{Life, Phase};
 use crate::health::Ward;
+use crate::latency::{Copies, Latency};
 
 /// What all threads see.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(crate) struct State {
     pub(crate) ward: Ward,
     /// Silence of control planes after which this process says that it is not ready; `None`: never.
     pub(crate) stale_after: Option<Duration>,
+    /// Earlier states of the cores' histograms.
+    pub(crate) latencies: Copies,
+    /// What is known of the access log.
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 /// What one core tells.
@@ -50,7 +56,11 @@ pub(crate) struct Core {
     /// A fault to show, for tests: milliseconds to stand still, or the highest number to die.
     #[cfg(debug_assertions)]
     pub(crate) fault: AtomicU64,
+    /// For tests: requests, and what was allocated from one tick to the next (and not in between), as of the last tick.
+    #[cfg(debug_assertions)]
+    pub(crate) spent: Mutex<(u64, u64)>,
     pub(crate) counters: Counters,
+    pub(crate) latency: Latency,
     pub(crate) version: Mutex<Option<Version>>,
     /// What its requests told of nodes' health since the health thread last looked.
     pub(crate) tallies: Mutex<Vec<Told>>,
@@ -61,7 +71,7 @@ pub(crate) struct Core {
 }
 
 /// A node, and what requests told of its health.
-pub(crate) type Told = (Arc<Cluster>, SocketAddr, Tally);
+pub(crate) type Told = (Arc<Cluster>, Address, Tally);
 /// A node, by its cluster's key, as a core sees it.
 pub(crate) type Reported = (Box<str>, NodeReport);
 
@@ -95,7 +105,47 @@ pub(crate) struct Counters {
     /// Further tries that the budget did not allow.
     pub(crate) retries_refused: Counter,
     pub(crate) client_gone: Counter,
+    /// Copies of requests that were sent aside.
+    pub(crate) copies: Counter,
+    /// Those that were not: too many under way, too large, or nowhere to go.
+    pub(crate) copies_left_out: Counter,
+    /// Bytes that came from clients, and that went to them.
+    pub(crate) received_bytes: Counter,
+    pub(crate) sent_bytes: Counter,
+    /// Records of requests that found no room.
+    pub(crate) access_dropped: Counter,
     pub(crate) panics: Counter,
+    /// Turns of its loop that came late, and by how much.
+    pub(crate) stalls: Counter,
+    pub(crate) stalled_us: Counter,
+    /// Kept connections to nodes.
+    pub(crate) pooled: Counter,
+    /// Answers by status.
+    pub(crate) statuses: Statuses,
+}
+
+/// Answers by status, from 100 to 599; others are as one.
+#[derive(Debug)]
+pub(crate) struct Statuses(Box<[Counter]>);
+
+impl Default for Statuses {
+    fn default() -> Statuses {
+        Statuses((0..=500).map(|_| Counter::default()).collect())
+    }
+}
+
+impl Statuses {
+    fn up(&self, status: u16) {
+        let place = usize::from(status).checked_sub(100).unwrap_or(500).min(500);
+        if let Some(counter) = self.0.get(place) {
+            counter.up();
+        }
+    }
+
+    /// Those that there were, by number; 600 stands for all outside of 100 to 599.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = (u16, u64)> {
+        (100..).zip(self.0.iter().map(Counter::get)).filter(|(_, count)| *count > 0)
+    }
 }
 
 /// A number with one writer and many readers.
@@ -111,6 +161,10 @@ impl Counter {
         self.add(1);
     }
 
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
     pub(crate) fn down(&self) {
         self.0.store(self.0.load(Relaxed).saturating_sub(1), Relaxed);
     }
@@ -122,6 +176,7 @@ impl Counter {
 
 impl Counters {
     pub(crate) fn response(&self, status: u16) {
+        self.statuses.up(status);
         match status / 100 {
             1 => self.responses_1xx.up(),
             2 => self.responses_2xx.up(),
@@ -137,6 +192,8 @@ impl Counters {
 pub(crate) struct Feed {
     /// What every core serves.
     pub(crate) view: Option<Arc<View>>,
+    /// The objects it was made of.
+    pub(crate) entries: Entries,
     pub(crate) applied_at: Option<Instant>,
     pub(crate) stages: Option<Ack>,
     pub(crate) views_alive: usize,

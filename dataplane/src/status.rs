@@ -1,4 +1,4 @@
-//! The status endpoint: `/livez`, `/readyz` and `/metrics`, on a port and threads of their own, so that it answers when every core
+//! The status endpoint: `/livez`, `/readyz` and `/metrics` (under APISIX's names with `?names=apisix`), on a port and threads of their own, so that it answers when every core
 //! is busy.
 //!
 //! `/readyz?max_age=SECONDS` is also 503 when no control plane was heard for longer than that; so is `/readyz` with `--stale-after-s`.
@@ -111,6 +111,10 @@ fn page(state: &State, method: Method, path: &[u8], query: &[u8]) -> (u16, &'sta
                 }
             }
         },
+        b"/metrics" if query.split(|byte| *byte == b'&').any(|pair| pair == b"names=apisix") => {
+            (200, PROMETHEUS, metrics::apisix::page(state))
+        }
+        b"/apisix/prometheus/metrics" => (200, PROMETHEUS, metrics::apisix::page(state)),
         b"/metrics" => (200, PROMETHEUS, metrics::page(state)),
         _ => (404, TEXT, "there are /livez, /readyz and /metrics\n".to_owned()),
     }

@@ -58,6 +58,7 @@ pub(crate) fn watch(state: &State, stuck_after: Duration) {
             }
             core.stuck_ms.store(stuck_ms, Relaxed);
         }
+        state.latencies.take(&state.cores, Instant::now());
         if alive_every.is_some_and(|every| told.elapsed() >= every) && state.not_alive().is_none() {
             told = Instant::now();
             supervisor::alive();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use monoio::io::AsyncReadRent;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
+use crate::access::Recorder;
 use crate::config::{IoDriver, Limits};
 use crate::core::{Core, Options};
 use crate::drain::{IDLE_GRACE, IDLE_SPREAD};
@@ -38,6 +39,7 @@ pub(crate) struct Worker {
     pub(crate) state: Arc<State>,
     pub(crate) inlet: Inlet,
     pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Worker {
@@ -66,7 +68,8 @@ impl Worker {
     }
 
     async fn serve(self) -> io::Result<()> {
-        let core = Rc::new(Core::new(self.id, Arc::clone(&self.state), self.limits, self.options));
+        let state = Arc::clone(&self.state);
+        let core = Rc::new(Core::new(self.id, state, self.limits, self.options, self.recorder));
         let mut doorway = Doorway::new(self.listeners)?;
         let bell = monoio::net::UnixStream::from_std(self.inlet.bell.try_clone()?)?;
         // What was published before this thread ran.

@@ -3,6 +3,7 @@
 //! [`Roster`] is one core's state of one [`Cluster`]; [`Watch`] knows over the whole process who is well, [`Orders`] what operators want. Both live on across
 //! versions, keyed by the cluster's key and the node's address.
 
+mod address;
 mod breaker;
 mod budget;
 mod chash;
@@ -23,8 +24,9 @@ mod standing;
 mod tally;
 mod watch;
 
+pub use address::Address;
 pub use cluster::{Cluster, Endpoint, HostRule, Named, Timeouts};
-pub use hash::{HashFacts, hash_of};
+pub use hash::hash_of;
 pub use health::{Finding, Health, Sickness};
 pub use names::Names;
 pub use orders::{Ordered, Orders};

@@ -4,10 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ringway_engine::upstream::{Cluster, FailureKind, Finding, Probe, Tally, Watch};
+use ringway_engine::upstream::{Address, Cluster, FailureKind, Finding, Probe, Tally, Watch};
 use ringway_snapshot::upstream::{Checks, Passive};
 
 const SEEDS: u64 = 300;
@@ -102,14 +101,14 @@ struct World {
     watch: Watch,
     clusters: Vec<Arc<Cluster>>,
     backends: BTreeMap<u16, Backend>,
-    shadows: BTreeMap<(String, SocketAddr), Shadow>,
+    shadows: BTreeMap<(String, Address), Shadow>,
     /// When it ends, and its number.
     under_way: Vec<(u64, u64, Probe)>,
     /// The number of each node's probe that is under way and still counts.
-    awaited: BTreeMap<(String, SocketAddr), u64>,
+    awaited: BTreeMap<(String, Address), u64>,
     numbers: u64,
     /// When each node was last probed or came.
-    probed_ms: BTreeMap<(String, SocketAddr), u64>,
+    probed_ms: BTreeMap<(String, Address), u64>,
 }
 
 fn cluster(name: u64, ports: &BTreeSet<u16>, passive: bool, path: u64) -> Arc<Cluster> {
@@ -177,7 +176,7 @@ impl World {
         let mut present = BTreeSet::new();
         for cluster in &self.clusters {
             for endpoint in &cluster.endpoints {
-                let node = (cluster.key.to_string(), endpoint.address);
+                let node = (cluster.key.to_string(), endpoint.address.clone());
                 self.shadows.entry(node.clone()).or_insert(Shadow { healthy: true, history: Vec::new() });
                 present.insert(node);
             }
@@ -195,8 +194,13 @@ impl World {
             std::mem::take(&mut self.under_way).into_iter().partition(|(until_ms, ..)| *until_ms <= now_ms);
         self.under_way = left;
         for (_, number, probe) in ended {
-            let finding = self.backends.get(&probe.address.port()).copied().unwrap_or(Backend::Up).finding();
-            let node = (probe.key.to_string(), probe.address);
+            let finding = self
+                .backends
+                .get(&probe.address.tcp().unwrap().port())
+                .copied()
+                .unwrap_or(Backend::Up)
+                .finding();
+            let node = (probe.key.to_string(), probe.address.clone());
             // The watch drops what was begun before a node went, also when the node is back.
             let counts = self.awaited.get(&node) == Some(&number);
             self.watch.found(&probe, finding, now_ms);
@@ -225,7 +229,7 @@ impl World {
             }
         }
         while let Some(probe) = self.watch.probe(now_ms) {
-            let node = (probe.key.to_string(), probe.address);
+            let node = (probe.key.to_string(), probe.address.clone());
             let last = self.probed_ms.insert(node.clone(), u64::MAX);
             assert!(last.is_some(), "{node:?} is probed although it is gone");
             assert_ne!(last, Some(u64::MAX), "{node:?} is probed twice at once");
@@ -251,8 +255,9 @@ impl World {
         let (cluster, checks) = (Arc::clone(cluster), cluster.checks.clone().unwrap());
         for endpoint in &cluster.endpoints {
             let mut tally = Tally::default();
-            let backend = self.backends.get(&endpoint.address.port()).copied().unwrap_or(Backend::Up);
-            let shadow = self.shadows.get_mut(&(cluster.key.to_string(), endpoint.address)).unwrap();
+            let backend =
+                self.backends.get(&endpoint.address.tcp().unwrap().port()).copied().unwrap_or(Backend::Up);
+            let shadow = self.shadows.get_mut(&(cluster.key.to_string(), endpoint.address.clone())).unwrap();
             for _ in 0..self.random.below(4) {
                 let kind = match backend {
                     Backend::Up => {
@@ -268,7 +273,7 @@ impl World {
                 tally.failure(kind);
                 shadow.see(Seen::Failure { kind, in_requests: true }, &checks);
             }
-            self.watch.tallied(&cluster.key, endpoint.address, &tally, self.now_ms);
+            self.watch.tallied(&cluster.key, &endpoint.address, &tally, self.now_ms);
         }
     }
 
@@ -277,7 +282,7 @@ impl World {
     }
 
     fn compare(&self) {
-        let sick: BTreeSet<(String, SocketAddr)> = self
+        let sick: BTreeSet<(String, Address)> = self
             .watch
             .sick()
             .flat_map(|(key, standing)| {
@@ -322,7 +327,8 @@ fn another_list_of_nodes_or_a_new_upstream_of_the_same_name_does_not_heal() {
     while watch.sick().next().is_none() {
         now_ms += 100;
         while let Some(probe) = watch.probe(now_ms) {
-            let finding = if probe.address.port() == 1 { Finding::Failed } else { Finding::Status(200) };
+            let finding =
+                if probe.address.tcp().unwrap().port() == 1 { Finding::Failed } else { Finding::Status(200) };
             watch.found(&probe, finding, now_ms);
         }
         assert!(now_ms < 60_000);

@@ -1,9 +1,10 @@
 //! The grammar of the operator's commands.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ringway_engine::upstream::Order;
+use ringway_engine::upstream::{Address, Order};
+use ringway_snapshot::Kind;
 use ringway_snapshot::limits::NODE_WEIGHT_MAX;
 
 /// A day: a longer grace is a typing mistake.
@@ -14,14 +15,22 @@ pub(crate) const HELP: &str = "\
 show info                          this process: build, listeners, versions, counters
 show snapshot                      the configuration that is served, and how long its stages took
 show cores                         each core: CPU, version, connections, requests
+show counters                      each core: what was counted since the start
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
+show objects KIND [ID]             routes, services or upstreams as they are configured and in force
+show latency                       how long requests and nodes took: last 10 s, last minute, since the start
+show connections                   connections of each core, and bytes
+show errors                        what went wrong since the start: refusals, failures, retries, drops
+show limits                        limits and waits, and how far they are used
 show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
 show upstream KEY                  one of them (upstreams/ID, or ID; services/ID, routes/ID)
-explain METHOD HOST PATH [from IP] which route takes this request, why the others do not, and where it would go
+explain METHOD HOST PATH [from IP] [FIELD:VALUE ...]   which route takes this request, why the others do not, and where it would go
 set server KEY/ADDRESS ready|drain|down   for the time being: requests, no new ones, none at all
 set weight KEY/ADDRESS WEIGHT|configured  for the time being: another share of the requests
 adopt LINEAGE                      let another source replace this configuration
+log level [FILTER]                 what this process logs of its own doings: tells it, or changes it until the end
+log reopen                         open the access log anew, after it was moved away (SIGUSR1 does the same)
 drain [SECONDS]                    /readyz fails; after SECONDS (--drain-grace-s) the listeners close
 undrain                            take a drain back, as long as the listeners are open
 upgrade [EXECUTABLE]               hand all sockets to a new process, without losing a request (this one's file)
@@ -29,6 +38,9 @@ shutdown                           drain, then end
 prompt                             keep this connection for more commands
 quit                               end it
 Add the word json for JSON; separate several commands with ';'.";
+
+/// How an `explain` is written.
+const EXPLAIN: &str = "explain METHOD HOST PATH [from IP] [FIELD:VALUE ...]";
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +51,9 @@ pub(crate) enum Command {
     /// For the time being.
     Set(NodeName, Setting),
     Adopt(u64),
+    /// The filter to log by from now on; none: tell it.
+    LogLevel(Option<String>),
+    LogReopen,
     Drain(Option<u64>),
     Undrain,
     Upgrade(Option<PathBuf>),
@@ -46,6 +61,9 @@ pub(crate) enum Command {
     /// Core, and milliseconds to stand still or the highest number to die.
     #[cfg(debug_assertions)]
     Fault(usize, u64),
+    /// Requests of a core, and what was allocated for them.
+    #[cfg(debug_assertions)]
+    Spent(usize),
 }
 
 /// A node of an upstream.
@@ -53,7 +71,7 @@ pub(crate) enum Command {
 pub(crate) struct NodeName {
     /// The upstream's key, or the id of an upstream that is an object of its own.
     pub(crate) upstream: String,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
 }
 
 /// What a node is set to.
@@ -70,10 +88,17 @@ pub(crate) enum Show {
     Info,
     Snapshot,
     Cores,
+    Counters,
+    Latency,
+    Connections,
+    Errors,
+    Limits,
     Routes,
     Route(String),
     Upstreams,
     Upstream(String),
+    /// All of a kind, or one of them.
+    Objects(Kind, Option<String>),
 }
 
 /// A request that is explained and not sent.
@@ -83,6 +108,8 @@ pub(crate) struct Request {
     pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) from: Option<IpAddr>,
+    /// Fields of its head.
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 impl Command {
@@ -95,34 +122,32 @@ impl Command {
         }
         let command = match words.as_slice() {
             ["help"] => Command::Help,
-            ["show", rest @ ..] => Command::Show(match rest {
-                ["info"] => Show::Info,
-                ["snapshot"] => Show::Snapshot,
-                ["cores"] => Show::Cores,
-                ["routes"] => Show::Routes,
-                ["route", id] => Show::Route((*id).to_owned()),
-                ["upstreams"] => Show::Upstreams,
-                ["upstream", key] => Show::Upstream((*key).to_owned()),
-                _ => {
-                    return Err(
-                        "show info, snapshot, cores, routes, route ID, upstreams or upstream KEY".to_owned()
-                    );
-                }
-            }),
+            ["show", rest @ ..] => Command::Show(show(rest)?),
             ["explain", method, host, path, rest @ ..] => {
-                let from = match rest {
-                    [] => None,
-                    ["from", ip] => Some(ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?),
-                    _ => return Err("explain METHOD HOST PATH [from IP]".to_owned()),
+                let (from, rest) = match rest {
+                    ["from", ip, rest @ ..] => {
+                        (Some(ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?), rest)
+                    }
+                    rest => (None, rest),
                 };
+                let field = |word: &&str| {
+                    word.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()))
+                };
+                let fields = rest.iter().map(field).collect::<Option<_>>().ok_or(EXPLAIN)?;
                 let (method, host, path) = ((*method).to_owned(), (*host).to_owned(), (*path).to_owned());
-                Command::Explain(Request { method, host, path, from })
+                Command::Explain(Request { method, host, path, from, fields })
             }
-            ["explain", ..] => return Err("explain METHOD HOST PATH [from IP]".to_owned()),
+            ["explain", ..] => return Err(EXPLAIN.to_owned()),
             ["set", rest @ ..] => set(rest)?,
             ["adopt", lineage] => Command::Adopt(u64::from_str_radix(lineage, 16).map_err(|_| {
                 format!("{lineage:?} is not a lineage: 16 hexadecimal digits, as the refusal tells it")
             })?),
+            ["log", "level"] => Command::LogLevel(None),
+            ["log", "level", filter] => Command::LogLevel(Some((*filter).to_owned())),
+            ["log", "reopen"] => Command::LogReopen,
+            ["log", ..] => {
+                return Err("log level, log level FILTER (without spaces) or log reopen".to_owned());
+            }
             ["drain"] => Command::Drain(None),
             ["drain", grace_s] => Command::Drain(Some(
                 grace_s.parse().ok().filter(|grace_s| *grace_s <= DRAIN_GRACE_S_MAX).ok_or_else(|| {
@@ -146,11 +171,40 @@ impl Command {
                 let (core, fault) = numbers.ok_or("fault CORE MILLISECONDS, or fault CORE die")?;
                 Command::Fault(core, fault)
             }
+            #[cfg(debug_assertions)]
+            ["spent", core] => Command::Spent(core.parse().map_err(|_| "spent CORE")?),
             ["shutdown"] => Command::Shutdown,
             _ => return Err(format!("unknown command {text:?}; say help for a list")),
         };
         Ok((command, json))
     }
+}
+
+/// What is to be shown.
+fn show(words: &[&str]) -> Result<Show, String> {
+    Ok(match words {
+        ["info"] => Show::Info,
+        ["snapshot"] => Show::Snapshot,
+        ["cores"] => Show::Cores,
+        ["counters"] => Show::Counters,
+        ["latency"] => Show::Latency,
+        ["connections"] => Show::Connections,
+        ["errors"] => Show::Errors,
+        ["limits"] => Show::Limits,
+        ["routes"] => Show::Routes,
+        ["route", id] => Show::Route((*id).to_owned()),
+        ["upstreams"] => Show::Upstreams,
+        ["upstream", key] => Show::Upstream((*key).to_owned()),
+        ["objects", kind, id @ ..] if id.len() < 2 => {
+            let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
+            Show::Objects(known, id.first().map(|id| (*id).to_owned()))
+        }
+        _ => {
+            return Err(
+                "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
+            );
+        }
+    })
 }
 
 const SET_SERVER: &str =
@@ -175,7 +229,14 @@ fn set(words: &[&str]) -> Result<Command, String> {
 }
 
 fn node_of(text: &str) -> Result<NodeName, String> {
-    let (upstream, address) = text.rsplit_once('/').ok_or_else(|| SET_SERVER.to_owned())?;
+    // A Unix socket's path has slashes itself; a key has no ':'.
+    let parts = match text.find("/unix:") {
+        Some(at) => {
+            text.split_at_checked(at).map(|(upstream, rest)| (upstream, rest.trim_start_matches('/')))
+        }
+        None => text.rsplit_once('/'),
+    };
+    let (upstream, address) = parts.ok_or_else(|| SET_SERVER.to_owned())?;
     let address = address
         .parse()
         .map_err(|_| format!("{address:?} is not an address with a port, as `show upstreams` tells it"))?;
@@ -199,6 +260,11 @@ mod tests {
             Command::parse("set weight routes/1/[::1]:80 configured json"),
             Ok((Command::Set(node, Setting::Weight(None)), true))
         );
+        let node = NodeName { upstream: "routes/1".into(), address: "unix:/run/a.sock".parse().unwrap() };
+        assert_eq!(
+            Command::parse("set server routes/1/unix:/run/a.sock down"),
+            Ok((Command::Set(node, Setting::Order(Order::Down)), false))
+        );
         assert_eq!(Command::parse("drain 7"), Ok((Command::Drain(Some(7)), false)));
         assert_eq!(Command::parse("upgrade /a b"), Ok((Command::Upgrade(Some("/a b".into())), false)));
         let request = Request {
@@ -206,9 +272,10 @@ mod tests {
             host: "a".into(),
             path: "/x".into(),
             from: "10.0.0.1".parse().ok(),
+            fields: vec![("X-A".into(), "b:c".into())],
         };
         assert_eq!(
-            Command::parse("explain GET a /x from 10.0.0.1 json"),
+            Command::parse("explain GET a /x from 10.0.0.1 X-A:b:c json"),
             Ok((Command::Explain(request), true))
         );
         assert_eq!(Command::parse("adopt 00000000000000ff"), Ok((Command::Adopt(255), false)));
@@ -223,6 +290,7 @@ mod tests {
         assert!(Command::parse("set weight 1/10.0.0.1:80 1000001").unwrap_err().contains("1000000"));
         assert!(Command::parse("explain GET").unwrap_err().contains("HOST"));
         assert!(Command::parse("adopt xyz").unwrap_err().contains("lineage"));
+        assert!(Command::parse("log loud").unwrap_err().contains("log level"));
         assert!(Command::parse("drain soon").unwrap_err().contains("seconds"));
         assert!(Command::parse("upgrade ringway").unwrap_err().contains("from / on"));
     }

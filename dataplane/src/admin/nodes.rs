@@ -4,13 +4,12 @@
 //! core that does not is left out, and told as such.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_engine::upstream::{
-    Cluster, Endpoint, FailureKind, Finding, HealthReport, NodeReport, Order, Ordered, Orders,
+    Address, Cluster, Endpoint, FailureKind, Finding, HealthReport, NodeReport, Order, Ordered, Orders,
 };
 use ringway_engine::view::View;
 use ringway_snapshot::model::Balancer;
@@ -25,7 +24,7 @@ const CORES_WAIT: Duration = Duration::from_millis(1_000);
 const CORES_EVERY: Duration = Duration::from_millis(5);
 
 /// The cores' reports of one node.
-type Reports = HashMap<(Box<str>, SocketAddr), Vec<NodeReport>>;
+type Reports = HashMap<(Box<str>, Address), Vec<NodeReport>>;
 
 /// `show upstreams`.
 pub(super) fn upstreams(admin: &Admin) -> Result<Value, String> {
@@ -73,7 +72,7 @@ pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
     }
     let mut ward = state.ward.open();
     let cluster = Arc::clone(ward.whole(cluster));
-    let found = ward.orders.set(&cluster, node.address, |ordered| match setting {
+    let found = ward.orders.set(&cluster, &node.address, |ordered| match setting {
         Setting::Order(order) => ordered.order = order,
         Setting::Weight(weight) => ordered.weight = weight,
     });
@@ -83,7 +82,7 @@ pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
     ward.changed = true;
     let until =
         "until the configuration gives the node another weight or takes it away, or this process ends";
-    match ward.orders.of(&cluster.key, node.address) {
+    match ward.orders.of(&cluster.key, &node.address) {
         Some(ordered) => format!("{} of {}: {}, {until}", node.address, cluster.key, words(&ordered)),
         None => format!("{} of {}: as configured", node.address, cluster.key),
     }
@@ -124,7 +123,7 @@ fn ask_cores(admin: &Admin) -> (Reports, usize) {
         };
         silent += usize::from(nodes.is_none());
         for (key, node) in nodes.into_iter().flatten() {
-            reports.entry((key, node.address)).or_default().push(node);
+            reports.entry((key, node.address.clone())).or_default().push(node);
         }
     }
     (reports, silent)
@@ -136,9 +135,9 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
     let mut told = show::upstream(cluster);
     let now_ms = state.uptime_ms();
     let nodes = cluster.endpoints.iter().map(|endpoint| {
-        let health = ward.watch.report(&cluster.key, endpoint.address, now_ms);
+        let health = ward.watch.report(&cluster.key, &endpoint.address, now_ms);
         let none = Vec::new();
-        let cores = reports.get(&(cluster.key.clone(), endpoint.address)).unwrap_or(&none);
+        let cores = reports.get(&(cluster.key.clone(), endpoint.address.clone())).unwrap_or(&none);
         node(cluster, endpoint, &ward.orders, health, cores)
     });
     if let Value::Object(fields) = &mut told {
@@ -151,6 +150,10 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
                 Some(_) => json!("active"),
             },
         );
+        if let Some(checks) = checks {
+            fields
+                .insert("checks_type".to_owned(), json!(format!("{:?}", checks.active.kind).to_lowercase()));
+        }
         if !cluster.names.is_empty() {
             let names = cluster.names.iter().map(|named| {
                 let (addresses, failures) =
@@ -174,7 +177,7 @@ fn node(
     health: Option<HealthReport>,
     cores: &[NodeReport],
 ) -> Value {
-    let ordered = orders.of(&cluster.key, endpoint.address);
+    let ordered = orders.of(&cluster.key, &endpoint.address);
     let out = cores.iter().filter(|core| core.breaker == "open").count();
     let panics = cores.iter().any(|core| core.panics);
     let sick = health.and_then(|health| health.health.sickness());
@@ -211,6 +214,8 @@ fn node(
         ("weight", json!(ordered.and_then(|ordered| ordered.weight).unwrap_or(endpoint.weight))),
         ("priority", json!(endpoint.priority)),
         ("open_requests", json!(cores.iter().map(|core| u64::from(core.open)).sum::<u64>())),
+        ("requests", json!(cores.iter().map(|core| core.given).sum::<u64>())),
+        ("failures", json!(cores.iter().map(|core| core.failed).sum::<u64>())),
         ("breakers", json!(cores.iter().map(|core| core.breaker).collect::<Vec<_>>())),
     ]);
     fields.extend(why.map(|why| ("why", json!(why))));

@@ -30,6 +30,8 @@ impl Bench {
             ward: crate::health::Ward::default(),
             feed: Feed::default().into(),
             stale_after: None,
+            latencies: Default::default(),
+            ledger: Default::default(),
         });
         let keeper = Keeper::start(Disk::new(folder.path().to_owned()), Arc::clone(&state)).unwrap();
         let (publisher, _) = crate::publish::channel(0).unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringway_engine::upstream::{Finding, HostRule, Probe};
+use ringway_engine::upstream::{Address, Finding, HostRule, Probe};
 use ringway_snapshot::upstream::CheckKind;
 
 use crate::io::{Deadlines, Socket};
@@ -29,7 +29,10 @@ pub(super) async fn carry_out(probe: &Probe, deadlines: &Rc<Deadlines>) -> Findi
 async fn attempt(probe: &Probe, deadlines: &Rc<Deadlines>, until_ms: u64) -> io::Result<Finding> {
     let active = &probe.checks.active;
     let left = || deadlines.left(until_ms).ok_or(io::ErrorKind::TimedOut);
-    let address = SocketAddr::new(probe.address.ip(), active.port.unwrap_or(probe.address.port()));
+    let address = match (&probe.address, active.port) {
+        (Address::Tcp(address), Some(port)) => &SocketAddr::new(address.ip(), port).into(),
+        (address, _) => address,
+    };
     let mut socket = Socket::connect(address, left()?, deadlines).await?;
     if active.kind == CheckKind::Tcp {
         return Ok(Finding::Connected);

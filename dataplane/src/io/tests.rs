@@ -4,9 +4,12 @@
 //! whatever expired meanwhile, each descriptor comes back, and nothing expires before its time.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream as Peer};
+use std::net::{SocketAddr, TcpListener, TcpStream as Peer};
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use ringway_engine::upstream::Address;
 
 use super::*;
 
@@ -238,14 +241,14 @@ fn connects_that_nobody_answers_expire() {
         socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
         // Room for one connection that nobody accepts; the others' SYNs are dropped (listen(2)).
         socket.listen(0).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let address = Address::Tcp(socket.local_addr().unwrap().as_socket().unwrap());
         let connects: Vec<_> = (0..100)
             .map(|_| {
-                let deadlines = Rc::clone(&deadlines);
+                let (deadlines, address) = (Rc::clone(&deadlines), address.clone());
                 monoio::spawn(async move {
                     let began = Instant::now();
                     let wait = Duration::from_millis(300);
-                    let result = Socket::connect(address, wait, &deadlines).await;
+                    let result = Socket::connect(&address, wait, &deadlines).await;
                     (result, began.elapsed() >= wait)
                 })
             })
@@ -268,11 +271,80 @@ fn connects_that_nobody_answers_expire() {
 #[test]
 fn a_refused_connect_says_so_at_once() {
     on_a_ring(async |deadlines| {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = Address::Tcp(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
         for _ in 0..100 {
-            let error = Socket::connect(address, PATIENCE, &deadlines).await.unwrap_err();
+            let error = Socket::connect(&address, PATIENCE, &deadlines).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         }
+    });
+}
+
+/// A socket that has room for one connection, which nobody accepts, and no more.
+fn full_queue(folder: &tempfile::TempDir) -> (Address, UnixListener, Vec<std::os::unix::net::UnixStream>) {
+    let path = folder.path().join("app.sock");
+    let raw = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    raw.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    raw.listen(0).unwrap();
+    let first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let address = format!("unix:{}", path.display()).parse().unwrap();
+    (address, std::os::fd::OwnedFd::from(raw).into(), vec![first])
+}
+
+#[test]
+fn a_full_queue_of_a_unix_socket_is_waited_for_and_no_longer_than_told() {
+    on_a_ring(async |deadlines| {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, listener, _held) = full_queue(&folder);
+        let began = Instant::now();
+        let wait = Duration::from_millis(300);
+        let error = Socket::connect(&address, wait, &deadlines).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(began.elapsed() >= wait, "early");
+        let mut connect = std::pin::pin!(Socket::connect(&address, PATIENCE, &deadlines));
+        let waits = poll_fn(|context| Poll::Ready(connect.as_mut().poll(context).is_pending())).await;
+        assert!(waits, "the queue is full");
+        drop(listener.accept().unwrap());
+        connect.await.unwrap();
+    });
+}
+
+#[test]
+fn a_unix_socket_that_is_not_there_or_refuses_says_so_at_once() {
+    on_a_ring(async |deadlines| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let address: Address = format!("unix:{}", path.display()).parse().unwrap();
+        let kind = async || Socket::connect(&address, PATIENCE, &deadlines).await.unwrap_err().kind();
+        assert_eq!(kind().await, io::ErrorKind::NotFound);
+        drop(UnixListener::bind(&path).unwrap());
+        assert_eq!(kind().await, io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn a_read_over_a_unix_socket_expires_and_loses_nothing() {
+    on_a_ring(async |deadlines| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let address: Address = format!("unix:{}", path.display()).parse().unwrap();
+        let mut socket = Socket::connect(&address, PATIENCE, &deadlines).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let written = socket.writer.write_all(b"hello".to_vec(), 0..5, PATIENCE).await;
+        written.result.unwrap();
+        let mut got = [0; 5];
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"hello");
+        peer.write_all(b"back").unwrap();
+        let read = socket.reader.read(buffer(), PATIENCE).await;
+        assert_eq!((read.result.unwrap(), read.buffer.as_slice()), (4, &b"back"[..]));
+        let read = socket.reader.read_soon(buffer()).await;
+        assert_eq!(read.result.unwrap_err().kind(), io::ErrorKind::Interrupted);
+        peer.write_all(b"more").unwrap();
+        let read = socket.reader.read(buffer(), PATIENCE).await;
+        assert_eq!((read.result.unwrap(), read.buffer.as_slice()), (4, &b"more"[..]));
+        let read = socket.reader.read(buffer(), Duration::from_millis(200)).await;
+        assert_eq!(read.result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     });
 }
 

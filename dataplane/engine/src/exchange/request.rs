@@ -101,6 +101,11 @@ impl RequestSide {
         self.relay.remaining_bytes().is_some_and(|remaining| remaining >= bytes)
     }
 
+    /// Bytes of the body so far, without its framing.
+    pub fn payload_bytes(&self) -> u64 {
+        self.relay.payload_bytes_total()
+    }
+
     /// Takes bytes of the body that lie at `filled`; see [`Relay::relay`].
     pub fn relay(&mut self, buffer: &mut [u8], filled: Range<usize>) -> Result<Relayed, BodyError> {
         self.expectation = Expectation::None;

@@ -95,7 +95,7 @@ mod tests {
     fn of(weights: &[u32], bound: Option<f64>) -> Chash {
         let nodes: Vec<_> = (1u16..)
             .zip(weights)
-            .map(|(port, w)| (SocketAddr::new([10, 0, 0, 1].into(), port), *w))
+            .map(|(port, w)| (SocketAddr::new([10, 0, 0, 1].into(), port).into(), *w))
             .collect();
         let mut chash = Chash::new(Arc::new(Ring::build(&nodes)), nodes.len(), bound);
         for (node, weight) in (0..).zip(weights) {

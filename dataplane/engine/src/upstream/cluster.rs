@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use ringway_snapshot::limits::NODES_PER_UPSTREAM_MAX;
 use ringway_snapshot::model::{Balancer, KeepalivePool, Nodes, PassHost, Timeout, Upstream};
-use ringway_snapshot::upstream::{Checks, HashOn, Tuning, is_host_name};
+use ringway_snapshot::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path};
 
+use super::Address;
 use super::ring::Ring;
 
 const DEFAULT_PORT: u16 = 80;
+/// What a node that is a Unix socket has for a name, as nginx has it.
+const SOCKET_AUTHORITY: &[u8] = b"localhost";
 
 /// An upstream of the configuration, ready to use.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +73,7 @@ pub struct Named {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Share of the requests; 0 gets none.
     pub weight: u32,
     /// Nodes of a lower one get requests when none of the higher is usable.
@@ -122,8 +125,16 @@ impl Cluster {
             let (weight, priority) = (node.weight, node.priority);
             let port = node.port.unwrap_or(DEFAULT_PORT);
             let Ok(ip) = node.host.parse::<IpAddr>() else {
+                if let Some(path) = unix_path(&node.host) {
+                    let address = Address::Unix(path.map_err(|reason| (index, reason))?.into());
+                    let authority = SOCKET_AUTHORITY.into();
+                    endpoints.push(Endpoint { address, weight, priority, authority });
+                    continue;
+                }
                 if !is_host_name(&node.host) {
-                    return Err((index, format!("{:?} is neither an IP address nor a host name", node.host)));
+                    let reason =
+                        format!("{:?} is neither an IP address, a host name nor unix:/path", node.host);
+                    return Err((index, reason));
                 }
                 let authority = if port == DEFAULT_PORT {
                     node.host.to_string()
@@ -136,7 +147,7 @@ impl Cluster {
             };
             let address = SocketAddr::new(ip, port);
             let authority = authority(address, &node.host);
-            endpoints.push(Endpoint { address, weight, priority, authority });
+            endpoints.push(Endpoint { address: address.into(), weight, priority, authority });
         }
         let host = match (upstream.pass_host, upstream.upstream_host.as_deref()) {
             (PassHost::Rewrite, Some(host)) => HostRule::Rewrite(host.as_bytes().into()),
@@ -165,12 +176,12 @@ impl Cluster {
     /// The same cluster with every address that its names have. An address that several nodes have is the first one's.
     pub fn with_addresses<'a>(&self, addresses_of: impl Fn(&str) -> &'a [IpAddr]) -> Cluster {
         let mut endpoints = self.endpoints.to_vec();
-        let mut seen: hashbrown::HashSet<SocketAddr, foldhash::fast::FixedState> =
-            endpoints.iter().map(|endpoint| endpoint.address).collect();
+        let mut seen: hashbrown::HashSet<Address, foldhash::fast::FixedState> =
+            endpoints.iter().map(|endpoint| endpoint.address.clone()).collect();
         for named in &self.names {
             for ip in addresses_of(&named.host) {
-                let address = SocketAddr::new(*ip, named.port);
-                if endpoints.len() < NODES_PER_UPSTREAM_MAX && seen.insert(address) {
+                let address = Address::Tcp(SocketAddr::new(*ip, named.port));
+                if endpoints.len() < NODES_PER_UPSTREAM_MAX && seen.insert(address.clone()) {
                     let (weight, priority, authority) =
                         (named.weight, named.priority, named.authority.clone());
                     endpoints.push(Endpoint { address, weight, priority, authority });
@@ -203,7 +214,7 @@ fn tiers(endpoints: &[Endpoint], is_hashed: bool) -> Box<[Tier]> {
         let of_it = (0u32..).zip(endpoints).filter(|(_, endpoint)| endpoint.priority == priority);
         let ring = || {
             let nodes: Vec<_> =
-                of_it.clone().map(|(_, endpoint)| (endpoint.address, endpoint.weight)).collect();
+                of_it.clone().map(|(_, endpoint)| (endpoint.address.clone(), endpoint.weight)).collect();
             Arc::new(Ring::build(&nodes))
         };
         Tier { ring: is_hashed.then(ring), members: of_it.clone().map(|(index, _)| index).collect() }
@@ -248,6 +259,16 @@ mod tests {
             cluster.endpoints.iter().map(|e| String::from_utf8_lossy(&e.authority).into_owned()).collect();
         assert_eq!(hosts, ["127.0.0.1", "[::1]", "127.0.0.2:8080"]);
         assert_eq!((cluster.usable(), cluster.tries_max()), (2, 2));
+    }
+
+    #[test]
+    fn a_unix_socket_is_an_endpoint_named_localhost() {
+        let cluster = compile(r#"{"nodes": {"unix:/run/app.sock": 1, "unix:///run/b.sock": 2}}"#);
+        let told: Vec<_> = cluster.endpoints.iter().map(|e| (e.address.to_string(), e.weight)).collect();
+        assert_eq!(told, [("unix:/run/app.sock".to_owned(), 1), ("unix:/run/b.sock".to_owned(), 2)]);
+        assert!(cluster.names.is_empty() && cluster.endpoints.iter().all(|e| &*e.authority == b"localhost"));
+        let wrong = serde_json::from_str(r#"{"nodes": {"127.0.0.1": 1, "unix:x": 1}}"#).unwrap();
+        assert_eq!(Cluster::compile("upstreams/1".into(), &wrong).unwrap_err().0, 1);
     }
 
     #[test]

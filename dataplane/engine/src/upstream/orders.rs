@@ -1,16 +1,14 @@
 //! What operators ordered for nodes, for the time being: an order ends when the configuration says something else of its node, that is
 //! another weight, or no such node any more.
 
-use std::net::SocketAddr;
-
-use super::{Cluster, NodeStanding, Order, Standings};
+use super::{Address, Cluster, NodeStanding, Order, Standings};
 
 type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Orders {
-    clusters: HashMap<Box<str>, HashMap<SocketAddr, Ordered>>,
+    clusters: HashMap<Box<str>, HashMap<Address, Ordered>>,
 }
 
 /// One node's orders.
@@ -26,24 +24,24 @@ pub struct Ordered {
 
 impl Orders {
     /// Orders something for a node of a cluster. `false`: there is no such node.
-    pub fn set(&mut self, cluster: &Cluster, address: SocketAddr, change: impl FnOnce(&mut Ordered)) -> bool {
-        let Some(endpoint) = cluster.endpoints.iter().find(|endpoint| endpoint.address == address) else {
+    pub fn set(&mut self, cluster: &Cluster, address: &Address, change: impl FnOnce(&mut Ordered)) -> bool {
+        let Some(endpoint) = cluster.endpoints.iter().find(|endpoint| endpoint.address == *address) else {
             return false;
         };
         let nodes = self.clusters.entry(cluster.key.clone()).or_default();
         let none = Ordered { order: Order::Ready, weight: None, configured: endpoint.weight };
-        let ordered = nodes.entry(address).or_insert(none);
+        let ordered = nodes.entry(address.clone()).or_insert(none);
         change(ordered);
         if *ordered == none {
-            nodes.remove(&address);
+            nodes.remove(address);
         }
         self.clusters.retain(|_, nodes| !nodes.is_empty());
         true
     }
 
     /// What is ordered for a node.
-    pub fn of(&self, key: &str, address: SocketAddr) -> Option<Ordered> {
-        self.clusters.get(key)?.get(&address).copied()
+    pub fn of(&self, key: &str, address: &Address) -> Option<Ordered> {
+        self.clusters.get(key)?.get(address).copied()
     }
 
     /// Ends what the configuration has overtaken. Tells whether anything was.
@@ -69,9 +67,9 @@ impl Orders {
             let standing = standings.entry(key.clone()).or_default();
             let standing = std::sync::Arc::make_mut(standing);
             for (address, ordered) in nodes {
-                let healthy = standing.of(*address).healthy;
+                let healthy = standing.of(address).healthy;
                 let (order, weight) = (ordered.order, ordered.weight);
-                standing.nodes.insert(*address, NodeStanding { order, weight, healthy });
+                standing.nodes.insert(address.clone(), NodeStanding { order, weight, healthy });
             }
         }
     }
@@ -88,10 +86,10 @@ mod tests {
 
     #[test]
     fn an_order_lasts_until_the_configuration_says_otherwise() {
-        let address: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        let address: &Address = &"10.0.0.1:80".parse().unwrap();
         let mut orders = Orders::default();
         let drain = |ordered: &mut Ordered| ordered.order = Order::Drain;
-        assert!(!orders.set(&cluster(1), "10.0.0.3:80".parse().unwrap(), drain));
+        assert!(!orders.set(&cluster(1), &"10.0.0.3:80".parse().unwrap(), drain));
         assert!(orders.set(&cluster(1), address, drain));
         assert!(orders.set(&cluster(1), address, |ordered| ordered.weight = Some(7)));
         let same = cluster(1);

@@ -4,10 +4,11 @@
 //! keys. Of a key's probes the one that is nearest to a point decides; that evens out the gaps between points, for which a plain ring
 //! would need many times the points. Built where no request is served, shared by all cores, and the same on every gateway.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::Address;
 use super::round_robin::mix;
 
 /// Points of the heaviest node: between half of this and all of it.
@@ -26,7 +27,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// The ring of nodes with their weights.
-    pub(super) fn build(nodes: &[(SocketAddr, u32)]) -> Ring {
+    pub(super) fn build(nodes: &[(Address, u32)]) -> Ring {
         let heaviest = nodes.iter().map(|(_, weight)| *weight).max().unwrap_or(0);
         // Powers of two, so that another node rarely changes how many points the rest has.
         let (mut up, mut down) = (0, 0);
@@ -44,7 +45,7 @@ impl Ring {
         }
         let mut points = Vec::new();
         for (node, (address, weight)) in (0u32..).zip(nodes) {
-            let seed = hash_of(*address);
+            let seed = hash_of(address);
             points.extend((0..points_of(*weight, down)).map(|point| (mix(seed ^ mix(point)), node)));
         }
         points.sort_unstable();
@@ -66,7 +67,12 @@ impl Ring {
     }
 }
 
-fn hash_of(address: SocketAddr) -> u64 {
+fn hash_of(address: &Address) -> u64 {
+    let address = match address {
+        Address::Tcp(address) => address,
+        // No port is above 65535, so that no path's seed is an address's.
+        Address::Unix(path) => return xxh3_64_with_seed(path.as_bytes(), u64::MAX),
+    };
     match address.ip() {
         IpAddr::V4(ip) => xxh3_64_with_seed(&ip.octets(), u64::from(address.port())),
         IpAddr::V6(ip) => xxh3_64_with_seed(&ip.octets(), u64::from(address.port())),
@@ -75,21 +81,27 @@ fn hash_of(address: SocketAddr) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     const KEYS: u64 = 100_000;
 
-    fn nodes(weights: &[u32]) -> Vec<(SocketAddr, u32)> {
-        (1u16..).zip(weights).map(|(port, w)| (SocketAddr::new([10, 0, 0, 1].into(), port), *w)).collect()
+    fn node(port: u16) -> Address {
+        SocketAddr::new([10, 0, 0, 1].into(), port).into()
     }
 
-    fn owners(nodes: &[(SocketAddr, u32)]) -> Vec<SocketAddr> {
+    fn nodes(weights: &[u32]) -> Vec<(Address, u32)> {
+        (1u16..).zip(weights).map(|(port, w)| (node(port), *w)).collect()
+    }
+
+    fn owners(nodes: &[(Address, u32)]) -> Vec<Address> {
         let ring = Ring::build(nodes);
-        (0..KEYS).map(|key| nodes[ring.owner(mix(key), 0).unwrap() as usize].0).collect()
+        (0..KEYS).map(|key| nodes[ring.owner(mix(key), 0).unwrap() as usize].0.clone()).collect()
     }
 
-    fn share(owners: &[SocketAddr], of: SocketAddr) -> f64 {
-        owners.iter().filter(|owner| **owner == of).count() as f64 / KEYS as f64
+    fn share(owners: &[Address], of: &Address) -> f64 {
+        owners.iter().filter(|owner| *owner == of).count() as f64 / KEYS as f64
     }
 
     #[test]
@@ -102,7 +114,7 @@ mod tests {
             let total: u32 = weights.iter().sum();
             for (address, weight) in nodes {
                 let ideal = f64::from(weight) / f64::from(total);
-                let share = share(&owners, address);
+                let share = share(&owners, &address);
                 assert!((share - ideal).abs() < 0.01, "{weights:?}: {address} {share} for {ideal}");
             }
         }
@@ -129,9 +141,9 @@ mod tests {
     fn another_weight_moves_only_keys_of_that_node() {
         let before = owners(&nodes(&[4, 4, 4, 4]));
         let after = owners(&nodes(&[4, 3, 4, 4]));
-        let node = SocketAddr::new([10, 0, 0, 1].into(), 2);
+        let node = node(2);
         assert!(before.iter().zip(&after).all(|(a, b)| a == b || *a == node));
-        assert!((share(&after, node) - 3.0 / 15.0).abs() < 0.01);
+        assert!((share(&after, &node) - 3.0 / 15.0).abs() < 0.01);
     }
 
     #[test]
@@ -144,5 +156,15 @@ mod tests {
         assert_eq!(Ring::build(&nodes(&[0, 0])).owner(1, 0), None);
         assert_eq!(Ring::build(&nodes(&[1_000_000, 1])).points.len(), 489);
         assert!(Ring::build(&nodes(&vec![1_000_000; 8192])).points.len() <= POINTS_MAX);
+    }
+
+    #[test]
+    fn a_unix_socket_is_a_node_like_another() {
+        let mut all = nodes(&[1, 1]);
+        let before = owners(&all);
+        all.push(("unix:/run/app.sock".parse().unwrap(), 1));
+        let after = owners(&all);
+        assert!((share(&after, &all[2].0) - 1.0 / 3.0).abs() < 0.01);
+        assert!(before.iter().zip(&after).all(|(a, b)| a == b || *b == all[2].0), "others moved too");
     }
 }

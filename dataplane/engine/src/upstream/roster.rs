@@ -8,7 +8,6 @@
 //! picked. One that is unhealthy or kept out by its breaker is picked only in panic: when fewer nodes of its priority than the
 //! configured share are usable, and no lower priority has better ones.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringway_snapshot::model::Balancer;
@@ -19,7 +18,7 @@ use super::picker::{Kept, Picker};
 use super::round_robin::mix;
 use super::standing::{NodeStanding, Order, Standing};
 use super::tally::{FailureKind, Tally};
-use super::{Cluster, Endpoint};
+use super::{Address, Cluster, Endpoint};
 use crate::exchange::UpstreamFault;
 
 /// Picks that a core makes in advance, so that cores do not march in step.
@@ -32,7 +31,8 @@ pub struct Roster {
     standing: Option<Arc<Standing>>,
     /// Beside the cluster's endpoints.
     nodes: Vec<Node>,
-    by_address: HashMap<SocketAddr, u32>,
+    by_address: HashMap<Address, u32>,
+    by_stamp: HashMap<u32, u32>,
     tiers: Vec<Tier>,
     budget: Budget,
     seed: u64,
@@ -51,6 +51,9 @@ type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 struct Node {
     stamp: u32,
     open: u32,
+    /// Requests that it was given, and those of them that it failed.
+    given: u64,
+    failed: u64,
     breaker: Breaker,
     tally: Tally,
     standing: NodeStanding,
@@ -89,7 +92,6 @@ pub struct Ask<'a> {
 pub struct Ticket {
     /// Index of the endpoint in the cluster that was asked for.
     pub index: usize,
-    address: SocketAddr,
     node: u32,
     stamp: u32,
 }
@@ -114,9 +116,13 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeReport {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Open requests of this core.
     pub open: u32,
+    /// Requests that this core gave it so far; a request that was tried twice counts twice.
+    pub given: u64,
+    /// Of them, those that it failed.
+    pub failed: u64,
     /// Failures in a row that this core saw.
     pub failures: u32,
     /// `closed`, `open` or `half-open`.
@@ -138,6 +144,7 @@ impl Roster {
             standing,
             nodes: Vec::new(),
             by_address: HashMap::default(),
+            by_stamp: HashMap::default(),
             tiers: Vec::new(),
             budget: Budget::new(now_ms),
             seed: mix(core as u64),
@@ -258,7 +265,7 @@ impl Roster {
         let endpoint = cluster.endpoints.get(found)?;
         match known(endpoint).map(|(node, _)| node) {
             Some(node) => self.begin(found, node, ask.now_ms),
-            None => Some(Ticket { index: found, address: endpoint.address, node: u32::MAX, stamp: 0 }),
+            None => Some(Ticket { index: found, node: u32::MAX, stamp: 0 }),
         }
     }
 
@@ -286,6 +293,7 @@ impl Roster {
     fn learn(&mut self, index: usize, outcome: Outcome, now_ms: u64) {
         let tuning = self.cluster.tuning;
         let (Some(node), cluster) = (self.nodes.get_mut(index), &self.cluster) else { return };
+        node.failed = node.failed.wrapping_add(u64::from(matches!(outcome, Outcome::Failed(_))));
         match outcome {
             Outcome::Answered { .. } => node.breaker.success(now_ms),
             Outcome::Failed(fault) if is_connection(&fault) => node.breaker.failure(now_ms, &tuning),
@@ -311,11 +319,11 @@ impl Roster {
     }
 
     /// Gives what requests told of the nodes' health since the last time.
-    pub fn take_tallies(&mut self, mut give: impl FnMut(SocketAddr, Tally)) {
+    pub fn take_tallies(&mut self, mut give: impl FnMut(Address, Tally)) {
         for index in self.told.drain(..) {
             let endpoint = self.cluster.endpoints.get(index as usize);
             if let (Some(node), Some(endpoint)) = (self.nodes.get_mut(index as usize), endpoint) {
-                give(endpoint.address, std::mem::take(&mut node.tally));
+                give(endpoint.address.clone(), std::mem::take(&mut node.tally));
             }
         }
     }
@@ -326,8 +334,10 @@ impl Roster {
             let tier = self.tiers.get(node.tier as usize);
             let state = node.breaker.state();
             NodeReport {
-                address: endpoint.address,
+                address: endpoint.address.clone(),
                 open: node.open,
+                given: node.given,
+                failed: node.failed,
                 failures: node.breaker.failures(),
                 breaker: match state {
                     State::Closed => "closed",
@@ -361,8 +371,8 @@ impl Roster {
     fn begin(&mut self, index: usize, number: u32, now_ms: u64) -> Option<Ticket> {
         let tuning = self.cluster.tuning;
         let node = self.nodes.get_mut(number as usize)?;
-        let address = self.cluster.endpoints.get(number as usize)?.address;
         node.open = node.open.saturating_add(1);
+        node.given = node.given.wrapping_add(1);
         node.breaker.begin(now_ms, &tuning);
         if node.breaker.waits() {
             self.turn_at_ms = self.turn_at_ms.min(node.breaker.until_ms());
@@ -373,14 +383,14 @@ impl Roster {
         }
         self.refresh(number as usize);
         self.check_invariants();
-        Some(Ticket { index, address, node: number, stamp })
+        Some(Ticket { index, node: number, stamp })
     }
 
     /// Where a ticket's node is now, if it is still the same.
     fn find(&self, ticket: &Ticket) -> Option<usize> {
         let is_same =
             |number: u32| self.nodes.get(number as usize).is_some_and(|node| node.stamp == ticket.stamp);
-        let moved = || self.by_address.get(&ticket.address).copied();
+        let moved = || self.by_stamp.get(&ticket.stamp).copied();
         let number = Some(ticket.node).filter(|number| is_same(*number)).or_else(moved);
         number.filter(|number| is_same(*number)).map(|number| number as usize)
     }
@@ -399,9 +409,10 @@ impl Roster {
         let cluster = Arc::clone(&self.cluster);
         self.told.clear();
         self.nodes.clear();
+        self.by_stamp.clear();
         self.tiers.clear();
         for (index, endpoint) in (0u32..).zip(&cluster.endpoints) {
-            self.by_address.entry(endpoint.address).or_insert(index);
+            self.by_address.entry(endpoint.address.clone()).or_insert(index);
             let old = known.get(&endpoint.address).and_then(|old| kept.get(*old as usize));
             let is_first = self.by_address.get(&endpoint.address) == Some(&index);
             let node = match old.filter(|_| is_first) {
@@ -411,6 +422,7 @@ impl Roster {
             if !node.tally.is_empty() {
                 self.told.push(index);
             }
+            self.by_stamp.insert(node.stamp, index);
             self.nodes.push(node);
         }
         for (number, tier) in (0u32..).zip(&cluster.tiers) {
@@ -430,7 +442,7 @@ impl Roster {
     }
 
     /// Puts nodes where they stood in the order of turns.
-    fn resume(&mut self, before: &[Endpoint], known: &HashMap<SocketAddr, u32>, kept: &[(Node, Kept)]) {
+    fn resume(&mut self, before: &[Endpoint], known: &HashMap<Address, u32>, kept: &[(Node, Kept)]) {
         for (node, endpoint) in self.nodes.iter().zip(&self.cluster.endpoints) {
             let Some(tier) = self.tiers.get_mut(node.tier as usize) else { continue };
             tier.picker.load(node.place, node.open);
@@ -446,6 +458,8 @@ impl Roster {
         Node {
             stamp: self.stamps,
             open: 0,
+            given: 0,
+            failed: 0,
             breaker: Breaker::default(),
             tally: Tally::default(),
             standing: NodeStanding::default(),
@@ -463,7 +477,8 @@ impl Roster {
         else {
             return;
         };
-        node.standing = self.standing.as_ref().map_or_else(NodeStanding::default, |s| s.of(endpoint.address));
+        node.standing =
+            self.standing.as_ref().map_or_else(NodeStanding::default, |s| s.of(&endpoint.address));
         // On a ring a weight is points, which are made where no request is served: here a node can only be taken off it.
         let is_ring = self.cluster.balancer == Balancer::Chash;
         let ordered = node.standing.weight.filter(|weight| !is_ring || *weight == 0);

@@ -2,10 +2,9 @@
 //!
 //! Immutable and small: only what differs from "ready, healthy, as configured" is in it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Cluster;
+use super::{Address, Cluster};
 
 /// What an operator wants of a node, for the time being.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +39,7 @@ impl Default for NodeStanding {
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
     /// By address.
-    pub nodes: HashMap<SocketAddr, NodeStanding>,
+    pub nodes: HashMap<Address, NodeStanding>,
     /// Where nodes are told by name: the cluster with their addresses.
     pub resolved: Option<Resolved>,
 }
@@ -63,7 +62,7 @@ type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
 impl Standing {
     /// What is known of a node.
-    pub fn of(&self, address: SocketAddr) -> NodeStanding {
-        self.nodes.get(&address).copied().unwrap_or_default()
+    pub fn of(&self, address: &Address) -> NodeStanding {
+        self.nodes.get(address).copied().unwrap_or_default()
     }
 }

@@ -9,7 +9,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringway_snapshot::upstream::Checks;
@@ -17,7 +16,7 @@ use ringway_snapshot::upstream::Checks;
 use super::health::{Finding, Health};
 use super::round_robin::mix;
 use super::tally::Tally;
-use super::{Cluster, NodeStanding, Standing};
+use super::{Address, Cluster, NodeStanding, Standing};
 
 /// For so long the health of a node that is gone is kept.
 const KEPT_MS: u64 = 600_000;
@@ -35,7 +34,7 @@ type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 pub struct Watch {
     groups: HashMap<Arc<str>, Group>,
     due: BinaryHeap<Reverse<Due>>,
-    gone: HashMap<(Arc<str>, SocketAddr), Gone>,
+    gone: HashMap<(Arc<str>, Address), Gone>,
     numbers: u64,
     seed: u64,
     generation: u64,
@@ -47,7 +46,7 @@ pub struct Watch {
 struct Group {
     cluster: Arc<Cluster>,
     checks: Arc<Checks>,
-    nodes: HashMap<SocketAddr, Watched>,
+    nodes: HashMap<Address, Watched>,
     under_way: u32,
     generation: u64,
 }
@@ -75,7 +74,7 @@ struct Due {
     at_ms: u64,
     number: u64,
     key: Arc<str>,
-    address: SocketAddr,
+    address: Address,
 }
 
 /// A probe to be made.
@@ -84,7 +83,7 @@ pub struct Probe {
     /// The upstream's key.
     pub key: Arc<str>,
     /// The node.
-    pub address: SocketAddr,
+    pub address: Address,
     /// How, and for how long.
     pub checks: Arc<Checks>,
     /// The cluster that it was ordered for.
@@ -157,14 +156,14 @@ impl Watch {
         });
         let hurry = group.checks != *checks;
         (group.cluster, group.checks) = (Arc::clone(cluster), Arc::clone(checks));
-        let wanted: hashbrown::HashSet<SocketAddr, foldhash::fast::FixedState> = cluster
+        let wanted: hashbrown::HashSet<Address, foldhash::fast::FixedState> = cluster
             .endpoints
             .iter()
             .filter(|endpoint| endpoint.weight > 0)
-            .map(|endpoint| endpoint.address)
+            .map(|endpoint| endpoint.address.clone())
             .collect();
-        let left: Vec<SocketAddr> =
-            group.nodes.keys().filter(|address| !wanted.contains(*address)).copied().collect();
+        let left: Vec<Address> =
+            group.nodes.keys().filter(|address| !wanted.contains(*address)).cloned().collect();
         for address in left {
             if let Some(node) = group.nodes.remove(&address) {
                 group.under_way = group.under_way.saturating_sub(u32::from(node.under_way));
@@ -173,8 +172,8 @@ impl Watch {
         }
         for address in wanted {
             let known = group.nodes.contains_key(&address);
-            let node = group.nodes.entry(address).or_insert_with(|| {
-                let gone = self.gone.remove(&(Arc::clone(&key), address));
+            let node = group.nodes.entry(address.clone()).or_insert_with(|| {
+                let gone = self.gone.remove(&(Arc::clone(&key), address.clone()));
                 self.changed |= gone.is_some_and(|gone| !gone.health.is_healthy());
                 Watched {
                     health: gone.map(|gone| gone.health).unwrap_or_default(),
@@ -195,7 +194,7 @@ impl Watch {
         self.groups.insert(key, group);
     }
 
-    fn bury(&mut self, key: &Arc<str>, address: SocketAddr, node: &Watched, now_ms: u64) {
+    fn bury(&mut self, key: &Arc<str>, address: Address, node: &Watched, now_ms: u64) {
         self.changed |= !node.health.is_healthy();
         if node.health != Health::default() && self.gone.len() < KEPT_MAX {
             let gone = Gone { health: node.health, since_ms: node.since_ms, at_ms: now_ms };
@@ -253,15 +252,15 @@ impl Watch {
         let interval_ms = u64::from(interval_s) * 1_000;
         let jitter_ms = mix(self.seed ^ self.numbers) % (interval_ms / 5 + 1);
         let at_ms = now_ms.saturating_add(interval_ms - interval_ms / 10).saturating_add(jitter_ms);
-        let (key, address) = (Arc::clone(&probe.key), probe.address);
+        let (key, address) = (Arc::clone(&probe.key), probe.address.clone());
         self.due.push(Reverse(Due { at_ms, number: self.numbers, key, address }));
         self.check_invariants();
     }
 
     /// Takes what requests told of a node.
-    pub fn tallied(&mut self, key: &str, address: SocketAddr, tally: &Tally, now_ms: u64) {
+    pub fn tallied(&mut self, key: &str, address: &Address, tally: &Tally, now_ms: u64) {
         let Some(group) = self.groups.get_mut(key) else { return };
-        let (Some(node), Some(passive)) = (group.nodes.get_mut(&address), &group.checks.passive) else {
+        let (Some(node), Some(passive)) = (group.nodes.get_mut(address), &group.checks.passive) else {
             return;
         };
         let was = node.health.is_healthy();
@@ -278,8 +277,8 @@ impl Watch {
     pub fn sick(&self) -> impl Iterator<Item = (&str, Standing)> + '_ {
         self.groups.iter().filter_map(|(key, group)| {
             let sick = group.nodes.iter().filter(|(_, node)| !node.health.is_healthy());
-            let standing = |(address, _): (&SocketAddr, _)| {
-                (*address, NodeStanding { healthy: false, ..NodeStanding::default() })
+            let standing = |(address, _): (&Address, _)| {
+                (address.clone(), NodeStanding { healthy: false, ..NodeStanding::default() })
             };
             let nodes: HashMap<_, _> = sick.map(standing).collect();
             (!nodes.is_empty()).then_some((&**key, Standing { nodes, resolved: None }))
@@ -287,8 +286,8 @@ impl Watch {
     }
 
     /// What is known of a node that is watched.
-    pub fn report(&self, key: &str, address: SocketAddr, now_ms: u64) -> Option<HealthReport> {
-        let node = self.groups.get(key)?.nodes.get(&address)?;
+    pub fn report(&self, key: &str, address: &Address, now_ms: u64) -> Option<HealthReport> {
+        let node = self.groups.get(key)?.nodes.get(address)?;
         let for_ms = now_ms.saturating_sub(node.since_ms);
         Some(HealthReport { health: node.health, last: node.last, for_ms })
     }

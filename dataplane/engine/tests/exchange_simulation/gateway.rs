@@ -234,6 +234,7 @@ impl Front {
             host: b"sim",
             path,
             remote: [127, 0, 0, 1].into(),
+            facts: None,
         };
         let target = Arc::clone(view.routes.find(&query, &mut Captures::default()).expect("a route"));
         let id: usize = std::str::from_utf8(&path[1..]).unwrap().parse().expect("a request's number");
@@ -304,7 +305,8 @@ impl Front {
         };
         carry.index = index;
         let endpoint = &cluster.endpoints[index];
-        let Some((node, reused)) = shared.connect(endpoint.address, carry.fresh, now, chance) else {
+        let Some((node, reused)) = shared.connect(endpoint.address.tcp().unwrap(), carry.fresh, now, chance)
+        else {
             return Outcome::Failed { fault: UpstreamFault::Connect, stale: false };
         };
         (carry.node, carry.reused, carry.head_out, carry.progress_at) = (Some(node), reused, false, now);
@@ -413,6 +415,7 @@ impl Front {
                     awaits_leave: carry.asks_leave && !carry.go_on,
                     date: b"now",
                     via: None,
+                    plugins: None,
                 };
                 match side.receive(&mut buffer, filled, &context, &mut self.to_client) {
                     Ok(step) => {

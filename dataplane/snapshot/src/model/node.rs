@@ -1,7 +1,7 @@
 //! The nodes of an upstream, in both of APISIX's forms: `{"host:port": weight}` and a list of objects.
 //!
 //! The list form is what is kept and printed. A pair's key may leave the port out (it then follows from the
-//! scheme) and may hold an IPv6 address in brackets.
+//! scheme) and may hold an IPv6 address in brackets, or be a Unix socket: `unix:/path`.
 
 use std::fmt;
 
@@ -10,12 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::json::Json;
 use crate::limits::NODES_PER_UPSTREAM_MAX;
+use crate::upstream::unix_path;
 
 /// One backend of an upstream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
-    /// Address or name; IPv6 without brackets.
+    /// Address or name; IPv6 without brackets; or `unix:/path`.
     pub host: Box<str>,
     /// Port; none given: the scheme's.
     #[serde(default)]
@@ -87,7 +88,8 @@ fn push<E: serde::de::Error>(nodes: &mut Vec<Node>, node: Node) -> Result<(), E>
 
 /// Splits `host`, `host:port`, `[v6]` and `[v6]:port`.
 fn split_address(address: &str) -> Option<(&str, Option<u16>)> {
-    if address.starts_with("unix:/") {
+    if unix_path(address).is_some() {
+        // Judged as a whole by `validate`.
         return Some((address, None));
     }
     let (host, port) = match address.strip_prefix('[') {
@@ -132,6 +134,9 @@ mod tests {
     fn addresses_may_be_ipv6_and_may_lack_a_port() {
         assert_eq!(nodes(r#"{"[::1]:80": 2}"#), Ok(vec![("::1".to_owned(), Some(80), 2)]));
         assert_eq!(nodes(r#"{"[::1]": 2}"#), Ok(vec![("::1".to_owned(), None, 2)]));
+        let socket = Ok(vec![("unix:/run/app.sock".to_owned(), None, 1)]);
+        assert_eq!(nodes(r#"{"unix:/run/app.sock": 1}"#), socket);
+        assert_eq!(nodes(r#"[{"host": "unix:/run/app.sock", "weight": 1}]"#), socket);
         assert_eq!(nodes(r#"{"localhost": 0}"#), Ok(vec![("localhost".to_owned(), None, 0)]));
     }
 
