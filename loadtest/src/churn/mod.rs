@@ -227,7 +227,7 @@ fn rest(stop: &Stop) -> Result<()> {
         let before = TreeSample::take(std::process::id())?;
         stop.sleep(REST_WINDOW)?;
         let used = TreeSample::take(std::process::id())?.since(&before);
-        if Duration::from_nanos(used.run_ns + used.wait_ns) < REST_WINDOW / REST_SHARE {
+        if Duration::from_nanos(used.run_ns) < REST_WINDOW / REST_SHARE {
             return Ok(());
         }
         if Instant::now() >= deadline {

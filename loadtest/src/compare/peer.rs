@@ -23,9 +23,9 @@ const HAPROXY_CFG: &str = include_str!("../../peers/haproxy.cfg");
 
 /// Until a peer accepts connections.
 const START_WITHIN: Duration = Duration::from_secs(30);
-/// A peer rests when it used less than a fiftieth of a core for so long; a million routes are also written to disk.
-const REST_WINDOW: Duration = Duration::from_millis(250);
-const REST_SHARE: u32 = 50;
+/// A peer rests when it used less than this share of a core for so long; a million routes are also written to disk.
+const REST_WINDOW: Duration = Duration::from_millis(500);
+const REST_SHARE: u32 = 25;
 const REST_WITHIN: Duration = Duration::from_secs(120);
 /// Client connections of HAProxy, whose limit of files must hold twice as many, its pipes and some more.
 const CONNECTIONS_MAX: u64 = 20_000;
@@ -274,7 +274,7 @@ impl Running {
             let before = TreeSample::take(self.pid)?;
             stop.sleep(REST_WINDOW)?;
             let used = TreeSample::take(self.pid)?.since(&before);
-            if Duration::from_nanos(used.run_ns + used.wait_ns) < REST_WINDOW / REST_SHARE {
+            if Duration::from_nanos(used.run_ns) < REST_WINDOW / REST_SHARE {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -332,6 +332,8 @@ fn end_of(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
 
     use super::*;
 
@@ -371,41 +373,66 @@ mod tests {
         }
     }
 
-    /// A peer, its origin, and what the origin got in one request of one client to that host.
-    fn forwarded_by(peer: &Peer, setup: Setup, host: &str) -> (String, Option<String>) {
-        let folder = tempfile::tempdir().unwrap();
-        let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = origin.local_addr().unwrap();
-        let (send, got) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut stream = origin.accept().unwrap().0;
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap();
-                head.extend_from_slice(&byte);
+    /// A running peer and its origin, which tells every head that it gets.
+    struct Stage {
+        running: Running,
+        got: Receiver<String>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Stage {
+        fn start(peer: &Peer, setup: Setup) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = origin.local_addr().unwrap();
+            let (send, got) = channel();
+            std::thread::spawn(move || {
+                for stream in origin.incoming() {
+                    let mut stream = stream.unwrap();
+                    let (mut head, mut byte) = (Vec::new(), [0]);
+                    while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                        head.extend_from_slice(&byte);
+                    }
+                    let _ = send.send(String::from_utf8(head).unwrap());
+                    let _ = stream
+                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                }
+            });
+            let core = affinity::allowed().unwrap()[0];
+            let running = peer.start(setup, core, folder.path(), address).unwrap();
+            Self { running, got, _folder: folder }
+        }
+
+        /// The answer for that host, and what the origin got.
+        fn ask(&self, host: &str) -> (String, Option<String>) {
+            let mut client = TcpStream::connect(self.running.address).unwrap();
+            let request = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            client.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            let _ = client.read_to_string(&mut answer);
+            let port = self.running.address.port().to_string();
+            let head = self.got.try_recv().ok();
+            (answer, head.map(|head| head.to_ascii_lowercase().replace(&port, "{port}")))
+        }
+
+        /// The same as soon as it is answered well: a peer may listen before it has its configuration.
+        fn ask_when_ready(&self, host: &str) -> String {
+            let deadline = Instant::now() + START_WITHIN * 4;
+            loop {
+                let (answer, head) = self.ask(host);
+                if answer.starts_with("HTTP/1.1 200") {
+                    return head.unwrap();
+                }
+                assert!(Instant::now() < deadline, "{}: {answer}", self.running.name);
+                std::thread::sleep(LOOK_EVERY);
             }
-            send.send(String::from_utf8(head).unwrap()).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-        });
-        let core = affinity::allowed().unwrap()[0];
-        let running = peer.start(setup, core, folder.path(), address).unwrap();
-        running.rest(&Stop::default()).unwrap();
-        let mut client = TcpStream::connect(running.address).unwrap();
-        client
-            .write_all(format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
-            .unwrap();
-        let mut answer = String::new();
-        let _ = client.read_to_string(&mut answer);
-        let port = running.address.port().to_string();
-        let seen = got.try_recv().ok().map(|head| head.to_ascii_lowercase().replace(&port, "{port}"));
-        (answer, seen)
+        }
     }
 
     #[test]
     fn peers_do_the_same_work_on_a_head() {
         for peer in Peer::find_all(None).0 {
-            let head = forwarded_by(&peer, Setup::Plain, "shop.test").1.unwrap_or_default();
+            let head = Stage::start(&peer, Setup::Plain).ask_when_ready("shop.test");
             for line in [
                 "host: shop.test",
                 "x-forwarded-for: 127.0.0.1",
@@ -422,9 +449,9 @@ mod tests {
     #[test]
     fn peers_with_many_hosts_know_theirs_and_no_other() {
         for peer in Peer::find_all(None).0 {
-            let (answer, seen) = forwarded_by(&peer, Setup::Hosts, "h009999.test");
-            assert!(answer.starts_with("HTTP/1.1 200") && seen.is_some(), "{}: {answer}", peer.name);
-            let (answer, seen) = forwarded_by(&peer, Setup::Hosts, "h010000.test");
+            let stage = Stage::start(&peer, Setup::Hosts);
+            stage.ask_when_ready("h009999.test");
+            let (answer, seen) = stage.ask("h010000.test");
             assert!(seen.is_none() && !answer.starts_with("HTTP/1.1 200"), "{}: {answer}", peer.name);
         }
     }
