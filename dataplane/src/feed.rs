@@ -176,7 +176,8 @@ impl FeedLoop {
         let served = self.served.as_ref().map(|served| &served.snapshot);
         let saved = self.state.feed().saved;
         let unsaved = served.filter(|served| saved != Some(served.version));
-        let unsaved = unsaved.and_then(|served| frame::encode(FrameKind::Disk, served).ok());
+        let unsaved =
+            unsaved.and_then(|served| frame::encode_as(served.schema(), FrameKind::Disk, served).ok());
         Frozen { version: served.map(|served| served.version), unsaved }
     }
 
@@ -291,6 +292,7 @@ impl FeedLoop {
         let spread = self.publisher.publish(&view);
         let mut feed = self.state.feed();
         feed.view = Some(Arc::clone(&view));
+        feed.entries = snapshot.entries.clone();
         feed.applied_at = Some(Instant::now());
         feed.booted_from_disk = false;
         feed.adopted = None;
