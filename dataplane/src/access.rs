@@ -312,13 +312,12 @@ fn describe<'a>(
         set(Text::Host, head.host.map_or(&[][..], |authority| authority.host.of(bytes)));
         set(Text::RequestUri, head.target.path_and_query_bytes(bytes));
         for field in &head.fields {
-            match field.name.of(bytes) {
-                name if name.eq_ignore_ascii_case(b"user-agent") => {
-                    set(Text::UserAgent, field.value.of(bytes))
-                }
-                name if name.eq_ignore_ascii_case(b"referer") => set(Text::Referer, field.value.of(bytes)),
-                _ => {}
-            }
+            let text = match field.name.of(bytes) {
+                name if name.eq_ignore_ascii_case(b"user-agent") => Text::UserAgent,
+                name if name.eq_ignore_ascii_case(b"referer") => Text::Referer,
+                _ => continue,
+            };
+            set(text, field.value.of(bytes));
         }
     }
     if let Some(target) = found {

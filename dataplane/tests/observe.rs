@@ -152,7 +152,7 @@ fn each_finished_request_is_a_line_whatever_the_client_sends() {
     assert_eq!(refused["request_uri"], "\u{16}\u{3}\u{1}\"hello");
     assert_eq!(
         (&post["method"], &post["protocol"], &post["bytes_received"]),
-        (&json!("POST"), &json!("HTTP/1.0"), &json!(46))
+        (&json!("POST"), &json!("HTTP/1.0"), &json!(47))
     );
 }
 
