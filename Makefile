@@ -5,7 +5,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help up test fuzz conformance faults openapi compare churn bench lint postgresql peers
+.PHONY: help up test dashboard fuzz conformance faults openapi compare churn bench lint postgresql peers
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,14 @@ up: ## Build and start a whole gateway here (flags through ARGS="--listen 0.0.0.
 test: postgresql ## Build everything and run all tests (installs PostgreSQL through apt if there is none)
 	@# Every executable belongs to a package with tests, so that this builds them all.
 	RINGWAY_TESTS_BUILT=1 $(CARGO) test --workspace
+
+dashboard: postgresql ## Try the dashboard in a headless Chromium (installs it through apt if there is none); `make test` does where it is installed
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then \
+		sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; fi; \
+		$$sudo apt-get update -q && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium; \
+	fi
+	$(CARGO) test -p ringway --test e2e dashboard
 
 conformance: ## Check the gateway's HTTP/1.1 against the RFCs and published attacks (flags through ARGS="--peer nginx ...")
 	$(CARGO) build -p ringway-dataplane -p ringway-controlplane -p ringway -p ringway-loadtest

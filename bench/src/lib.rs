@@ -39,7 +39,7 @@ impl Request {
     /// The request as a table is asked.
     pub fn query(&self) -> Query<'_> {
         let remote = IpAddr::from([127, 0, 0, 1]);
-        Query { method: b"GET", host: self.host.as_bytes(), path: self.path.as_bytes(), remote }
+        Query { method: b"GET", host: self.host.as_bytes(), path: self.path.as_bytes(), remote, facts: None }
     }
 }
 
@@ -78,6 +78,7 @@ pub fn rule(kind: Kind, n: usize, hosts: usize, payload: &Payload) -> Rule<Paylo
         uris: vec![uri.into()],
         methods: MethodSet::ALL,
         remotes: Vec::new(),
+        vars: None,
         priority: 0,
         payload: Arc::clone(payload),
     }

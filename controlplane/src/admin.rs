@@ -1,5 +1,5 @@
 //! The Admin API: Apache APISIX's paths, objects and answers, on every control plane; and beyond it transactions, history, rollback
-//! and waiting until a change is served.
+//! and waiting until a change is served; and the dashboard ([`ui`]), which asks all of that.
 //!
 //! It holds no configuration: it reads from the source and writes to PostgreSQL through connections of its own, in transactions that
 //! are checked before COMMIT ([`work`]). Any of a fleet's control planes may be asked. The file source is read only.
@@ -10,6 +10,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::answer::{Answer, Outcome};
+use self::dataplane::Dataplane;
 use self::key::{Actor, Keys, Role};
 use self::pool::Pool;
 use self::request::{Asked, MANY_BODY_BYTES_MAX, OBJECT_BODY_BYTES_MAX, Query};
@@ -39,6 +41,7 @@ use crate::config::SourceConfig;
 mod answer;
 mod catalog;
 mod configs;
+mod dataplane;
 mod filter;
 mod history;
 pub mod inside;
@@ -55,6 +58,7 @@ mod schema;
 mod shelf;
 pub mod tls;
 mod transaction;
+mod ui;
 mod wait;
 mod work;
 
@@ -119,6 +123,7 @@ struct Shared {
     keys: Keys,
     shelf: Shelf,
     board: Arc<Board>,
+    dataplane: Dataplane,
     large: Semaphore,
 }
 
@@ -135,6 +140,7 @@ impl Admin {
     pub async fn bind(
         config: AdminConfig,
         source: &SourceConfig,
+        dataplane: PathBuf,
         board: Arc<Board>,
     ) -> Result<Admin, AdminError> {
         let failed = |reason| AdminError::Listen { listen: config.listen, reason };
@@ -149,7 +155,8 @@ impl Admin {
             SourceConfig::Postgresql(target) => Shelf::Postgresql(Pool::new((**target).clone())),
             SourceConfig::File(path) => Shelf::File(path.clone(), Arc::clone(&board)),
         };
-        let shared = Shared { keys: config.keys, shelf, board, large: Semaphore::new(LARGE_MAX) };
+        let (dataplane, large) = (Dataplane::at(dataplane), Semaphore::new(LARGE_MAX));
+        let shared = Shared { keys: config.keys, shelf, board, dataplane, large };
         Ok(Admin { listener, tls, shared: Arc::new(shared) })
     }
 
@@ -221,6 +228,9 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router)
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+    if let Some(page) = ui::answer(request.method(), request.uri().path()) {
+        return page;
+    }
     let begun = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut who = String::new();
@@ -301,10 +311,12 @@ async fn beyond(shared: &Shared, asked: &Asked, path: &[&str]) -> Outcome {
         ("GET", ["changes"]) => history::changes(shared, asked).await,
         ("POST", ["rollback", revision]) => history::rollback(shared, asked, revision).await,
         ("GET", ["nodes"]) => nodes::answer(shared).await,
+        ("GET", ["dataplane", what]) => shared.dataplane.answer(asked, what).await,
         ("GET" | "HEAD", ["openapi.json"]) => openapi::answer(),
-        (method, ["transaction" | "plan" | "changes" | "nodes" | "openapi.json"] | ["rollback", _]) => {
-            Err(Answer::method(format!("not supported `{method}` method for {}", path.join("/"))))
-        }
+        (
+            method,
+            ["transaction" | "plan" | "changes" | "nodes" | "openapi.json"] | ["rollback" | "dataplane", _],
+        ) => Err(Answer::method(format!("not supported `{method}` method for {}", path.join("/")))),
         _ => Err(Answer::error(StatusCode::NOT_FOUND, "there is nothing at this path")),
     }
 }

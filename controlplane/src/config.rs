@@ -120,6 +120,8 @@ pub struct Config {
     pub source: SourceConfig,
     /// The data plane's socket.
     pub feed_socket: PathBuf,
+    /// The data plane's admin socket, of which the Admin API asks what it shows.
+    pub admin_socket: PathBuf,
     /// This program's status socket.
     pub control_socket: PathBuf,
     /// Milliseconds between two looks without a notification.
@@ -286,9 +288,10 @@ impl Config {
         Ok(Config {
             metrics,
             admin,
-            inside: inside(text(flags.control_listen, on_file.control_listen), dataplane)?,
+            inside: inside(text(flags.control_listen, on_file.control_listen), dataplane.clone())?,
             source,
             feed_socket,
+            admin_socket: dataplane,
             control_socket: path(flags.control_socket, on_file.control_socket)
                 .unwrap_or_else(|| CONTROL_SOCKET.into()),
             poll_ms,

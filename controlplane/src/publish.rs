@@ -103,6 +103,10 @@ enum Lost {
         min = SCHEMA_MIN, max = ringway_snapshot::frame::SCHEMA
     )]
     Schema(u16, u16),
+    #[error(
+        "the configuration has plugin configurations or global rules, which the data plane does not know: it speaks schemas up to {0}; update it"
+    )]
+    Kinds(u16),
     #[error("encoding failed: {0}")]
     Encode(#[from] tokio::task::JoinError),
 }
@@ -344,10 +348,14 @@ fn encode_offer(
     schema: u16,
     base: Option<&Snapshot>,
     target: Snapshot,
-) -> Result<(Vec<u8>, Option<usize>), FrameError> {
+) -> Result<(Vec<u8>, Option<usize>), Lost> {
     let delta =
         base.map(|base| Delta::between(base, &target)).filter(|delta| delta.len() <= target.entries.len());
     let changes = delta.as_ref().map(Delta::len);
+    let needed = delta.as_ref().map_or_else(|| target.schema(), Delta::schema);
+    if needed > schema {
+        return Err(Lost::Kinds(schema));
+    }
     let message = delta.map_or_else(|| ToDataplane::Full(target), ToDataplane::Delta);
     Ok((encode_as(schema, FrameKind::ToDataplane, &message)?, changes))
 }

@@ -62,7 +62,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let feed = config.feed_socket.display().to_string();
     let board = Arc::new(Board::new(&config.node, kind, detail.clone(), feed));
     let admin = match config.admin {
-        Some(admin) => Some(Admin::bind(admin, &config.source, Arc::clone(&board)).await?),
+        Some(admin) => {
+            Some(Admin::bind(admin, &config.source, config.admin_socket, Arc::clone(&board)).await?)
+        }
         None => None,
     };
     let inside = match config.inside {

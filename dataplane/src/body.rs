@@ -121,6 +121,14 @@ impl BodyStart {
         }
     }
 
+    /// What came of the body so far, framed for the node.
+    pub(crate) fn framed<'a>(&'a self, connection: &'a Downstream) -> Option<&'a [u8]> {
+        match &self.part {
+            Part::InPlace(range) => connection.buffer.get(range.clone()),
+            Part::Apart { buffer, start } => buffer.get(*start..),
+        }
+    }
+
     /// Whether all of the body that any node has got is still here.
     pub(crate) fn is_repeatable(&self) -> bool {
         !self.went_beyond

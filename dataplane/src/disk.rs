@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringway_snapshot::Snapshot;
-use ringway_snapshot::frame::{self, FrameKind, SCHEMA_DISK};
+use ringway_snapshot::frame::{self, FrameKind};
 
 use crate::state::State;
 
@@ -64,7 +64,8 @@ impl Disk {
 
     /// Makes `snapshot` the current one and keeps the one before, if that is whole.
     fn store(&self, snapshot: &Snapshot, current_is_whole: bool) -> io::Result<()> {
-        let bytes = frame::encode_as(SCHEMA_DISK, FrameKind::Disk, snapshot).map_err(io::Error::other)?;
+        let bytes =
+            frame::encode_as(snapshot.schema(), FrameKind::Disk, snapshot).map_err(io::Error::other)?;
         // The folder may have been removed, or may now be there where it was not.
         fs::create_dir_all(&self.folder)?;
         let beside = self.folder.join(BESIDE);

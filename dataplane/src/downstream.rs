@@ -4,19 +4,22 @@
 //! answer is out; a refused head ends the connection, because where its message ends is not known.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 use ringway_engine::exchange::Exchange;
 use ringway_engine::http1::{HEADROOM_BYTES, HeadError, Parse, RequestHead, TAILROOM_BYTES};
+use ringway_engine::plugin::Course;
 
 use crate::access::{self, Access};
 use crate::answer::{self, Answer};
 use crate::buf::Room;
-use crate::core::{Core, Ends};
+use crate::core::{Core, Ends, Local};
 use crate::drain::IDLE_GRACE;
 use crate::io::{Read, Socket, TICK};
+use crate::plugins::{self, OwnChanges};
 use crate::proxy;
 
 /// After so long without a request, and some ticks, a connection gives its memory back.
@@ -38,6 +41,10 @@ pub(crate) struct Downstream {
     pub(crate) access: Access,
     /// The target for the node, when it is not the received one.
     pub(crate) rewritten: Vec<u8>,
+    /// What plugins decided; `None` until the first request that has some.
+    pub(crate) course: Option<Box<Course>>,
+    /// What of that the gateway's own answer is changed by.
+    pub(crate) own: Option<Box<OwnChanges>>,
     pub(crate) requests: u64,
     /// When it ends with its next answer, whatever the client wants.
     pub(crate) ends_at_ms: u64,
@@ -76,7 +83,8 @@ enum NoRequest {
 #[derive(Debug)]
 pub(crate) struct Idle {
     socket: Socket,
-    ends: Ends,
+    client: SocketAddr,
+    local: Rc<Local>,
     requests: u64,
     ends_at_ms: u64,
     /// What came while it was idle.
@@ -85,13 +93,13 @@ pub(crate) struct Idle {
 
 impl Idle {
     /// A connection that was just made.
-    pub(crate) fn new(core: &Core, stream: TcpStream, ends: Ends) -> Box<Idle> {
+    pub(crate) fn new(core: &Core, stream: TcpStream, client: SocketAddr, local: Rc<Local>) -> Box<Idle> {
         let lifetime_ms = u64::try_from(core.limits.connection_lifetime.as_millis()).unwrap_or(u64::MAX);
         // The client's port is as good as a random number here, and can be told from outside.
-        let jitter_ms = lifetime_ms / 10 / 97 * u64::from(ends.client.port() % 97);
+        let jitter_ms = lifetime_ms / 10 / 97 * u64::from(client.port() % 97);
         let ends_at_ms = core.deadlines.now_ms().saturating_add(lifetime_ms - jitter_ms);
         let socket = Socket::downstream(stream, &core.deadlines);
-        Box::new(Idle { socket, ends, requests: 0, ends_at_ms, came: None })
+        Box::new(Idle { socket, client, local, requests: 0, ends_at_ms, came: None })
     }
 
     /// Waits for the next request's first bytes, with hardly any memory. `None`: the connection has ended.
@@ -110,16 +118,18 @@ impl Idle {
 
 /// Serves a connection until it ends, or is idle.
 pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> {
-    let Idle { socket, ends, requests, ends_at_ms, came } = *idle;
+    let Idle { socket, client, local, requests, ends_at_ms, came } = *idle;
     let mut connection = Box::new(Downstream {
         socket,
-        ends,
+        ends: Ends::new(client, local),
         buffer: core.buffers.take(Room::Head),
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
         exchange: Exchange::default(),
         access: Access::default(),
         rewritten: Vec::new(),
+        course: None,
+        own: None,
         requests,
         ends_at_ms,
         core,
@@ -174,7 +184,8 @@ impl Downstream {
     fn rest(self: Box<Self>) -> Box<Idle> {
         let Downstream { core, socket, ends, buffer, requests, ends_at_ms, .. } = *self;
         core.buffers.give(buffer);
-        Box::new(Idle { socket, ends, requests, ends_at_ms, came: None })
+        let Ends { client, local, .. } = ends;
+        Box::new(Idle { socket, client, local, requests, ends_at_ms, came: None })
     }
 
     /// Reads until a whole head stands in the buffer at `at`. `came` is what was read already.
@@ -230,8 +241,7 @@ impl Downstream {
         let reader = &mut self.socket.reader;
         reader.set_idle(began_ms.is_none());
         let rests = began_ms.is_none() && wait > IDLE_AFTER && !self.core.is_closing();
-        let read =
-            if rests { reader.read_soon(buffer, IDLE_AFTER).await } else { reader.read(buffer, wait).await };
+        let read = if rests { reader.read_soon(buffer).await } else { reader.read(buffer, wait).await };
         reader.set_idle(false);
         read
     }
@@ -285,11 +295,12 @@ impl Downstream {
         self.core.count(|counters| counters.refused_heads.up());
         // What is known of it decides whether the answer may have a body.
         let method = self.head.method;
+        plugins::forget(self);
         self.head.reset();
         self.head.method = method;
         self.access.begins(self.at, false);
         let answer = Answer { status, code: "bad_request", reason };
-        let fate = answer::send(self, &answer, false).await;
+        let fate = answer::send(self, Some(&answer), false).await;
         access::finish(self, None, None);
         fate
     }

@@ -176,7 +176,8 @@ impl FeedLoop {
         let served = self.served.as_ref().map(|served| &served.snapshot);
         let saved = self.state.feed().saved;
         let unsaved = served.filter(|served| saved != Some(served.version));
-        let unsaved = unsaved.and_then(|served| frame::encode(FrameKind::Disk, served).ok());
+        let unsaved =
+            unsaved.and_then(|served| frame::encode_as(served.schema(), FrameKind::Disk, served).ok());
         Frozen { version: served.map(|served| served.version), unsaved }
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn page(state: &State) -> String {
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 19] = [
+const CORE_ROWS: [Row; 21] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -78,6 +78,15 @@ const CORE_ROWS: [Row; 19] = [
         "counter",
         "Further tries that the retry budget did not allow.",
         |c| c.counters.retries_refused.get(),
+    ),
+    ("ringway_mirrored_requests_total", "counter", "Copies of requests sent aside (proxy-mirror).", |c| {
+        c.counters.copies.get()
+    }),
+    (
+        "ringway_mirrored_requests_left_out_total",
+        "counter",
+        "Copies of requests that were not sent: too many under way, too large, or nowhere to go.",
+        |c| c.counters.copies_left_out.get(),
     ),
     ("ringway_connection_panics_total", "counter", "Connections ended by a bug of ours.", |c| {
         c.counters.panics.get()

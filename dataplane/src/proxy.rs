@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_engine::exchange::{Expectation, UpstreamFault};
-use ringway_engine::http1::{Forwarded, Method, RequestEdits, encode_request};
+use ringway_engine::facts::Facts;
+use ringway_engine::http1::{Forwarded, Method, RequestEdits, RequestHead, encode_request};
+use ringway_engine::plugin::{Chains, Verdict};
 use ringway_engine::route::Query;
 use ringway_engine::route::path::{self, PathError};
-use ringway_engine::upstream::{Cluster, Endpoint, HashFacts, HostRule, hash_of};
+use ringway_engine::upstream::{Cluster, Endpoint, HostRule, Timeouts, hash_of};
 use ringway_engine::view::{Target, View};
 use ringway_snapshot::upstream::HashOn;
 use smallvec::SmallVec;
@@ -20,12 +22,12 @@ use crate::access;
 use crate::answer::{self, Answer};
 use crate::body::BodyStart;
 use crate::buf::Room;
-use crate::core::{Core, Pinned, Scratch};
+use crate::core::{Core, Ends, Pinned, Scratch};
 use crate::downstream::{Downstream, Fate};
 use crate::pool::Upstream;
 use crate::pump::{self, Broken, Waits};
 use crate::rosters::Lease;
-use crate::tunnel;
+use crate::{mirror, plugins, tunnel};
 
 /// Room that is kept for an answer's head.
 const HEAD_BYTES_USUAL: u64 = 1_024;
@@ -52,6 +54,7 @@ async fn respond<'v>(
 ) -> Fate {
     let core = Rc::clone(&connection.core);
     connection.exchange.begin(&connection.head, false);
+    plugins::forget(connection);
     if connection.head.method == Method::Connect {
         return decline(connection, 405, "no_tunnels", "this gateway opens no tunnels").await;
     }
@@ -71,16 +74,24 @@ async fn respond<'v>(
         return decline(connection, 503, "no_configuration", reason).await;
     };
     let target = match find(connection, view) {
-        Ok(Some(target)) => target,
-        Ok(None) => {
-            core.count(|counters| counters.no_route.up());
-            return decline(connection, 404, "no_route", "no route matches this host, path and method").await;
-        }
+        Ok(target) => target,
         Err(error) => return decline(connection, 400, "bad_path", &error.to_string()).await,
     };
-    *found = Some(target);
-    let Some(cluster) = view.cluster(target) else {
+    *found = target;
+    let chains = view.chains(target);
+    if !chains.is_empty() && plugins::request(connection, chains).await == Verdict::Answer {
+        plugins::own_answer(connection, chains, None);
+        return answer_here(connection, None).await;
+    }
+    let Some(target) = target else {
+        core.count(|counters| counters.no_route.up());
+        plugins::own_answer(connection, chains, Some(404));
+        return decline(connection, 404, "no_route", "no route matches this host, path and method").await;
+    };
+    let chosen = connection.course.as_ref().and_then(|course| course.place);
+    let Some(cluster) = chosen.map_or_else(|| view.cluster(target), |place| view.cluster_at(place)) else {
         let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
+        plugins::own_answer(connection, chains, Some(503));
         return decline(connection, 503, "no_upstream", &reason).await;
     };
     let resolved;
@@ -92,7 +103,17 @@ async fn respond<'v>(
         &resolved
     };
     connection.exchange.begin(&connection.head, target.may_upgrade);
-    forward(connection, target, cluster).await
+    plugins::begin(connection);
+    let matched = Matched { view, timeouts: target.timeouts(cluster), chains };
+    forward(connection, matched, cluster).await
+}
+
+/// What of a request's route counts once its upstream is known.
+#[derive(Debug, Clone, Copy)]
+struct Matched<'v> {
+    view: &'v View,
+    timeouts: Option<Timeouts>,
+    chains: Chains<'v>,
 }
 
 /// The cluster with the addresses that its nodes' names have; where they are being looked up for the first time, that is waited for.
@@ -115,11 +136,13 @@ fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Ta
     let mut scratch = connection.core.scratch.borrow_mut();
     let Scratch { path: decoded, captures } = &mut *scratch;
     let normal = path::normalize(head.target.path_bytes(bytes), decoded)?;
+    let facts = facts(head, bytes, normal.path, &connection.ends, &connection.core);
     let query = Query {
         method: head.method_span.of(bytes),
         host: head.host.map_or(&[][..], |authority| authority.host.of(bytes)),
         path: normal.path,
         remote: connection.ends.client.ip().to_canonical(),
+        facts: Some(&facts),
     };
     let target = view.routes.find(&query, captures).map(Arc::as_ref);
     connection.rewritten.clear();
@@ -135,13 +158,18 @@ fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Ta
 
 /// Answers by ourselves, without a node, and looks for the end of the request's body.
 async fn decline(connection: &mut Downstream, status: u16, code: &'static str, reason: &str) -> Fate {
+    answer_here(connection, Some(&Answer { status, code, reason })).await
+}
+
+/// The same; without an answer the plugins' own is sent.
+async fn answer_here(connection: &mut Downstream, answer: Option<&Answer<'_>>) -> Fate {
     let waits_for_leave = connection.exchange.request.expectation() == Expectation::Waiting;
     let keep = connection.head.keep_alive && !waits_for_leave && connection.head.method != Method::Connect;
     connection.exchange.request.discard();
     let Ok(body) = BodyStart::take(connection) else {
-        return answer::send(connection, &Answer { status, code, reason }, false).await;
+        return answer::send(connection, answer, false).await;
     };
-    let fate = answer::send(connection, &Answer { status, code, reason }, keep).await;
+    let fate = answer::send(connection, answer, keep).await;
     body.finish(connection);
     fate
 }
@@ -158,7 +186,7 @@ struct Tries {
     last: Option<UpstreamFault>,
 }
 
-async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Cluster>) -> Fate {
+async fn forward(connection: &mut Downstream, matched: Matched<'_>, cluster: &Arc<Cluster>) -> Fate {
     let core = Rc::clone(&connection.core);
     let body = BodyStart::take(connection).and_then(|mut body| body.gather(connection).map(|()| body));
     let mut body = match body {
@@ -166,9 +194,11 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
         Err(error) => {
             core.count(|counters| counters.refused_heads.up());
             let answer = Answer { status: error.status(), code: "bad_body", reason: &error.to_string() };
-            return answer::send(connection, &answer, false).await;
+            plugins::own_answer(connection, matched.chains, Some(answer.status));
+            return answer::send(connection, Some(&answer), false).await;
         }
     };
+    mirror::send(connection, matched.view, &body);
     let now_ms = core.deadlines.now_ms();
     let mut tries = Tries {
         excluded: SmallVec::new(),
@@ -183,7 +213,7 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
             core.count(|counters| counters.retries.up());
         }
         let index = lease.index();
-        let ended = attempt(connection, target, cluster, endpoint, &mut body, tries.fresh, &mut lease).await;
+        let ended = attempt(connection, matched, cluster, endpoint, &mut body, tries.fresh, &mut lease).await;
         conclude(&mut lease, &ended, connection.exchange.response.status());
         drop(lease);
         match ended {
@@ -193,12 +223,9 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
             }
             Err(Broken::Client(fate)) => return fate,
             Err(Broken::Request { status, reason }) => {
-                return answer::send(
-                    connection,
-                    &Answer { status, code: "bad_body", reason: &reason },
-                    false,
-                )
-                .await;
+                plugins::own_answer(connection, matched.chains, Some(status));
+                let answer = Answer { status, code: "bad_body", reason: &reason };
+                return answer::send(connection, Some(&answer), false).await;
             }
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
@@ -226,7 +253,7 @@ async fn forward(connection: &mut Downstream, target: &Target, cluster: &Arc<Clu
             }
         }
     }
-    give_up(connection, cluster, &tries, body).await
+    give_up(connection, matched, cluster, &tries, body).await
 }
 
 /// What became of a try, as far as that says something of the node.
@@ -257,6 +284,28 @@ fn next_node<'a>(
     Some((lease, endpoint))
 }
 
+/// What is known of a request before its route is.
+pub(crate) fn facts<'a>(
+    head: &'a RequestHead,
+    bytes: &'a [u8],
+    path: &'a [u8],
+    ends: &'a Ends,
+    core: &'a Core,
+) -> Facts<'a> {
+    Facts {
+        head,
+        bytes,
+        path,
+        parameters: None,
+        client_ip: &ends.client_ip,
+        client_port: ends.client.port(),
+        server_ip: ends.local.ip,
+        server_port: ends.local.port,
+        hostname: core.state.node.as_bytes(),
+        status: None,
+    }
+}
+
 /// What consistent hashing takes the request for.
 fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
@@ -264,20 +313,19 @@ fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
     let mut scratch = connection.core.scratch.borrow_mut();
     let raw = head.target.path_bytes(bytes);
     let normal = path::normalize(raw, &mut scratch.path);
-    let facts = HashFacts {
-        head,
-        bytes,
-        path: normal.map_or(raw, |normal| normal.path),
-        client_ip: &connection.ends.client_ip,
-        client_port: connection.ends.client.port(),
-        server_ip: connection.ends.local_ip,
-        hostname: connection.core.state.node.as_bytes(),
-    };
+    let path = normal.map_or(raw, |normal| normal.path);
+    let facts = facts(head, bytes, path, &connection.ends, &connection.core);
     hash_of(rule, &facts)
 }
 
 /// Tells the client that no node answered.
-async fn give_up(connection: &mut Downstream, cluster: &Cluster, tries: &Tries, body: BodyStart) -> Fate {
+async fn give_up(
+    connection: &mut Downstream,
+    matched: Matched<'_>,
+    cluster: &Cluster,
+    tries: &Tries,
+    body: BodyStart,
+) -> Fate {
     body.finish(connection);
     connection.exchange.request.discard();
     let (status, code, reason) = match &tries.last {
@@ -291,13 +339,14 @@ async fn give_up(connection: &mut Downstream, cluster: &Cluster, tries: &Tries, 
         Some(fault) => (fault.status(), pump::code_of(fault), format!("upstream {}: {fault}", cluster.key)),
     };
     let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
-    answer::send(connection, &Answer { status, code, reason: &reason }, keep).await
+    plugins::own_answer(connection, matched.chains, Some(status));
+    answer::send(connection, Some(&Answer { status, code, reason: &reason }), keep).await
 }
 
 /// Tries one node.
 async fn attempt(
     connection: &mut Downstream,
-    target: &Target,
+    matched: Matched<'_>,
     cluster: &Cluster,
     endpoint: &Endpoint,
     body: &mut BodyStart,
@@ -305,7 +354,7 @@ async fn attempt(
     lease: &mut Lease<'_>,
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
-    let waits = Waits::new(target.timeouts(cluster), &core.limits);
+    let waits = Waits::new(matched.timeouts, &core.limits);
     connection.access.tries(&endpoint.address);
     let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
     let reused = upstream.requests > 1;
@@ -326,7 +375,7 @@ async fn attempt(
         return Err(Broken::Upstream { fault, sent: written.bytes > 0, stale: reused });
     }
     connection.exchange.request.sent();
-    match pump::carry(connection, &mut upstream, waits, body).await {
+    match pump::carry(connection, &mut upstream, waits, body, matched.chains).await {
         Ok(Fate::Tunnel) => {
             lease.switched(101);
             let early = body.behind(&connection.buffer).to_vec();
@@ -369,13 +418,22 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
     let (head, ends) = (&connection.head, &connection.ends);
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let client_host = head.host.map_or(&[][..], |authority| authority.whole.of(bytes));
+    let course = connection.course.as_deref();
     let host = match &cluster.host {
+        HostRule::Pass if course.is_some_and(|course| !course.host.is_empty()) => {
+            course.map_or(&[][..], |course| &course.host)
+        }
         HostRule::Pass if !client_host.is_empty() => client_host,
         HostRule::Pass | HostRule::Node => &endpoint.authority,
         HostRule::Rewrite(host) => host,
     };
     let facts = connection.exchange.response.facts();
+    let lists = course.map(|course| course.request.lists()).unwrap_or_default();
     let edits = RequestEdits {
+        method: course.map(|course| &*course.method).filter(|method| !method.is_empty()),
+        set: &lists.set,
+        add: &lists.add,
+        remove: &lists.remove,
         path_and_query: match connection.rewritten.as_slice() {
             [] => head.target.path_and_query_bytes(bytes),
             rewritten => rewritten,
@@ -385,7 +443,7 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
             client_ip: &ends.client_ip,
             proto: b"http",
             host: client_host,
-            port: &ends.local_port,
+            port: &ends.local.port_digits,
             real_ip: Some(&ends.client_ip),
             trusted: false,
             append_for: true,

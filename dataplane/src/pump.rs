@@ -18,6 +18,7 @@ use ringway_engine::exchange::{
     Expectation, RequestSide, ResponseContext, ResponseSide, ResponseStep, UpstreamFault,
 };
 use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES};
+use ringway_engine::plugin::Chains;
 use ringway_engine::upstream::Timeouts;
 
 use crate::access::Access;
@@ -27,6 +28,7 @@ use crate::config::Limits;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
 use crate::io::{Reader, Writer};
+use crate::plugins;
 use crate::pool::Upstream;
 
 /// A client that waits for leave to send its body gets it from us after this (RFC 9110 section 10.1.1).
@@ -113,6 +115,7 @@ pub(crate) async fn carry(
     upstream: &mut Upstream,
     waits: Waits,
     body: &mut BodyStart,
+    chains: Chains<'_>,
 ) -> Result<Fate, Broken> {
     let core = Rc::clone(&connection.core);
     let (go_on, sending) = (Cell::new(false), Cell::new(false));
@@ -122,6 +125,9 @@ pub(crate) async fn carry(
         upstream.socket.reader.arm(core.buffers.take(upstream.room));
     }
     let date = core.date();
+    let received = (&connection.head, connection.buffer.get(connection.at..).unwrap_or_default());
+    let course = connection.course.as_deref();
+    let changing = plugins::changing(course, received, &connection.ends, &core, chains);
     let answer = Answering {
         core: &core,
         context: ResponseContext {
@@ -131,6 +137,7 @@ pub(crate) async fn carry(
             awaits_leave: false,
             date: &date,
             via: core.options.via.then_some(b"1.1 ringway"),
+            plugins: changing.as_deref(),
         },
         wait: waits.read,
         access: &connection.access,

@@ -56,6 +56,9 @@ pub(crate) struct Core {
     /// A fault to show, for tests: milliseconds to stand still, or the highest number to die.
     #[cfg(debug_assertions)]
     pub(crate) fault: AtomicU64,
+    /// For tests: requests, and what was allocated from one tick to the next (and not in between), as of the last tick.
+    #[cfg(debug_assertions)]
+    pub(crate) spent: Mutex<(u64, u64)>,
     pub(crate) counters: Counters,
     pub(crate) latency: Latency,
     pub(crate) version: Mutex<Option<Version>>,
@@ -102,6 +105,10 @@ pub(crate) struct Counters {
     /// Further tries that the budget did not allow.
     pub(crate) retries_refused: Counter,
     pub(crate) client_gone: Counter,
+    /// Copies of requests that were sent aside.
+    pub(crate) copies: Counter,
+    /// Those that were not: too many under way, too large, or nowhere to go.
+    pub(crate) copies_left_out: Counter,
     /// Bytes that came from clients, and that went to them.
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,

@@ -33,8 +33,20 @@ pub(super) fn plugins(asked: &Asked, path: &[String]) -> Outcome {
                 return Err(Answer::bad(format!("unsupported subsystem: {subsystem}")));
             }
             match path {
-                [list] if list == "list" => Ok(Answer::json(StatusCode::OK, &json!([]))),
-                [] => Ok(Answer::json(StatusCode::OK, &json!({}))),
+                _ if subsystem == "stream" && path.len() < 2 => {
+                    let empty = if path.is_empty() { json!({}) } else { json!([]) };
+                    Ok(Answer::json(StatusCode::OK, &empty))
+                }
+                [list] if list == "list" => {
+                    let mut all = ringway_snapshot::plugin::ALL.to_vec();
+                    all.sort_by_key(|about| std::cmp::Reverse(about.priority));
+                    let names: Vec<&str> = all.iter().map(|about| about.name).collect();
+                    Ok(Answer::json(StatusCode::OK, &json!(names)))
+                }
+                [] => Ok(Answer::json(StatusCode::OK, &schema::plugins())),
+                [name] if subsystem == "http" && schema::of_plugin(name).is_some() => {
+                    Ok(Answer::json(StatusCode::OK, &json!(schema::of_plugin(name))))
+                }
                 _ => Err(Answer::error(
                     StatusCode::NOT_FOUND,
                     format!("plugin not found in subsystem {subsystem}"),
@@ -49,9 +61,10 @@ pub(super) fn schema(asked: &Asked, path: &[String]) -> Outcome {
     match (asked.method.as_str(), path) {
         ("POST", [validate, kind]) if validate == "validate" => validated(asked, kind),
         ("GET" | "HEAD", []) => Ok(Answer::json(StatusCode::OK, &schema::all())),
-        ("GET" | "HEAD", [plugins, _]) if plugins == "plugins" => {
-            Err(Answer::error(StatusCode::NOT_FOUND, "plugin not found in subsystem http"))
-        }
+        ("GET" | "HEAD", [plugins, name]) if plugins == "plugins" => match schema::of_plugin(name) {
+            Some(schema) => Ok(Answer::json(StatusCode::OK, schema)),
+            None => Err(Answer::error(StatusCode::NOT_FOUND, "plugin not found in subsystem http")),
+        },
         ("GET" | "HEAD", [name]) => match schema::named(name) {
             Some(schema) => Ok(Answer::json(StatusCode::OK, schema)),
             None => Err(Answer::bad(format!("not found schema: {name}"))),

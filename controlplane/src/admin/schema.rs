@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use ringway_snapshot::Kind;
+use ringway_snapshot::plugin::{self, About};
 use serde_json::{Value, json};
 
 pub(super) mod check;
@@ -18,6 +19,18 @@ const DEFINITIONS: &str = include_str!("schema/definitions.json");
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
     let raw: BTreeMap<String, Value> = serde_json::from_str(DEFINITIONS).unwrap_or_default();
     raw.iter().map(|(name, schema)| (name.clone(), resolved(schema, &raw, 0))).collect()
+});
+
+/// The schemas of plugins' configurations by name.
+static PLUGINS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
+    let read = |about: &About| {
+        let mut schema: Value = serde_json::from_str(about.schema).unwrap_or_default();
+        if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            fields.insert("_meta".to_owned(), json!({"type": "object"}));
+        }
+        (about.name, schema)
+    };
+    plugin::ALL.iter().map(read).collect()
 });
 
 /// How deep one definition may use others.
@@ -71,7 +84,33 @@ pub(super) fn named(name: &str) -> Option<&'static Value> {
 /// All of them.
 pub(super) fn all() -> Value {
     let kinds = Kind::ALL.iter().filter_map(|kind| Some((singular(*kind).to_owned(), of(*kind)?.clone())));
-    json!({"main": kinds.collect::<serde_json::Map<_, _>>(), "plugins": {}, "stream_plugins": {}})
+    let plugins: serde_json::Map<_, _> =
+        PLUGINS.iter().map(|(name, schema)| ((*name).to_owned(), json!({"schema": schema}))).collect();
+    json!({"main": kinds.collect::<serde_json::Map<_, _>>(), "plugins": plugins, "stream_plugins": {}})
+}
+
+/// The schema of a plugin's configuration.
+pub(super) fn of_plugin(name: &str) -> Option<&'static Value> {
+    PLUGINS.get(name)
+}
+
+/// What `plugins?all=true` tells of a plugin.
+pub(super) fn plugins() -> Value {
+    let told = |about: &About| {
+        let schema = of_plugin(about.name);
+        (about.name.to_owned(), json!({"priority": about.priority, "schema": schema, "version": 0.1}))
+    };
+    Value::Object(plugin::ALL.iter().map(told).collect())
+}
+
+/// Checks the plugins of an object, as far as their schemas go.
+fn check_plugins(object: &Value) -> Result<(), String> {
+    for (name, conf) in object.get("plugins").and_then(Value::as_object).into_iter().flatten() {
+        let Some(schema) = of_plugin(name) else { return Err(format!("unknown plugin [{name}]")) };
+        check::check(schema, conf)
+            .map_err(|why| format!("failed to check the configuration of plugin {name} err: {why}"))?;
+    }
+    Ok(())
 }
 
 /// Checks an object. The message is APISIX's.
@@ -79,6 +118,7 @@ pub(super) fn check(kind: Kind, object: &Value) -> Result<(), String> {
     let Some(schema) = of(kind) else { return Ok(()) };
     let told = |why: String| format!("invalid configuration: {why}");
     check::check(schema, object).map_err(told)?;
+    check_plugins(object)?;
     for upstream in
         [Some(object).filter(|_| kind == Kind::Upstream), object.get("upstream")].into_iter().flatten()
     {
@@ -124,7 +164,10 @@ mod tests {
     #[test]
     fn plain_objects_pass() {
         for (kind, object) in [
-            (Kind::Route, json!({"uri": "/a", "plugins": {"x": {}}, "vars": [["arg_a", "==", "1"]]})),
+            (
+                Kind::Route,
+                json!({"uri": "/a", "plugins": {"proxy-rewrite": {"uri": "/b"}}, "vars": [["arg_a", "==", "1"]]}),
+            ),
             (
                 Kind::Route,
                 json!({"uris": ["/a"], "upstream": {"nodes": {"127.0.0.1:80": 1}, "type": "roundrobin"}}),

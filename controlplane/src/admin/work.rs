@@ -283,7 +283,12 @@ impl<'a> Work<'a> {
         entries: &mut BTreeMap<Place, Entry>,
         faults: &mut Vec<Fault>,
     ) -> Result<(), Answer> {
-        let alone = |kind: Kind| matches!(kind, Kind::Route | Kind::Service | Kind::Upstream);
+        let alone = |kind: Kind| {
+            matches!(
+                kind,
+                Kind::Route | Kind::Service | Kind::Upstream | Kind::PluginConfig | Kind::GlobalRule
+            )
+        };
         let kinds: BTreeSet<&str> =
             changes.keys().map(|(kind, _)| *kind).filter(|kind| !alone(*kind)).map(Kind::name).collect();
         if kinds.is_empty() {

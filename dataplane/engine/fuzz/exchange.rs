@@ -159,6 +159,7 @@ fn receive_answer(
         awaits_leave: flags & 4 != 0,
         date: b"now",
         via: None,
+        plugins: None,
     };
     let side = &mut exchange.response;
     let mut to_client = Vec::new();

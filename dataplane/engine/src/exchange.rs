@@ -25,6 +25,8 @@ use crate::http1::{BodyError, HeadError, Method, RequestHead, Version};
 pub struct RequestFacts {
     /// Its method.
     pub method: Method,
+    /// The method that the node gets.
+    pub sent: Method,
     /// The client's version.
     pub version: Version,
     /// The client accepts trailers.
@@ -41,7 +43,13 @@ impl RequestFacts {
             && head.method == Method::Get
             && head.body.is_empty()
             && head.upgrade.is_some_and(|upgrade| upgrade.is_websocket);
-        RequestFacts { method: head.method, version: head.version, trailers: head.te_trailers, may_upgrade }
+        RequestFacts {
+            method: head.method,
+            sent: head.method,
+            version: head.version,
+            trailers: head.te_trailers,
+            may_upgrade,
+        }
     }
 }
 
@@ -61,6 +69,11 @@ impl Exchange {
         self.response.begin(RequestFacts::of(head, may_upgrade));
     }
 
+    /// The node gets the request with another method than the client sent. It must not be HEAD.
+    pub fn sends(&mut self, method: Method) {
+        self.response.sends(method);
+    }
+
     /// Begins another try of the same request on another connection, after [`Exchange::may_retry`] said yes.
     pub fn begin_try(&mut self) {
         self.request.begin_try();
@@ -70,7 +83,9 @@ impl Exchange {
     /// Whether the request may be sent again on another connection after `fault`. `sent` tells whether any byte of it
     /// went out; `repeatable` whether all of what went out is still at hand.
     pub fn may_retry(&self, fault: &UpstreamFault, sent: bool, repeatable: bool) -> bool {
-        let safe = !sent || (self.response.facts().method.is_idempotent() && repeatable);
+        let facts = self.response.facts();
+        let is_idempotent = facts.method.is_idempotent() && facts.sent.is_idempotent();
+        let safe = !sent || (is_idempotent && repeatable);
         safe && fault.is_transport() && !self.response.has_received()
     }
 

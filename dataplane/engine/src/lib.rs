@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod exchange;
+pub mod facts;
 pub mod http1;
+pub mod plugin;
 pub mod route;
 pub mod upstream;
 pub mod view;

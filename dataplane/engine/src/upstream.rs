@@ -26,7 +26,7 @@ mod watch;
 
 pub use address::Address;
 pub use cluster::{Cluster, Endpoint, HostRule, Named, Timeouts};
-pub use hash::{HashFacts, hash_of};
+pub use hash::hash_of;
 pub use health::{Finding, Health, Sickness};
 pub use names::Names;
 pub use orders::{Ordered, Orders};

@@ -7,14 +7,18 @@
 //! Invariants: everything a request needs hangs off one [`View`], so that a request that holds one never sees
 //! two versions; building one happens on no core that serves; a view made of changes decides as one compiled whole.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringway_snapshot::model::{Id, Kind, Object, Route, Service, Upstream};
+use ringway_snapshot::model::{Id, Kind, Object, Plugins, Route, Service, Upstream};
+use ringway_snapshot::plugin::{Destination, Plugin, with_upstreams};
 use ringway_snapshot::sorted::{Change, Keyed, Sorted};
 use ringway_snapshot::{Entries, Entry, Fault, LogRate, Snapshot, Validator, Version};
+use smallvec::SmallVec;
 
+use crate::plugin::{Chain, Chains, Step};
 use crate::route::{self, Removal, Rule, Table};
 use crate::upstream::{Cluster, Places, Timeouts};
 
@@ -29,6 +33,7 @@ pub struct View {
     pub counts: Counts,
     clusters: Places,
     by_key: Sorted<Placed>,
+    global: Arc<[Arc<Chain>]>,
 }
 
 /// How many objects a view was built from.
@@ -40,6 +45,10 @@ pub struct Counts {
     pub services: usize,
     /// Upstreams that are objects of their own.
     pub upstreams: usize,
+    /// Plugin configurations.
+    pub plugin_configs: usize,
+    /// Global rules.
+    pub global_rules: usize,
 }
 
 /// Where a matched request goes.
@@ -53,6 +62,8 @@ pub struct Target {
     pub service_id: Option<Id>,
     /// Whether `Upgrade: websocket` may switch the connection.
     pub may_upgrade: bool,
+    /// Its plugins, with those of its plugin configuration and service.
+    pub chain: Option<Arc<Chain>>,
     /// Which of its requests the access log has, where it says so itself.
     pub log_rate: Option<LogRate>,
     /// Waits towards the node, where the route has its own.
@@ -96,19 +107,26 @@ impl View {
         let mut shared = Vec::new();
         for entry in snapshot.entries.iter().filter(|entry| !is_route(entry)) {
             compiler.view.counts.add(entry, 1);
-            shared.extend(compiler.add_cluster(entry));
+            shared.extend(compiler.add_clusters(entry));
         }
         compiler.view.by_key = shared.iter().cloned().collect();
         // Routes stand in the order of their ids, in which tables are built fastest.
         let mut placed = Vec::new();
         let routes = Table::compile(snapshot.entries.iter().filter(is_route).filter_map(|entry| {
             compiler.view.counts.add(entry, 1);
-            let own = compiler.add_cluster(entry);
-            let rule = compiler.rule(entry, own.as_ref().map(|own| own.place));
+            let own = compiler.add_clusters(entry);
+            let has_own = matches!(&entry.object, Object::Route(route) if route.upstream.is_some());
+            let place = own.first().filter(|_| has_own).map(|own| own.place);
+            compiler
+                .inline
+                .extend(own.iter().skip(usize::from(has_own)).map(|own| (own.key.clone(), own.place)));
+            let rule = compiler.rule(entry, place);
+            compiler.inline.clear();
             placed.extend(own);
             rule
         }));
         compiler.view.by_key = placed.into_iter().chain(shared).collect();
+        compiler.view.global = compiler.global_chains();
         compiler.finish(snapshot.version, routes)
     }
 
@@ -118,18 +136,23 @@ impl View {
         let changes = older.entries.changes(&newer.entries);
         // The routes to compile again, and what of services and upstreams made it so.
         let mut routes: BTreeMap<&str, Change<'_, Entry>> = BTreeMap::new();
+        let mut global_rules_change = false;
         for change in &changes {
             for (entry, by) in [(change.old, -1), (change.new, 1)] {
                 entry.into_iter().for_each(|entry| compiler.view.counts.add(entry, by));
             }
-            let moved = compiler.replace_cluster(change.old, change.new);
+            let moved = compiler.replace_clusters(change.old, change.new);
+            let is_rule = |entry: &Arc<Entry>| matches!(entry.object, Object::GlobalRule(_));
+            global_rules_change |= moved || change.old.or(change.new).is_some_and(is_rule);
             let Some(entry) = change.new.or(change.old) else { continue };
             match entry.object {
                 Object::Route(_) => {
                     routes.insert(&entry.id, Change { old: change.old, new: change.new });
                 }
                 Object::Service(_) if !moved && same_for_routes(change.old, change.new) => {}
+                Object::PluginConfig(_) if !moved && same_for_routes(change.old, change.new) => {}
                 Object::Upstream(_) if !moved => {}
+                Object::GlobalRule(_) => {}
                 _ => {
                     for (kind, id) in all_users(users, entry) {
                         let key = (Kind::Route, &**id);
@@ -149,13 +172,26 @@ impl View {
                 compiler.rule(new, own)
             }));
         }
+        if global_rules_change {
+            compiler.view.global = compiler.global_chains();
+        }
         let table = self.routes.update(&removed, added);
         compiler.finish(newer.version, table)
     }
 
     /// Where the target's requests go; `None`: nowhere is configured.
     pub fn cluster(&self, target: &Target) -> Option<&Arc<Cluster>> {
-        self.clusters.get(target.place?)
+        self.cluster_at(target.place?)
+    }
+
+    /// The cluster at that place, which a plugin chose.
+    pub fn cluster_at(&self, place: u32) -> Option<&Arc<Cluster>> {
+        self.clusters.get(place)
+    }
+
+    /// The plugins that a request passes; `None`: it has no route.
+    pub fn chains<'v>(&'v self, target: Option<&'v Target>) -> Chains<'v> {
+        Chains { global: &self.global, route: target.and_then(|target| target.chain.as_deref()) }
     }
 
     /// Every cluster, by key.
@@ -185,6 +221,8 @@ impl Counts {
             Object::Route(_) => &mut self.routes,
             Object::Service(_) => &mut self.services,
             Object::Upstream(_) => &mut self.upstreams,
+            Object::PluginConfig(_) => &mut self.plugin_configs,
+            Object::GlobalRule(_) => &mut self.global_rules,
         };
         *count = count.saturating_add_signed(more);
     }
@@ -197,8 +235,19 @@ struct Compiler<'a> {
     /// What routes referred to so far: many refer to the same.
     services: HashMap<&'a str, Option<Shared<'a>>>,
     upstreams: HashMap<&'a str, Option<u32>>,
+    steps: HashMap<(Kind, &'a str), Steps>,
+    /// By plugin configuration and service.
+    chains: HashMap<Sharing<'a>, Option<Arc<Chain>>>,
+    /// Upstreams in the plugins of the route at hand, while a whole view is compiled.
+    inline: HashMap<Box<str>, u32>,
     faults: Vec<Fault>,
 }
+
+/// The plugin configuration and the service of a route.
+type Sharing<'a> = (Option<&'a str>, Option<&'a str>);
+
+/// The compiled plugins of one object.
+type Steps = Arc<[Arc<Step>]>;
 
 /// A service, and the place of its upstream.
 #[derive(Clone, Copy)]
@@ -218,9 +267,18 @@ impl<'a> Compiler<'a> {
             counts: from.counts,
             clusters: from.clusters.clone(),
             by_key: from.by_key.clone(),
+            global: Arc::clone(&from.global),
         };
-        let (services, upstreams) = (HashMap::default(), HashMap::default());
-        Compiler { view, entries, services, upstreams, faults: Vec::new() }
+        Compiler {
+            view,
+            entries,
+            services: HashMap::default(),
+            upstreams: HashMap::default(),
+            steps: HashMap::default(),
+            chains: HashMap::default(),
+            inline: HashMap::default(),
+            faults: Vec::new(),
+        }
     }
 
     fn finish(mut self, version: Version, routes: Table<Arc<Target>>) -> Result<View, Vec<Fault>> {
@@ -231,37 +289,50 @@ impl<'a> Compiler<'a> {
         Ok(self.view)
     }
 
-    /// Puts an object's own upstream in the place of the one it had. Tells whether it came or went.
-    fn replace_cluster(&mut self, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) -> bool {
-        let before = old.filter(|old| own_upstream(&old.object).is_some());
-        let after = new.and_then(|new| Some((new, own_upstream(&new.object)?)));
-        let cluster = after.and_then(|(new, (at, upstream))| self.cluster(new, at, upstream));
-        match (before, cluster) {
-            (None, None) => return false,
-            (Some(old), None) => {
-                if let Some(placed) = self.view.by_key.remove(&&*cluster_key(old)) {
-                    self.view.clusters.remove(placed.place);
-                }
-            }
-            (_, Some(cluster)) => {
-                if let Some(placed) = self.view.by_key.get(&&*cluster.key) {
-                    self.view.clusters.replace(placed.place, cluster);
-                    return false;
-                }
-                let key = cluster.key.clone();
-                let place = self.view.clusters.add(cluster);
-                self.view.by_key.put(Arc::new(Placed { key, place }));
+    /// Puts an object's own upstreams in the places of those it had. Tells whether any came or went.
+    fn replace_clusters(&mut self, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) -> bool {
+        let mut moved = false;
+        let after: Vec<_> = new.into_iter().flat_map(|new| self.own_clusters(new)).collect();
+        for (key, ..) in old.into_iter().flat_map(|old| own_upstreams(old)) {
+            if !after.iter().any(|cluster| *cluster.key == *key)
+                && let Some(placed) = self.view.by_key.remove(&&*key)
+            {
+                self.view.clusters.remove(placed.place);
+                moved = true;
             }
         }
-        true
+        for cluster in after {
+            if let Some(placed) = self.view.by_key.get(&&*cluster.key) {
+                self.view.clusters.replace(placed.place, cluster);
+                continue;
+            }
+            let key = cluster.key.clone();
+            let place = self.view.clusters.add(cluster);
+            self.view.by_key.put(Arc::new(Placed { key, place }));
+            moved = true;
+        }
+        moved
     }
 
-    /// Gives an object's own upstream a place in a view that has none of that key.
-    fn add_cluster(&mut self, entry: &Entry) -> Option<Arc<Placed>> {
-        let (at, upstream) = own_upstream(&entry.object)?;
-        let cluster = self.cluster(entry, at, upstream)?;
-        let key = cluster.key.clone();
-        Some(Arc::new(Placed { key, place: self.view.clusters.add(cluster) }))
+    /// Gives an object's own upstreams places in a view that has none of their keys.
+    fn add_clusters(&mut self, entry: &Entry) -> SmallVec<[Arc<Placed>; 1]> {
+        let mut placed = SmallVec::new();
+        for cluster in self.own_clusters(entry) {
+            let key = cluster.key.clone();
+            placed.push(Arc::new(Placed { key, place: self.view.clusters.add(cluster) }));
+        }
+        placed
+    }
+
+    fn own_clusters(&mut self, entry: &Entry) -> SmallVec<[Arc<Cluster>; 1]> {
+        let mut clusters = SmallVec::new();
+        for (key, at, upstream) in own_upstreams(entry) {
+            match Cluster::compile(key, &upstream) {
+                Ok(cluster) => clusters.push(Arc::new(cluster)),
+                Err((index, reason)) => self.fault(entry, format!("{at}/nodes/{index}/host"), reason),
+            }
+        }
+        clusters
     }
 
     /// The rule of a route that is in use; `own` is the place of the upstream that stands in it.
@@ -282,6 +353,7 @@ impl<'a> Compiler<'a> {
             route_id: entry.id.clone(),
             route: Arc::clone(route),
             service_id: route.service_id.clone(),
+            chain: self.chain(entry, route),
             timeouts: route.timeout.map(Timeouts::from),
             place,
         };
@@ -324,14 +396,81 @@ impl<'a> Compiler<'a> {
         self.view.by_key.get(&&*key).map(|placed| placed.place)
     }
 
-    fn cluster(&mut self, entry: &Entry, at: &str, upstream: &Upstream) -> Option<Arc<Cluster>> {
-        match Cluster::compile(cluster_key(entry), upstream) {
-            Ok(cluster) => Some(Arc::new(cluster)),
-            Err((index, reason)) => {
-                self.fault(entry, format!("{at}/nodes/{index}/host"), reason);
-                None
+    /// A route's plugins: its own, and those of its plugin configuration and service that it does not have itself.
+    fn chain(&mut self, entry: &'a Entry, route: &'a Route) -> Option<Arc<Chain>> {
+        let (config, service) = (route.plugin_config_id.as_deref(), route.service_id.as_deref());
+        let is_shared = route.plugins.iter().next().is_none();
+        if is_shared && config.is_none() && service.is_none() {
+            return None;
+        }
+        if let Some(chain) = self.chains.get(&(config, service)).filter(|_| is_shared) {
+            return chain.clone();
+        }
+        let mut steps: Vec<Arc<Step>> = self.compiled(entry, &route.plugins).to_vec();
+        let config = config.and_then(|id| self.entries.get(&(Kind::PluginConfig, id)));
+        let service = service.and_then(|id| self.entries.get(&(Kind::Service, id)));
+        let mut nearer: SmallVec<[&Plugins; 2]> = SmallVec::from_slice(&[&route.plugins]);
+        for shared in [config, service].into_iter().flatten() {
+            let Some(plugins) = shared.object.plugins() else { continue };
+            let is_new = |step: &&Arc<Step>| nearer.iter().all(|nearer| nearer.get(step.name()).is_none());
+            steps.extend(self.shared_steps(shared).iter().filter(is_new).cloned());
+            nearer.push(plugins);
+        }
+        let chain = Chain::new(steps).map(Arc::new);
+        if is_shared {
+            self.chains
+                .insert((route.plugin_config_id.as_deref(), route.service_id.as_deref()), chain.clone());
+        }
+        chain
+    }
+
+    /// One chain for each global rule, in the order of their ids.
+    fn global_chains(&mut self) -> Arc<[Arc<Chain>]> {
+        let entries = self.entries;
+        let rules = entries.of_kind(Kind::GlobalRule).filter_map(|rule| {
+            let steps = rule.object.plugins().map(|plugins| self.compiled(rule, plugins))?;
+            Chain::new(steps.to_vec()).map(Arc::new)
+        });
+        rules.collect()
+    }
+
+    /// The plugins of an object that many refer to.
+    fn shared_steps(&mut self, entry: &'a Entry) -> Steps {
+        if let Some(known) = self.steps.get(&entry.key()) {
+            return Arc::clone(known);
+        }
+        let steps = entry.object.plugins().map(|plugins| self.compiled(entry, plugins)).unwrap_or_default();
+        self.steps.insert(entry.key(), Arc::clone(&steps));
+        steps
+    }
+
+    fn compiled(&mut self, entry: &'a Entry, plugins: &'a Plugins) -> Steps {
+        let owner = cluster_key(entry);
+        let mut steps = Vec::new();
+        for (name, conf) in plugins.iter() {
+            match Plugin::read(name, &conf.value()) {
+                Ok(None) => {}
+                Ok(Some(plugin)) => {
+                    let places = self.places(&owner, &plugin);
+                    steps.push(Arc::new(Step::new(&owner, plugin, places)));
+                }
+                Err((place, reason)) => self.fault(entry, format!("/plugins/{name}{place}"), reason),
             }
         }
+        steps.into()
+    }
+
+    fn places(&self, owner: &str, plugin: &Plugin) -> Box<[Option<u32>]> {
+        let destinations = plugin.destinations().into_iter().enumerate();
+        let place = |(index, (_, destination)): (usize, (String, &Destination))| match destination {
+            Destination::Id(id) => self.place(Kind::Upstream, id),
+            Destination::Own(_) => {
+                let key = inline_key(owner, plugin.name, index);
+                let placed = || self.view.by_key.get(&&*key).map(|placed| placed.place);
+                self.inline.get(&*key).copied().or_else(placed)
+            }
+        };
+        destinations.map(place).collect()
     }
 
     fn fault(&mut self, entry: &Entry, pointer: String, reason: String) {
@@ -340,13 +479,31 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// The upstream that an object is or holds, and where in it.
-fn own_upstream(object: &Object) -> Option<(&'static str, &Upstream)> {
-    match object {
-        Object::Upstream(upstream) => Some(("", upstream)),
-        Object::Service(service) => Some(("/upstream", service.upstream.as_deref()?)),
-        Object::Route(route) => Some(("/upstream", route.upstream.as_deref()?)),
+/// The upstreams that an object is or holds, its own first, then those of its plugins: their keys and places in it.
+fn own_upstreams(entry: &Entry) -> SmallVec<[(String, String, Cow<'_, Upstream>); 1]> {
+    let mut all = SmallVec::new();
+    let own = match &entry.object {
+        Object::Upstream(upstream) => Some((String::new(), &**upstream)),
+        Object::Service(service) => service.upstream.as_deref().map(|own| ("/upstream".to_owned(), own)),
+        Object::Route(route) => route.upstream.as_deref().map(|own| ("/upstream".to_owned(), own)),
+        Object::PluginConfig(_) | Object::GlobalRule(_) => None,
+    };
+    all.extend(own.map(|(at, upstream)| (cluster_key(entry), at, Cow::Borrowed(upstream))));
+    for plugin in entry.object.plugins().into_iter().flat_map(with_upstreams) {
+        for (index, (place, destination)) in plugin.destinations().into_iter().enumerate() {
+            if let Destination::Own(upstream) = destination {
+                let key = inline_key(&cluster_key(entry), plugin.name, index);
+                let at = format!("/plugins/{}{place}/upstream", plugin.name);
+                all.push((key, at, Cow::Owned((**upstream).clone())));
+            }
+        }
     }
+    all
+}
+
+/// The key of an upstream that stands in a plugin: the how-many-th it names.
+fn inline_key(owner: &str, plugin: &str, index: usize) -> String {
+    format!("{owner}/{plugin}.{index}")
 }
 
 fn cluster_key(entry: &Entry) -> String {
@@ -365,19 +522,20 @@ fn service<'a>(id: &str, entries: &'a Entries) -> Option<&'a Service> {
 /// What a route's rule was, to take it out of the table.
 fn removal(id: &str, entry: &Entry, entries: &Entries) -> Option<Removal> {
     let Object::Route(route) = &entry.object else { return None };
-    let service = route.service_id.as_deref().and_then(|id| service(id, entries));
-    let rule = route::rules_of(id, route, service, ()).ok().flatten()?;
-    Some(Removal::from(&rule))
+    Removal::of(id, route, route.service_id.as_deref().and_then(|id| service(id, entries)))
 }
 
-/// Whether routes of a service need not be compiled again: hosts, what may be upgraded and whose upstream it is are as before.
+/// Whether routes that refer to it need not be compiled again: hosts, plugins, what may be upgraded and whose upstream it is are as
+/// before.
 fn same_for_routes(old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>) -> bool {
     match (old.map(|old| &old.object), new.map(|new| &new.object)) {
         (Some(Object::Service(old)), Some(Object::Service(new))) => {
             old.hosts == new.hosts
                 && old.enable_websocket == new.enable_websocket
                 && old.upstream_id == new.upstream_id
+                && old.plugins == new.plugins
         }
+        (Some(Object::PluginConfig(old)), Some(Object::PluginConfig(new))) => old.plugins == new.plugins,
         _ => false,
     }
 }
@@ -388,8 +546,8 @@ fn all_users<'u>(users: &'u Validator, entry: &Entry) -> Vec<&'u (Kind, Id)> {
     let mut all = Vec::new();
     for user in users.users_of(kind, id) {
         all.push(user);
-        if user.0 == Kind::Service {
-            all.extend(users.users_of(Kind::Service, &user.1));
+        if matches!(user.0, Kind::Service | Kind::PluginConfig) {
+            all.extend(users.users_of(user.0, &user.1));
         }
     }
     all

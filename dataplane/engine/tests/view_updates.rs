@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use ringway_engine::plugin::Chain;
 use ringway_engine::route::{Captures, Query};
-use ringway_engine::view::View;
+use ringway_engine::view::{Target, View};
 use ringway_snapshot::parse::parse_object;
 use ringway_snapshot::validate::validate;
 use ringway_snapshot::{Delta, Entry, Snapshot, Validator};
@@ -26,11 +27,43 @@ fn upstream(form: u8) -> Value {
     })
 }
 
+/// Plugins that hold upstreams, name some, and do neither.
+fn plugins(form: u8) -> Value {
+    let id = (form % 3).to_string();
+    let split = |to: Value| json!({"rules": [{"weighted_upstreams": [to, {"weight": 1}]}]});
+    match form % 7 {
+        0 => json!({"traffic-split": split(json!({"upstream_id": id}))}),
+        1 => {
+            json!({"traffic-split": split(json!({"upstream": {"nodes": {(format!("127.0.0.1:{}", 9000 + u16::from(form))): 1}}}))})
+        }
+        2 => json!({"proxy-mirror": {"host": format!("http://127.0.0.1:{}", 7000 + u16::from(form))}}),
+        3 => json!({"proxy-rewrite": {"uri": format!("/{form}")}, "response-rewrite": {"status_code": 201}}),
+        4 => json!({"proxy-rewrite": {"_meta": {"disable": true}, "uri": "/off"}}),
+        _ => json!({}),
+    }
+}
+
+/// A chain's plugins, each with the upstreams that it would send to: places are numbered as views came about.
+fn chains(view: &View, target: Option<&Target>) -> String {
+    let chains = view.chains(target);
+    let steps = chains.global.iter().map(|chain| &**chain).chain(chains.route).flat_map(Chain::steps);
+    let told = steps.map(|step| {
+        let clusters = step
+            .places()
+            .iter()
+            .map(|place| view.cluster_at((*place)?).map(|cluster| format!("{cluster:?}")));
+        format!("{} {:?}", step.name(), clusters.collect::<Vec<_>>())
+    });
+    told.collect::<Vec<_>>().join(" | ")
+}
+
 fn object(kind: u8, id: u8, form: u8) -> Entry {
     let (reference, host) = ((form % 3).to_string(), HOSTS[usize::from(form) % HOSTS.len()]);
-    let (kind, mut spec) = match kind % 3 {
+    let (kind, mut spec) = match kind % 5 {
         0 => ("upstreams", upstream(form)),
-        1 => ("services", json!({"enable_websocket": form.is_multiple_of(2)})),
+        1 => ("services", json!({"enable_websocket": form.is_multiple_of(2), "plugins": plugins(form / 3)})),
+        3 => ("plugin_configs", json!({"plugins": plugins(form)})),
+        4 => ("global_rules", json!({"plugins": plugins(form / 2)})),
         _ => ("routes", json!({"uri": URIS[usize::from(form / 3) % URIS.len()], "priority": form % 5 / 3})),
     };
     if kind == "routes" {
@@ -45,6 +78,12 @@ fn object(kind: u8, id: u8, form: u8) -> Entry {
             _ => spec["upstream"] = upstream(form),
         }
         spec["status"] = json!(u8::from(!form.is_multiple_of(11)));
+        if form.is_multiple_of(3) {
+            spec["plugin_config_id"] = json!(reference);
+        }
+        if form.is_multiple_of(5) {
+            spec["plugins"] = plugins(form);
+        }
     } else if kind == "services" {
         match form / 2 % 4 {
             0 => spec["upstream_id"] = json!(reference),
@@ -65,8 +104,9 @@ fn told(view: &View) -> (Vec<String>, Vec<String>, String) {
             let cluster = view.cluster(listed.payload);
             let timeouts = cluster.map(|cluster| listed.payload.timeouts(cluster));
             let target = (listed.payload.may_upgrade, &listed.payload.service_id, &listed.payload.route);
+            let chains = chains(view, Some(listed.payload));
             format!(
-                "{} {:?} {:?} {} {target:?} {cluster:?} {timeouts:?}",
+                "{} {:?} {:?} {} {target:?} {cluster:?} {timeouts:?} {chains}",
                 listed.id, listed.host, listed.uri, listed.priority
             )
         })
@@ -76,7 +116,14 @@ fn told(view: &View) -> (Vec<String>, Vec<String>, String) {
     (
         routes,
         clusters,
-        format!("{:?} {:?} {} {}", view.version, view.counts, view.cluster_count(), view.routes.len()),
+        format!(
+            "{:?} {:?} {} {} {}",
+            view.version,
+            view.counts,
+            view.cluster_count(),
+            view.routes.len(),
+            chains(view, None)
+        ),
     )
 }
 
@@ -85,7 +132,8 @@ fn decisions(view: &View) -> Vec<Option<String>> {
     for host in ["a.com", "x.b.com", "c.com", "d.com", "e.com"] {
         for path in ["/x", "/x/1", "/x/1/z", "/y", "/yy/z", "/", "/q"] {
             let remote = IpAddr::from([127, 0, 0, 1]);
-            let query = Query { method: b"GET", host: host.as_bytes(), path: path.as_bytes(), remote };
+            let query =
+                Query { method: b"GET", host: host.as_bytes(), path: path.as_bytes(), remote, facts: None };
             let found = view.routes.find(&query, &mut Captures::new());
             decisions.push(
                 found.map(|target| format!("{} {:?}", target.route_id, view.cluster(target).map(|c| &c.key))),
@@ -100,10 +148,10 @@ proptest! {
     #[test]
     fn any_sequence_of_changes_gives_what_compiling_the_end_gives(
         rounds in prop::collection::vec(
-            prop::collection::vec((0u8..3, 0u8..3, 0u8..6, prop::option::weighted(0.9, any::<u8>())), 1..8), 1..12),
+            prop::collection::vec((0u8..5, 0u8..3, 0u8..6, prop::option::weighted(0.9, any::<u8>())), 1..8), 1..12),
     ) {
         // All that can be referred to is there at first, so that most configurations are valid.
-        let start = (0..3).flat_map(|id| [object(0, id, id), object(1, id, id)]).collect();
+        let start = (0..3).flat_map(|id| [object(0, id, id), object(1, id, id), object(3, id, id + 3)]).collect();
         let mut wanted = Snapshot::new(1, 1, 0, start);
         let mut served = wanted.clone();
         let mut view = View::compile(&served).unwrap();

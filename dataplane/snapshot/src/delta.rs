@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::frame::{SCHEMA_DELTA, SCHEMA_PLUGINS};
 use crate::model::{Id, Kind};
 use crate::snapshot::{Entry, Snapshot};
 use crate::version::Version;
@@ -79,6 +80,13 @@ impl Delta {
             return Err(DeltaError::Digest);
         }
         Ok(Snapshot { version: self.version, entries })
+    }
+
+    /// The lowest schema number that can hold it.
+    pub fn schema(&self) -> u16 {
+        let is_new =
+            |entry: &Arc<Entry>| matches!(entry.object.kind(), Kind::PluginConfig | Kind::GlobalRule);
+        if self.changed.iter().any(is_new) { SCHEMA_PLUGINS } else { SCHEMA_DELTA }
     }
 
     /// How many objects it names.

@@ -12,13 +12,16 @@ use crate::limits::FRAME_BYTES_MAX;
 ///
 /// 2 has what 1 has, and deltas: [`Delta`](crate::message::ToDataplane::Delta), [`Serves`](crate::message::ToControlplane::Serves)
 /// and [`Reason::Base`](crate::message::Reason::Base).
-pub const SCHEMA: u16 = 2;
+///
+/// 3 has what 2 has, and the kinds [`PluginConfig`](crate::model::PluginConfig) and [`GlobalRule`](crate::model::GlobalRule). What holds
+/// none of them is the same bytes as before.
+pub const SCHEMA: u16 = 3;
 /// The lowest schema number that this build still reads and writes. A `Hello` has it always, so that any peer reads it.
 pub const SCHEMA_MIN: u16 = 1;
 /// The first schema number with deltas.
 pub const SCHEMA_DELTA: u16 = 2;
-/// The schema number on disk: the lowest that can hold a snapshot, so that a release before this one boots from it too.
-pub const SCHEMA_DISK: u16 = 1;
+/// The first schema number with plugin configurations and global rules.
+pub const SCHEMA_PLUGINS: u16 = 3;
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 20;
 
@@ -212,7 +215,7 @@ mod tests {
     fn peers_speak_the_highest_number_that_both_know() {
         assert_eq!(common_schema(1, 1), Some(1));
         assert_eq!(common_schema(1, 2), Some(2));
-        assert_eq!(common_schema(2, 9), Some(2));
+        assert_eq!(common_schema(2, 9), Some(SCHEMA));
         assert_eq!(common_schema(SCHEMA + 1, SCHEMA + 1), None);
         assert_eq!(common_schema(0, 0), None);
     }

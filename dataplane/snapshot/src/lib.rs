@@ -8,7 +8,9 @@
 //! allocates more than [`limits`] allow; the bytes of a schema number never change once released.
 #![forbid(unsafe_code)]
 
+pub mod cidr;
 pub mod delta;
+pub mod expression;
 pub mod frame;
 pub mod json;
 pub mod limits;
@@ -16,17 +18,25 @@ mod log_rate;
 pub mod message;
 pub mod model;
 pub mod parse;
+pub mod pattern;
+pub mod plugin;
 pub mod snapshot;
 pub mod sorted;
+pub mod template;
 pub mod upstream;
 pub mod validate;
 pub mod validator;
+pub mod variable;
 pub mod version;
 
+pub use cidr::Cidr;
 pub use delta::Delta;
+pub use expression::Expression;
 pub use log_rate::LogRate;
-pub use model::{Kind, Object, Route, Service, Upstream};
+pub use model::{GlobalRule, Kind, Object, PluginConfig, Route, Service, Upstream};
+pub use plugin::Plugin;
 pub use snapshot::{Entries, Entry, Snapshot};
 pub use validate::Fault;
 pub use validator::Validator;
+pub use variable::Variable;
 pub use version::{Digest, Version};

@@ -36,3 +36,21 @@ pub const CHECK_INTERVAL_S_MAX: u32 = 86_400;
 pub const CHECK_PATH_BYTES_MAX: usize = 1_024;
 /// Header lines that a probe adds.
 pub const CHECK_HEADERS_MAX: usize = 32;
+/// Conditions of one expression (`vars`).
+pub const EXPRESSION_TESTS_MAX: usize = 256;
+/// Address blocks of one condition.
+pub const EXPRESSION_BLOCKS_MAX: usize = 1_024;
+/// Bytes of a regular expression as it is written.
+pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
+/// Bytes of a compiled regular expression.
+pub const PATTERN_AUTOMATON_BYTES_MAX: usize = 512 << 10;
+/// Rules of one `traffic-split`.
+pub const SPLIT_RULES_MAX: usize = 64;
+/// Upstreams of one rule of `traffic-split` (APISIX's limit).
+pub const SPLIT_UPSTREAMS_MAX: usize = 20;
+/// Addresses or hosts of one plugin that restricts who may ask.
+pub const RESTRICTIONS_MAX: usize = 4_096;
+/// Seconds that a plugin may hold a request.
+pub const DELAY_S_MAX: f64 = 3_600.0;
+/// Bytes of a request's name made by `request-id`.
+pub const RANGE_ID_BYTES_MAX: usize = 128;

@@ -114,6 +114,10 @@ pub enum Object {
     Service(#[serde(deserialize_with = "shared::one")] Arc<Service>),
     /// An upstream.
     Upstream(#[serde(deserialize_with = "shared::one")] Arc<Upstream>),
+    /// Plugins that routes share. From schema 3 on.
+    PluginConfig(#[serde(deserialize_with = "shared::one")] Arc<PluginConfig>),
+    /// Plugins of every request. From schema 3 on.
+    GlobalRule(#[serde(deserialize_with = "shared::one")] Arc<GlobalRule>),
 }
 
 impl Object {
@@ -123,6 +127,19 @@ impl Object {
             Object::Route(_) => Kind::Route,
             Object::Service(_) => Kind::Service,
             Object::Upstream(_) => Kind::Upstream,
+            Object::PluginConfig(_) => Kind::PluginConfig,
+            Object::GlobalRule(_) => Kind::GlobalRule,
+        }
+    }
+
+    /// Its plugins.
+    pub fn plugins(&self) -> Option<&Plugins> {
+        match self {
+            Object::Route(route) => Some(&route.plugins),
+            Object::Service(service) => Some(&service.plugins),
+            Object::Upstream(_) => None,
+            Object::PluginConfig(config) => Some(&config.plugins),
+            Object::GlobalRule(rule) => Some(&rule.plugins),
         }
     }
 }
@@ -244,6 +261,36 @@ pub struct Service {
     pub script: Option<Json>,
     /// Whether an `Upgrade: websocket` may switch the connection.
     pub enable_websocket: Option<bool>,
+    /// Seconds since 1970, written by tools.
+    pub create_time: Option<i64>,
+    /// Seconds since 1970, written by tools.
+    pub update_time: Option<i64>,
+}
+
+/// Plugins that several routes share.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginConfig {
+    /// Name for people.
+    pub name: Option<Box<str>>,
+    /// Description for people.
+    pub desc: Option<Box<str>>,
+    /// Free pairs.
+    pub labels: Labels,
+    /// The plugins.
+    pub plugins: Plugins,
+    /// Seconds since 1970, written by tools.
+    pub create_time: Option<i64>,
+    /// Seconds since 1970, written by tools.
+    pub update_time: Option<i64>,
+}
+
+/// Plugins of every request, whatever its route, also of those that have none.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GlobalRule {
+    /// The plugins.
+    pub plugins: Plugins,
     /// Seconds since 1970, written by tools.
     pub create_time: Option<i64>,
     /// Seconds since 1970, written by tools.

@@ -53,6 +53,8 @@ pub fn parse_object(kind: &str, id: &str, spec: &Value) -> Result<Entry, Fault> 
         Kind::Route => typed(fields).map(|route| Object::Route(Arc::new(route))),
         Kind::Service => typed(fields).map(|service| Object::Service(Arc::new(service))),
         Kind::Upstream => typed(fields).map(|upstream| Object::Upstream(Arc::new(upstream))),
+        Kind::PluginConfig => typed(fields).map(|config| Object::PluginConfig(Arc::new(config))),
+        Kind::GlobalRule => typed(fields).map(|rule| Object::GlobalRule(Arc::new(rule))),
         _ => Err((String::new(), format!("{kind} are not supported by this release; remove the object"))),
     };
     let object = typed.map_err(|(pointer, reason)| fault(pointer, reason))?;

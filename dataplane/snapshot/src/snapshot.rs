@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::frame::{SCHEMA_MIN, SCHEMA_PLUGINS};
 use crate::model::{Id, Kind, Object};
 use crate::sorted::{Keyed, Sorted};
 use crate::version::{Digest, Version};
@@ -45,6 +46,19 @@ impl Keyed for Entry {
 /// The objects of a configuration, by kind and id.
 pub type Entries = Sorted<Entry>;
 
+impl Entries {
+    /// Whether any object is of that kind.
+    pub fn has_kind(&self, kind: Kind) -> bool {
+        self.of_kind(kind).next().is_some()
+    }
+
+    /// The objects of a kind, by id.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Entry>> {
+        // No id is empty, so that this is before the first.
+        self.from(&(kind, "")).take_while(move |entry| entry.object.kind() == kind)
+    }
+}
+
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -59,6 +73,12 @@ impl Snapshot {
     pub fn new(lineage: u64, timeline: u32, revision: u64, entries: Vec<Entry>) -> Snapshot {
         let entries: Entries = entries.into_iter().map(Arc::new).collect();
         Snapshot { version: Version { lineage, timeline, revision, digest: digest(&entries) }, entries }
+    }
+
+    /// The lowest schema number that can hold it, so that a release before this one reads it too where it can.
+    pub fn schema(&self) -> u16 {
+        let kinds = [Kind::PluginConfig, Kind::GlobalRule];
+        if kinds.into_iter().any(|kind| self.entries.has_kind(kind)) { SCHEMA_PLUGINS } else { SCHEMA_MIN }
     }
 
     /// What a receiver checks before it looks at the objects.

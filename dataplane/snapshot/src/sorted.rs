@@ -92,6 +92,15 @@ impl<T: Keyed> Sorted<T> {
         chunk.get(place)
     }
 
+    /// The elements from that key on, in order.
+    pub fn from<'s>(&'s self, key: &T::Key<'_>) -> impl Iterator<Item = &'s Arc<T>> + use<'s, T> {
+        let at = self.chunk_of(key);
+        let first = self.chunks.get(at);
+        let place =
+            first.map_or(0, |chunk| chunk.partition_point(|item| item.compare(key) == Ordering::Less));
+        self.chunks.iter().skip(at).flat_map(|chunk| chunk.iter()).skip(place)
+    }
+
     /// Adds an element, in place of the one that has its key; gives that back.
     pub fn put(&mut self, item: Arc<T>) -> Option<Arc<T>> {
         let at = self.chunk_of(&item.key());

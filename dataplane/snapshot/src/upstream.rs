@@ -12,7 +12,7 @@ mod unix_socket;
 pub use checks::{
     Active, ActiveHealthy, ActiveUnhealthy, CheckKind, Checks, Passive, PassiveHealthy, PassiveUnhealthy,
 };
-pub use hash_on::{HashOn, Piece, Variable};
+pub use hash_on::{HashOn, Piece};
 pub use tuning::Tuning;
 pub use unix_socket::unix_path;
 

@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
+use crate::expression::Expression;
+use crate::json::Json;
 use crate::limits::{
     FAULTS_REPORTED_MAX, HOST_BYTES_MAX, HOSTS_PER_OBJECT_MAX, NODE_WEIGHT_MAX, OBJECTS_MAX, URI_BYTES_MAX,
     URI_SEGMENTS_MAX, URIS_PER_ROUTE_MAX,
@@ -18,8 +20,10 @@ use crate::log_rate::LogRate;
 use crate::model::{
     Balancer, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
 };
+use crate::plugin::{Destination, Plugin, with_upstreams};
 use crate::snapshot::{Entries, Entry};
 use crate::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path};
+use crate::variable::Variable;
 
 /// One thing wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,16 +52,18 @@ impl std::fmt::Display for Fault {
 /// Checks a whole configuration. At most [`FAULTS_REPORTED_MAX`] faults are told; an empty list means it is valid.
 pub fn validate(entries: &Entries) -> Vec<Fault> {
     let mut list = Vec::from_iter(too_many(entries));
-    let (mut services, mut upstreams) = (Ids::default(), Ids::default());
+    let (mut services, mut upstreams, mut plugin_configs) = (Ids::default(), Ids::default(), Ids::default());
     for entry in entries {
         match &entry.object {
             Object::Service(_) => drop(services.insert(&*entry.id)),
             Object::Upstream(_) => drop(upstreams.insert(&*entry.id)),
-            Object::Route(_) => {}
+            Object::PluginConfig(_) => drop(plugin_configs.insert(&*entry.id)),
+            Object::Route(_) | Object::GlobalRule(_) => {}
         }
     }
     let is_known = |kind: Kind, id: &str| match kind {
         Kind::Service => services.contains(id),
+        Kind::PluginConfig => plugin_configs.contains(id),
         _ => upstreams.contains(id),
     };
     for entry in entries {
@@ -80,6 +86,8 @@ pub(crate) fn validate_entry(entry: &Entry, is_known: &dyn Fn(Kind, &str) -> boo
         Object::Route(route) => faults.route(route),
         Object::Service(service) => faults.service(service),
         Object::Upstream(upstream) => faults.upstream("", upstream),
+        Object::PluginConfig(config) => faults.plugins(&config.plugins),
+        Object::GlobalRule(rule) => faults.plugins(&rule.plugins),
     }
     faults.list
 }
@@ -91,15 +99,33 @@ pub(crate) fn too_many(entries: &Entries) -> Option<Fault> {
     (entries.len() > OBJECTS_MAX).then_some(Fault { kind, id, pointer, reason })
 }
 
-/// The objects that an object names.
-pub(crate) fn references(object: &Object) -> impl Iterator<Item = (Kind, &str)> {
-    let (service, upstream) = match object {
-        Object::Route(route) => (route.service_id.as_deref(), route.upstream_id.as_deref()),
-        Object::Service(service) => (None, service.upstream_id.as_deref()),
-        Object::Upstream(_) => (None, None),
+/// Tells the objects that an object names, each maybe more than once.
+pub(crate) fn references(object: &Object, mut tell: impl FnMut(Kind, &str)) {
+    let fields = match object {
+        Object::Route(route) => [
+            (Kind::Service, route.service_id.as_deref()),
+            (Kind::PluginConfig, route.plugin_config_id.as_deref()),
+            (Kind::Upstream, route.upstream_id.as_deref()),
+        ],
+        Object::Service(service) => [
+            (Kind::Service, None),
+            (Kind::PluginConfig, None),
+            (Kind::Upstream, service.upstream_id.as_deref()),
+        ],
+        _ => [(Kind::Service, None), (Kind::PluginConfig, None), (Kind::Upstream, None)],
     };
-    let service = service.map(|id| (Kind::Service, id));
-    service.into_iter().chain(upstream.map(|id| (Kind::Upstream, id)))
+    for (kind, id) in fields {
+        if let Some(id) = id {
+            tell(kind, id);
+        }
+    }
+    for plugin in object.plugins().into_iter().flat_map(with_upstreams) {
+        for (_, destination) in plugin.destinations() {
+            if let Destination::Id(id) = destination {
+                tell(Kind::Upstream, id);
+            }
+        }
+    }
 }
 
 /// Collects what is wrong with the object at hand. A place is only written out where something is wrong: valid objects, the
@@ -144,11 +170,10 @@ impl Faults<'_> {
         if route.methods.as_ref().is_some_and(|methods| methods.is_empty()) {
             self.add("/methods", "is empty; leave the field out to match every method");
         }
-        self.unsupported("", "vars", route.vars.is_some());
+        self.vars(route.vars.as_ref());
         self.unsupported("", "filter_func", route.filter_func.is_some());
         self.unsupported("", "script", route.script.is_some());
         self.unsupported("", "script_id", route.script_id.is_some());
-        self.unsupported("", "plugin_config_id", route.plugin_config_id.is_some());
         self.unsupported("", "service_protocol", route.service_protocol.is_some());
         self.plugins(&route.plugins);
         for (pointer, reason) in LogRate::check(&route.labels) {
@@ -156,6 +181,11 @@ impl Faults<'_> {
         }
         self.timeout("", route.timeout);
         self.target(route.upstream.as_deref(), route.upstream_id.as_deref());
+        if let Some(id) =
+            route.plugin_config_id.as_deref().filter(|id| !(self.is_known)(Kind::PluginConfig, id))
+        {
+            self.add("/plugin_config_id", format!("there is no plugin configuration {id:?}"));
+        }
         if let Some(id) = route.service_id.as_deref().filter(|id| !(self.is_known)(Kind::Service, id)) {
             self.add("/service_id", format!("there is no service {id:?}"));
         }
@@ -289,10 +319,42 @@ impl Faults<'_> {
         }
     }
 
+    fn vars(&mut self, vars: Option<&Json>) {
+        let Some(vars) = vars else { return };
+        match Expression::read(&vars.value()) {
+            Err((place, reason)) => {
+                self.add(format!("/vars{place}"), reason);
+            }
+            Ok(vars) if vars.names(&|name| matches!(name, Variable::Parameter(_) | Variable::Status)) => {
+                self.add(
+                    "/vars",
+                    "names what is known only when the route is: \"uri_param_...\" or \"status\"",
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+
     fn plugins(&mut self, plugins: &Plugins) {
-        for name in plugins.keys() {
-            let name = name.replace('~', "~0").replace('/', "~1");
-            self.add(format!("/plugins/{name}"), "this plugin is not supported by this release");
+        for (name, conf) in plugins.iter() {
+            let at = format!("/plugins/{}", name.replace('~', "~0").replace('/', "~1"));
+            let plugin = match Plugin::read(name, &conf.value()) {
+                Ok(Some(plugin)) => plugin,
+                Ok(None) => continue,
+                Err((place, reason)) => {
+                    self.add(format!("{at}{place}"), reason);
+                    continue;
+                }
+            };
+            for (place, destination) in plugin.destinations() {
+                match destination {
+                    Destination::Own(upstream) => self.upstream(&format!("{at}{place}/upstream"), upstream),
+                    Destination::Id(id) if (self.is_known)(Kind::Upstream, id) => {}
+                    Destination::Id(id) => {
+                        self.add(format!("{at}{place}/upstream_id"), format!("there is no upstream {id:?}"));
+                    }
+                }
+            }
         }
     }
 
@@ -475,10 +537,21 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_refused_by_name() {
         for (pointer, spec) in [
-            ("/vars", json!({"vars": [["arg_a", "==", "1"]]})),
+            ("/vars/0/0", json!({"vars": [["post_arg_a", "==", "1"]]})),
             ("/filter_func", json!({"filter_func": "function() end"})),
             ("/script", json!({"script": "x"})),
             ("/plugin_config_id", json!({"plugin_config_id": 1})),
+            ("/vars", json!({"vars": [["uri_param_a", "==", "1"]]})),
+            ("/plugins/proxy-rewrite/urn", json!({"plugins": {"proxy-rewrite": {"urn": "/a"}}})),
+            (
+                "/plugins/traffic-split/rules/0/weighted_upstreams/0/upstream_id",
+                json!({"plugins": {"traffic-split": {"rules": [{"weighted_upstreams": [{"upstream_id": 5}]}]}}}),
+            ),
+            (
+                "/plugins/traffic-split/rules/0/weighted_upstreams/0/upstream/scheme",
+                json!({"plugins": {"traffic-split": {"rules": [
+                    {"weighted_upstreams": [{"upstream": {"nodes": {}, "scheme": "https"}}]}]}}}),
+            ),
             ("/plugins/limit-count", json!({"plugins": {"limit-count": {}}})),
             ("/upstream/key", json!({"upstream": {"type": "chash", "nodes": {}}})),
             ("/upstream/hash_on", json!({"upstream": {"type": "chash", "hash_on": "consumer", "nodes": {}}})),

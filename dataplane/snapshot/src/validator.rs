@@ -20,6 +20,7 @@ type Key = (Kind, Id);
 #[derive(Debug, Default)]
 pub struct Validator {
     services: HashMap<Id, BTreeSet<Key>>,
+    plugin_configs: HashMap<Id, BTreeSet<Key>>,
     upstreams: HashMap<Id, BTreeSet<Key>>,
     faults: BTreeMap<Key, Vec<Fault>>,
     too_many: Option<Fault>,
@@ -40,9 +41,7 @@ impl Validator {
     pub fn trusting(entries: &Entries) -> Validator {
         let mut validator = Validator::default();
         for entry in entries {
-            for (kind, id) in references(&entry.object) {
-                validator.add_user(kind, id, entry);
-            }
+            references(&entry.object, |kind, id| validator.add_user(kind, id, entry));
         }
         validator
     }
@@ -53,11 +52,11 @@ impl Validator {
         for change in changes {
             let Some(entry) = change.new.or(change.old) else { continue };
             let (kind, id) = entry.key();
-            for (kind, id) in change.old.into_iter().flat_map(|old| references(&old.object)) {
-                self.remove_user(kind, id, entry);
+            if let Some(old) = change.old {
+                references(&old.object, |kind, id| self.remove_user(kind, id, entry));
             }
-            for (kind, id) in change.new.into_iter().flat_map(|new| references(&new.object)) {
-                self.add_user(kind, id, entry);
+            if let Some(new) = change.new {
+                references(&new.object, |kind, id| self.add_user(kind, id, entry));
             }
             if change.old.is_some() != change.new.is_some() {
                 again.extend(self.users_of(kind, id).cloned());
@@ -83,6 +82,7 @@ impl Validator {
     pub fn users_of(&self, kind: Kind, id: &str) -> impl Iterator<Item = &(Kind, Id)> {
         let users = match kind {
             Kind::Service => self.services.get(id),
+            Kind::PluginConfig => self.plugin_configs.get(id),
             Kind::Upstream => self.upstreams.get(id),
             _ => None,
         };
@@ -115,7 +115,11 @@ impl Validator {
     }
 
     fn all_users(&mut self, kind: Kind) -> &mut HashMap<Id, BTreeSet<Key>> {
-        if kind == Kind::Service { &mut self.services } else { &mut self.upstreams }
+        match kind {
+            Kind::Service => &mut self.services,
+            Kind::PluginConfig => &mut self.plugin_configs,
+            _ => &mut self.upstreams,
+        }
     }
 }
 
@@ -133,10 +137,18 @@ mod tests {
     /// Objects that refer to each other, to what is not there, and some that are wrong by themselves.
     fn object(kind: u8, id: u8, form: u8) -> Entry {
         let reference = (form / 2 % 4).to_string();
-        let (kind, spec): (&str, Value) = match (kind % 3, form % 2) {
+        let split = json!({"rules": [{"weighted_upstreams": [{"upstream_id": reference}, {"upstream_id": reference}]}]});
+        let (kind, spec): (&str, Value) = match (kind % 5, form % 2) {
             (0, _) => ("upstreams", json!({"nodes": {}, "retry_timeout": if form == 7 { -1 } else { 1 }})),
             (1, 0) => ("services", json!({"upstream_id": reference})),
             (1, _) => ("services", json!({"hosts": if form == 7 { json!([]) } else { json!(["h"]) }})),
+            (2, 0) => ("plugin_configs", json!({"plugins": {"traffic-split": split}})),
+            (2, _) => (
+                "plugin_configs",
+                json!({"plugins": {if form == 7 { "nope" } else { "proxy-rewrite" }: {"uri": "/"}}}),
+            ),
+            (3, 0) => ("routes", json!({"uri": "/", "plugins": {"traffic-split": split}})),
+            (3, _) => ("routes", json!({"uri": "/", "plugin_config_id": reference})),
             (_, 0) => ("routes", json!({"uri": "/", "service_id": reference})),
             (_, _) => {
                 ("routes", json!({"uri": if form == 7 { "bad" } else { "/" }, "upstream_id": reference}))
@@ -149,7 +161,7 @@ mod tests {
         #[test]
         fn after_any_changes_it_says_what_a_look_at_everything_says(
             rounds in prop::collection::vec(
-                prop::collection::vec((0u8..3, 0u8..5, prop::option::weighted(0.6, 0u8..8)), 1..6), 1..12),
+                prop::collection::vec((0u8..5, 0u8..5, prop::option::weighted(0.6, 0u8..8)), 1..6), 1..12),
         ) {
             let mut entries = Entries::default();
             let mut validator = Validator::new(&entries);
@@ -167,6 +179,7 @@ mod tests {
                 prop_assert_eq!(validator.faults(), fresh.faults());
                 prop_assert_eq!(&validator.services, &fresh.services);
                 prop_assert_eq!(&validator.upstreams, &fresh.upstreams);
+                prop_assert_eq!(&validator.plugin_configs, &fresh.plugin_configs);
                 // Undone and done again it says the same.
                 validator.change(&entries.changes(&before), &before);
                 prop_assert_eq!(validator.faults(), validate(&before));

@@ -27,9 +27,30 @@ fn schema_1_is_what_it_was() {
 
 #[test]
 fn schema_2_is_what_schema_1_is_and_has_deltas() {
-    assert_eq!(frame::SCHEMA, 2, "a new number needs a file of its own, beside the old ones");
     let mut golden = Golden::open("schema2.hex", 2);
-    messages_of_schema_1(&mut golden);
+    messages_of_schema_2(&mut golden);
+    golden.close();
+}
+
+#[test]
+fn schema_3_is_what_schema_2_is_and_has_plugin_configurations_and_global_rules() {
+    assert_eq!(frame::SCHEMA, 3, "a new number needs a file of its own, beside the old ones");
+    let mut golden = Golden::open("schema3.hex", 3);
+    messages_of_schema_2(&mut golden);
+    let (config, rule) =
+        (entry("plugin_configs", "p", &plugin_config()), entry("global_rules", "g", &global_rule()));
+    let with_plugins = Snapshot::new(0x0123_4567_89ab_cdef, 3, 78, vec![config, rule]);
+    assert_eq!((with_plugins.schema(), snapshot().schema()), (3, 1));
+    golden.check("snapshot with plugins", FrameKind::Disk, &with_plugins);
+    let delta = Delta::between(&snapshot(), &with_plugins);
+    assert_eq!(delta.schema(), 3);
+    assert_eq!(Delta::between(&with_plugins, &snapshot()).schema(), 2, "a removal was always known");
+    golden.check("control plane: delta with plugins", FrameKind::ToDataplane, &ToDataplane::Delta(delta));
+    golden.close();
+}
+
+fn messages_of_schema_2(golden: &mut Golden) {
+    messages_of_schema_1(golden);
     let base = Snapshot::new(0x0123_4567_89ab_cdef, 3, 76, vec![entry("upstreams", "gone", &upstream())]);
     let delta = Delta::between(&base, &snapshot());
     golden.check("control plane: delta", FrameKind::ToDataplane, &ToDataplane::Delta(delta));
@@ -38,7 +59,6 @@ fn schema_2_is_what_schema_1_is_and_has_deltas() {
         let nack = ToControlplane::Nack(Nack { version: version(), reason: Reason::Base(served) });
         golden.check(&format!("data plane: nack, {name}"), FrameKind::ToControlplane, &nack);
     }
-    golden.close();
 }
 
 fn messages_of_schema_1(golden: &mut Golden) {
@@ -120,6 +140,17 @@ fn service() -> Value {
         "name": "n", "desc": "d", "labels": {"a": "1"}, "hosts": ["k"], "plugins": {"p": {}}, "upstream": upstream(),
         "upstream_id": "u", "script": "x", "enable_websocket": false, "create_time": 1, "update_time": 2
     })
+}
+
+fn plugin_config() -> Value {
+    json!({
+        "name": "n", "desc": "d", "labels": {"a": "1"}, "plugins": {"p": {"k": [1]}, "q": {}}, "create_time": 1,
+        "update_time": 2
+    })
+}
+
+fn global_rule() -> Value {
+    json!({"plugins": {"p": {"k": null}}, "create_time": 1, "update_time": 2})
 }
 
 fn upstream() -> Value {

@@ -15,6 +15,7 @@ pub(crate) const HELP: &str = "\
 show info                          this process: build, listeners, versions, counters
 show snapshot                      the configuration that is served, and how long its stages took
 show cores                         each core: CPU, version, connections, requests
+show counters                      each core: what was counted since the start
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
 show objects KIND [ID]             routes, services or upstreams as they are configured and in force
@@ -24,7 +25,7 @@ show errors                        what went wrong since the start: refusals, fa
 show limits                        limits and waits, and how far they are used
 show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
 show upstream KEY                  one of them (upstreams/ID, or ID; services/ID, routes/ID)
-explain METHOD HOST PATH [from IP] which route takes this request, why the others do not, and where it would go
+explain METHOD HOST PATH [from IP] [FIELD:VALUE ...]   which route takes this request, why the others do not, and where it would go
 set server KEY/ADDRESS ready|drain|down   for the time being: requests, no new ones, none at all
 set weight KEY/ADDRESS WEIGHT|configured  for the time being: another share of the requests
 adopt LINEAGE                      let another source replace this configuration
@@ -37,6 +38,9 @@ shutdown                           drain, then end
 prompt                             keep this connection for more commands
 quit                               end it
 Add the word json for JSON; separate several commands with ';'.";
+
+/// How an `explain` is written.
+const EXPLAIN: &str = "explain METHOD HOST PATH [from IP] [FIELD:VALUE ...]";
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,9 @@ pub(crate) enum Command {
     /// Core, and milliseconds to stand still or the highest number to die.
     #[cfg(debug_assertions)]
     Fault(usize, u64),
+    /// Requests of a core, and what was allocated for them.
+    #[cfg(debug_assertions)]
+    Spent(usize),
 }
 
 /// A node of an upstream.
@@ -81,6 +88,7 @@ pub(crate) enum Show {
     Info,
     Snapshot,
     Cores,
+    Counters,
     Latency,
     Connections,
     Errors,
@@ -100,6 +108,8 @@ pub(crate) struct Request {
     pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) from: Option<IpAddr>,
+    /// Fields of its head.
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 impl Command {
@@ -112,38 +122,22 @@ impl Command {
         }
         let command = match words.as_slice() {
             ["help"] => Command::Help,
-            ["show", rest @ ..] => Command::Show(match rest {
-                ["info"] => Show::Info,
-                ["snapshot"] => Show::Snapshot,
-                ["cores"] => Show::Cores,
-                ["latency"] => Show::Latency,
-                ["connections"] => Show::Connections,
-                ["errors"] => Show::Errors,
-                ["limits"] => Show::Limits,
-                ["routes"] => Show::Routes,
-                ["route", id] => Show::Route((*id).to_owned()),
-                ["upstreams"] => Show::Upstreams,
-                ["upstream", key] => Show::Upstream((*key).to_owned()),
-                ["objects", kind, id @ ..] if id.len() < 2 => {
-                    let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
-                    Show::Objects(known, id.first().map(|id| (*id).to_owned()))
-                }
-                _ => {
-                    return Err(
-                        "show info, snapshot, cores, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
-                    );
-                }
-            }),
+            ["show", rest @ ..] => Command::Show(show(rest)?),
             ["explain", method, host, path, rest @ ..] => {
-                let from = match rest {
-                    [] => None,
-                    ["from", ip] => Some(ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?),
-                    _ => return Err("explain METHOD HOST PATH [from IP]".to_owned()),
+                let (from, rest) = match rest {
+                    ["from", ip, rest @ ..] => {
+                        (Some(ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?), rest)
+                    }
+                    rest => (None, rest),
                 };
+                let field = |word: &&str| {
+                    word.split_once(':').map(|(name, value)| (name.to_owned(), value.to_owned()))
+                };
+                let fields = rest.iter().map(field).collect::<Option<_>>().ok_or(EXPLAIN)?;
                 let (method, host, path) = ((*method).to_owned(), (*host).to_owned(), (*path).to_owned());
-                Command::Explain(Request { method, host, path, from })
+                Command::Explain(Request { method, host, path, from, fields })
             }
-            ["explain", ..] => return Err("explain METHOD HOST PATH [from IP]".to_owned()),
+            ["explain", ..] => return Err(EXPLAIN.to_owned()),
             ["set", rest @ ..] => set(rest)?,
             ["adopt", lineage] => Command::Adopt(u64::from_str_radix(lineage, 16).map_err(|_| {
                 format!("{lineage:?} is not a lineage: 16 hexadecimal digits, as the refusal tells it")
@@ -177,11 +171,40 @@ impl Command {
                 let (core, fault) = numbers.ok_or("fault CORE MILLISECONDS, or fault CORE die")?;
                 Command::Fault(core, fault)
             }
+            #[cfg(debug_assertions)]
+            ["spent", core] => Command::Spent(core.parse().map_err(|_| "spent CORE")?),
             ["shutdown"] => Command::Shutdown,
             _ => return Err(format!("unknown command {text:?}; say help for a list")),
         };
         Ok((command, json))
     }
+}
+
+/// What is to be shown.
+fn show(words: &[&str]) -> Result<Show, String> {
+    Ok(match words {
+        ["info"] => Show::Info,
+        ["snapshot"] => Show::Snapshot,
+        ["cores"] => Show::Cores,
+        ["counters"] => Show::Counters,
+        ["latency"] => Show::Latency,
+        ["connections"] => Show::Connections,
+        ["errors"] => Show::Errors,
+        ["limits"] => Show::Limits,
+        ["routes"] => Show::Routes,
+        ["route", id] => Show::Route((*id).to_owned()),
+        ["upstreams"] => Show::Upstreams,
+        ["upstream", key] => Show::Upstream((*key).to_owned()),
+        ["objects", kind, id @ ..] if id.len() < 2 => {
+            let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
+            Show::Objects(known, id.first().map(|id| (*id).to_owned()))
+        }
+        _ => {
+            return Err(
+                "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
+            );
+        }
+    })
 }
 
 const SET_SERVER: &str =
@@ -249,9 +272,10 @@ mod tests {
             host: "a".into(),
             path: "/x".into(),
             from: "10.0.0.1".parse().ok(),
+            fields: vec![("X-A".into(), "b:c".into())],
         };
         assert_eq!(
-            Command::parse("explain GET a /x from 10.0.0.1 json"),
+            Command::parse("explain GET a /x from 10.0.0.1 X-A:b:c json"),
             Ok((Command::Explain(request), true))
         );
         assert_eq!(Command::parse("adopt 00000000000000ff"), Ok((Command::Adopt(255), false)));

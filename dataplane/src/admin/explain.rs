@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ringway_engine::facts::Facts;
+use ringway_engine::http1::{HeadLimits, Parse, RequestHead};
 use ringway_engine::route::path::{encode, normalize};
 use ringway_engine::route::{Captures, Outcome, Query, Step};
 use ringway_engine::view::View;
@@ -17,14 +19,14 @@ pub(crate) fn reply(state: &State, request: &Request, json: bool) -> String {
         return "error: no configuration yet: neither a snapshot on disk nor one from a control plane"
             .to_owned();
     };
-    match explain(&view, request) {
+    match explain(state, &view, request) {
         Err(error) => format!("error: {error}"),
         Ok(document) if json => document.to_string(),
         Ok(document) => text(&document),
     }
 }
 
-fn explain(view: &View, request: &Request) -> Result<Value, String> {
+fn explain(state: &State, view: &View, request: &Request) -> Result<Value, String> {
     let (path, _query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let mut scratch = Vec::new();
     let normal =
@@ -33,11 +35,28 @@ fn explain(view: &View, request: &Request) -> Result<Value, String> {
         Some((host, port)) if !host.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => &request.host,
     };
+    let remote = request.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let client_ip = remote.to_string();
+    let bytes = written(request);
+    let head = parsed(&bytes)?;
+    let facts = Facts {
+        head: &head,
+        bytes: &bytes,
+        path: normal.path,
+        parameters: None,
+        client_ip: client_ip.as_bytes(),
+        client_port: 0,
+        server_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        server_port: 0,
+        hostname: state.node.as_bytes(),
+        status: None,
+    };
     let query = Query {
         method: request.method.as_bytes(),
         host: host.as_bytes(),
         path: normal.path,
-        remote: request.from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        remote,
+        facts: Some(&facts),
     };
     let mut captures = Captures::new();
     let found = view.routes.lookup(&query, &mut captures);
@@ -52,6 +71,7 @@ fn explain(view: &View, request: &Request) -> Result<Value, String> {
         }).collect::<serde_json::Map<_, _>>(),
         "matched_path": String::from_utf8_lossy(normal.path),
         "sent_path": if normal.dots_resolved { String::from_utf8_lossy(&sent).into_owned() } else { path.to_owned() },
+        "plugins": view.chains(found.as_ref().map(|found| &**found.payload())).names(),
         "service": found.as_ref().and_then(|found| found.payload().service_id.clone()),
         "upstream": found.as_ref().and_then(|found| view.cluster(found.payload())).map(|cluster| show::upstream(cluster)),
         "answer": match &found {
@@ -64,6 +84,28 @@ fn explain(view: &View, request: &Request) -> Result<Value, String> {
         },
         "steps": view.routes.explain(&query).iter().map(step).collect::<Value>(),
     }))
+}
+
+/// The request as a client would write it.
+fn written(request: &Request) -> Vec<u8> {
+    let mut text = format!("{} {} HTTP/1.1\r\n", request.method, request.path);
+    if !request.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        text.push_str(&format!("Host: {}\r\n", request.host));
+    }
+    for (name, value) in &request.fields {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    text.into_bytes()
+}
+
+fn parsed(bytes: &[u8]) -> Result<RequestHead, String> {
+    let mut head = RequestHead::new();
+    match head.parse(bytes, &HeadLimits::default()) {
+        Ok(Parse::Done(())) => Ok(head),
+        Ok(Parse::Partial) => Err("answered with 400: the head does not end".to_owned()),
+        Err(error) => Err(format!("answered with {}: {error}", error.status())),
+    }
 }
 
 fn step(step: &Step) -> Value {
@@ -80,6 +122,7 @@ fn step(step: &Step) -> Value {
                 Outcome::OtherPath => "other path",
                 Outcome::OtherMethod => "other method",
                 Outcome::OtherRemote => "other client address",
+                Outcome::OtherVars => "vars do not hold",
             },
         }),
     }

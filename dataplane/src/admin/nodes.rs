@@ -214,6 +214,8 @@ fn node(
         ("weight", json!(ordered.and_then(|ordered| ordered.weight).unwrap_or(endpoint.weight))),
         ("priority", json!(endpoint.priority)),
         ("open_requests", json!(cores.iter().map(|core| u64::from(core.open)).sum::<u64>())),
+        ("requests", json!(cores.iter().map(|core| core.given).sum::<u64>())),
+        ("failures", json!(cores.iter().map(|core| core.failed).sum::<u64>())),
         ("breakers", json!(cores.iter().map(|core| core.breaker).collect::<Vec<_>>())),
     ]);
     fields.extend(why.map(|why| ("why", json!(why))));

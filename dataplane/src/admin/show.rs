@@ -19,6 +19,7 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
         Show::Info => Ok(info(admin)),
         Show::Snapshot => snapshot(&admin.state),
         Show::Cores => Ok(cores(&admin.state)),
+        Show::Counters => Ok(counters(&admin.state)),
         Show::Connections => Ok(tally::connections(&admin.state)),
         Show::Errors => Ok(tally::errors(&admin.state)),
         Show::Limits => Ok(tally::limits(admin)),
@@ -139,6 +140,37 @@ fn cores(state: &State) -> Value {
             "stuck_ms": core.stuck_ms.load(Relaxed),
             "listening": core.listening.load(Relaxed),
             "sockets": core.sockets().len(),
+        })
+    });
+    rows.collect()
+}
+
+/// With the process's own time, so that whoever asks twice knows the rates without a clock in common.
+fn counters(state: &State) -> Value {
+    let rows = state.cores.iter().enumerate().map(|(number, core)| {
+        let c = &core.counters;
+        json!({
+            "core": number,
+            "at_ms": state.uptime_ms(),
+            "connections": c.connections.get(),
+            "busy": c.busy.get(),
+            "accepted": c.accepted.get(),
+            "shed": c.shed.get(),
+            "requests": c.requests.get(),
+            "responses_1xx": c.responses_1xx.get(),
+            "responses_2xx": c.responses_2xx.get(),
+            "responses_3xx": c.responses_3xx.get(),
+            "responses_4xx": c.responses_4xx.get(),
+            "responses_5xx": c.responses_5xx.get(),
+            "refused_heads": c.refused_heads.get(),
+            "no_route": c.no_route.get(),
+            "client_gone": c.client_gone.get(),
+            "upstream_failures": c.upstream_failures.get(),
+            "upstream_connects": c.upstream_connects.get(),
+            "upstream_reuses": c.upstream_reuses.get(),
+            "upstream_retries": c.retries.get(),
+            "upstream_retries_refused": c.retries_refused.get(),
+            "panics": c.panics.get(),
         })
     });
     rows.collect()

@@ -109,6 +109,7 @@ impl Stand {
     pub(crate) fn control_on(&self, name: &str, url: &str) -> Process {
         let path = |name: &str| self.dir.path.join(name).display().to_string();
         let (feed, control, state) = (path("feed.sock"), path(&format!("{name}.sock")), path("state"));
+        let admin = path("admin.sock");
         std::fs::create_dir_all(&state).unwrap();
         let keys = path("admin.key");
         std::fs::write(&keys, format!("{ADMIN_KEY}\n")).unwrap();
@@ -117,6 +118,8 @@ impl Stand {
             &[
                 "--feed-socket",
                 &feed,
+                "--admin-socket",
+                &admin,
                 "--control-socket",
                 &control,
                 "--state-dir",

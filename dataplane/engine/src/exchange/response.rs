@@ -7,6 +7,7 @@ use crate::http1::{
     BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits, ResponseHead,
     SinkFraming, Version, encode_response,
 };
+use crate::plugin::{Answering, Changes};
 
 /// What the driver adds to a final head, asked for when the head is there.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,8 @@ pub struct ResponseContext<'a> {
     pub date: &'a [u8],
     /// Added to Via, when the operator wants it.
     pub via: Option<&'a [u8]>,
+    /// What plugins change of a final head.
+    pub plugins: Option<&'a Answering<'a>>,
 }
 
 /// What came of one read from the node.
@@ -35,6 +38,16 @@ pub struct ResponseStep {
     pub keep: usize,
     /// A 100 (Continue) was passed on: the client may send its body.
     pub go_on: bool,
+}
+
+/// Whether the node's body does not go to the client.
+fn replaces_body(changes: &Changes<'_>) -> bool {
+    changes.body.is_some() || changes.status.is_some_and(|status| !has_body(status))
+}
+
+/// RFC 9110 sections 15.3.5 and 15.4.5.
+fn has_body(status: u16) -> bool {
+    status >= 200 && status != 204 && status != 304
 }
 
 /// Where the answer stands.
@@ -69,6 +82,11 @@ pub struct ResponseSide {
 }
 
 impl ResponseSide {
+    /// The node gets the request with that method.
+    pub(super) fn sends(&mut self, method: Method) {
+        self.facts.sent = method;
+    }
+
     pub(super) fn begin(&mut self, facts: RequestFacts) {
         self.facts = facts;
         self.interims = 0;
@@ -261,10 +279,19 @@ impl ResponseSide {
         if self.head.is_tunnel && !self.switches_as_asked(bytes) {
             return Err(UpstreamFault::UnaskedUpgrade);
         }
-        let (body, sink) = self.framing();
+        let changes = match context.plugins {
+            Some(plugins) if !self.head.is_tunnel => plugins.decide(self.head.status),
+            _ => Changes::default(),
+        };
+        let (body, sink) = self.framing(&changes);
         self.sink = sink;
         self.close = context.close || sink == SinkFraming::UntilClose || self.head.is_tunnel;
+        let lists = changes.edits.lists();
         let edits = ResponseEdits {
+            status: changes.status,
+            set: &lists.set,
+            add: &lists.add,
+            remove: &lists.remove,
             version: self.facts.version,
             close: self.close,
             body,
@@ -278,6 +305,13 @@ impl ResponseSide {
         self.status = Some(self.head.status);
         let limits = BodyLimits { forward_trailers: self.facts.trailers, ..BodyLimits::default() };
         self.relay.restart(self.head.body, sink, limits);
+        if replaces_body(&changes) {
+            // It goes with the head; what the node sends is only read to find its end.
+            self.relay.discard();
+            if self.facts.method != Method::Head && has_body(changes.status.unwrap_or(self.head.status)) {
+                out.extend_from_slice(changes.body.unwrap_or_default());
+            }
+        }
         self.phase = match () {
             () if self.head.is_tunnel => Phase::Tunnel,
             () if self.relay.is_done() => Phase::Done,
@@ -294,8 +328,16 @@ impl ResponseSide {
     }
 
     /// How the body comes, and how it goes on to this client.
-    fn framing(&self) -> (BodyHeader, SinkFraming) {
+    fn framing(&self, changes: &Changes<'_>) -> (BodyHeader, SinkFraming) {
         let chunks = self.facts.version == Version::Http11;
+        if replaces_body(changes) {
+            let length = changes.body.unwrap_or_default().len() as u64;
+            let has_body = has_body(changes.status.unwrap_or(self.head.status));
+            return (
+                if has_body { BodyHeader::Length(length) } else { BodyHeader::None },
+                SinkFraming::Length,
+            );
+        }
         match self.head.body {
             BodyFraming::Length(length) => (BodyHeader::Length(length), SinkFraming::Length),
             BodyFraming::Chunked | BodyFraming::UntilClose if chunks => {

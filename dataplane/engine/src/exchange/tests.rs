@@ -48,6 +48,7 @@ pub(super) fn context() -> ResponseContext<'static> {
         awaits_leave: false,
         date: b"now",
         via: None,
+        plugins: None,
     }
 }
 

@@ -139,7 +139,7 @@ impl<T> Builder<T> {
 impl<T> Item<T> {
     fn candidate(self, place: &Place, group: u32) -> Candidate<T> {
         let Item { rule, start, len, first_of_rule } = self;
-        let (methods, remotes) = (rule.methods, !rule.remotes.is_empty());
+        let (methods, conditions) = (rule.methods, rule.has_conditions());
         Candidate {
             rule,
             start,
@@ -148,7 +148,7 @@ impl<T> Item<T> {
             group,
             directory_len: place.directory_len,
             methods,
-            remotes,
+            conditions,
             first_of_rule,
         }
     }

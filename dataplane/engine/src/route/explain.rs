@@ -39,6 +39,8 @@ pub enum Outcome {
     OtherMethod,
     /// It does not take this client address.
     OtherRemote,
+    /// Its `vars` do not hold.
+    OtherVars,
 }
 
 /// Collects steps.

@@ -11,6 +11,7 @@ use super::pattern;
 use super::rule::Shared;
 use super::slots::{NONE, Slots, hash_text, tag_of, text};
 use super::trie::{Candidates, Directory, Trie};
+use crate::facts::Facts;
 
 /// All that is asked of one host. Immutable; shared by the tables that agree on the host.
 pub(super) struct HostTable<T> {
@@ -42,8 +43,8 @@ pub(super) struct Candidate<T> {
     /// Where its parameters may begin.
     pub(super) directory_len: u32,
     pub(super) methods: MethodSet,
-    /// Whether the rule limits client addresses.
-    pub(super) remotes: bool,
+    /// Whether the rule has conditions beside path and method.
+    pub(super) conditions: bool,
     pub(super) first_of_rule: bool,
 }
 
@@ -53,6 +54,7 @@ pub(super) struct Asked<'a> {
     pub(super) path: &'a [u8],
     pub(super) methods: MethodSet,
     pub(super) remote: IpAddr,
+    pub(super) facts: Option<&'a Facts<'a>>,
 }
 
 impl<T> HostTable<T> {
@@ -232,6 +234,8 @@ impl<T> HostTable<T> {
             Outcome::OtherMethod
         } else if !candidate.rule.takes(asked.remote) {
             Outcome::OtherRemote
+        } else if !candidate.rule.holds(&asked) {
+            Outcome::OtherVars
         } else {
             Outcome::Matched
         };
@@ -262,7 +266,8 @@ impl<T> Candidates for View<'_, T> {
             *steps = steps.saturating_add(1);
             let candidate = self.host.candidates.get(at as usize)?;
             let admits = candidate.methods.intersects(self.asked.methods)
-                && (!candidate.remotes || candidate.rule.takes(self.asked.remote));
+                && (!candidate.conditions
+                    || (candidate.rule.takes(self.asked.remote) && candidate.rule.holds(&self.asked)));
             if admits {
                 return Some(at);
             }

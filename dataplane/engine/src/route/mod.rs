@@ -4,7 +4,7 @@
 //! Order of the search. Hosts: the exact one, wildcards (`*.example.com`, `*example.com`) longest first, `*`, then the
 //! routes without a host. Inside a host: the exact path whatever the priority; then prefixes by the length of their
 //! literal part, longest first (`/a/:id/b` and `/a/*rest` both have `/a/`). Within one exact path or one literal part: priority
-//! descending, length of the pattern descending, id ascending. Each candidate is tested on its parameters, method and client address;
+//! descending, length of the pattern descending, id ascending. Each candidate is tested on its parameters, method, client address and `vars`;
 //! on failure the search goes on, also to the next host.
 //!
 //! Cost of a lookup does not grow with the number of routes. It is one probe for the exact host and one for each length that a fitting
@@ -17,7 +17,6 @@
 //! not touch, and of hosts with many routes the parts it does not touch (see `shards.rs`); the result never depends on the order in which rules are given.
 
 mod captures;
-mod cidr;
 mod compile;
 mod explain;
 mod host;
@@ -31,13 +30,15 @@ mod shards;
 mod slots;
 mod table;
 mod trie;
+mod vars;
 
 #[cfg(test)]
 mod tests;
 
 pub use captures::Captures;
-pub use cidr::Cidr;
 pub use explain::{EXPLAIN_STEPS_MAX, Outcome, Step};
 pub use method::MethodSet;
+pub use ringway_snapshot::Cidr;
 pub use rule::{Removal, Rule, RuleError, rules_of};
 pub use table::{Listed, Match, Query, Table};
+pub use vars::holds;

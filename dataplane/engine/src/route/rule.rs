@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringway_snapshot::model::{Id, Status};
-use ringway_snapshot::{Route, Service};
+use ringway_snapshot::{Cidr, Expression, Route, Service};
 
-use super::cidr::Cidr;
+use super::host::Asked;
 use super::method::MethodSet;
+use super::vars;
 
 /// One route as the table sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Rule<T> {
     pub methods: MethodSet,
     /// Client addresses it takes; none: every one.
     pub remotes: Vec<Cidr>,
+    /// What must hold of the request's variables.
+    pub vars: Option<Box<Expression>>,
     /// Among equal patterns the higher is tried first.
     pub priority: i64,
     /// What a lookup gives back; small, an `Arc` for instance.
@@ -40,16 +43,12 @@ pub fn rules_of<T>(
         return Ok(None);
     }
     // Leaving out a condition would let requests in that the operator shut out.
-    for (field, given) in [("vars", route.vars.is_some()), ("filter_func", route.filter_func.is_some())] {
-        if given {
-            return Err(RuleError::Condition(field));
-        }
+    if route.filter_func.is_some() {
+        return Err(RuleError::Condition("filter_func"));
     }
-    let mut hosts: Vec<Box<str>> = route.hosts().map(Box::from).collect();
-    if hosts.is_empty() {
-        let shared = service.and_then(|service| service.hosts.as_deref()).unwrap_or_default();
-        hosts.extend(shared.iter().cloned());
-    }
+    let vars = route.vars.as_ref().map(|vars| Expression::read(&vars.value()).map(Box::new)).transpose();
+    let vars = vars.map_err(|(place, reason)| RuleError::Vars(place, reason))?;
+    let hosts = hosts(route, service);
     let parse = |text: &str| text.parse().map_err(|_| RuleError::RemoteAddr(text.into()));
     Ok(Some(Rule {
         id: id.into(),
@@ -57,6 +56,7 @@ pub fn rules_of<T>(
         uris: route.uris().map(Box::from).collect(),
         methods: MethodSet::of_field(route.methods.as_deref()),
         remotes: route.remote_addrs().map(parse).collect::<Result<_, _>>()?,
+        vars: vars.filter(|vars| !matches!(&**vars, Expression::All(members) if members.is_empty())),
         priority: route.priority,
         payload,
     }))
@@ -71,6 +71,22 @@ pub struct Removal {
     pub hosts: Vec<Box<str>>,
     /// The path patterns it had, as they were given.
     pub uris: Vec<Box<str>>,
+}
+
+impl Removal {
+    /// The removal of the rule that a route made; `None` where it made none.
+    pub fn of(id: &str, route: &Route, service: Option<&Service>) -> Option<Removal> {
+        let (hosts, uris) = (hosts(route, service), route.uris().map(Box::from).collect());
+        (route.status == Status::Enabled).then(|| Removal { id: id.into(), hosts, uris })
+    }
+}
+
+fn hosts(route: &Route, service: Option<&Service>) -> Vec<Box<str>> {
+    let own: Vec<Box<str>> = route.hosts().map(Box::from).collect();
+    match service.and_then(|service| service.hosts.as_deref()) {
+        Some(shared) if own.is_empty() => shared.to_vec(),
+        _ => own,
+    }
 }
 
 impl<T> From<&Rule<T>> for Removal {
@@ -88,6 +104,9 @@ pub enum RuleError {
     /// Not an address or block.
     #[error("{0:?} is not an IP address or a block such as 10.0.0.0/8")]
     RemoteAddr(Box<str>),
+    /// Not an expression; where below it, and why.
+    #[error("vars{0}: {1}")]
+    Vars(String, String),
 }
 
 /// The parts of a rule that all its hosts and patterns share.
@@ -96,6 +115,7 @@ pub(super) struct Shared<T> {
     pub(super) id: Id,
     pub(super) methods: MethodSet,
     pub(super) remotes: Box<[Cidr]>,
+    pub(super) vars: Option<Box<Expression>>,
     pub(super) priority: i64,
     pub(super) payload: T,
 }
@@ -104,6 +124,16 @@ impl<T> Shared<T> {
     /// Whether it takes this client address.
     pub(super) fn takes(&self, remote: IpAddr) -> bool {
         self.remotes.is_empty() || self.remotes.iter().any(|block| block.contains(remote))
+    }
+
+    /// Whether it has conditions that not every request fulfils.
+    pub(super) fn has_conditions(&self) -> bool {
+        !self.remotes.is_empty() || self.vars.is_some()
+    }
+
+    /// Whether its variables are as they must be. Of a request that nothing is known of they are not.
+    pub(super) fn holds(&self, asked: &Asked<'_>) -> bool {
+        self.vars.as_ref().is_none_or(|vars| asked.facts.is_some_and(|facts| vars::holds(vars, facts)))
     }
 }
 
@@ -116,8 +146,8 @@ pub(super) struct Parts<T> {
 
 impl<T> From<Rule<T>> for Parts<T> {
     fn from(rule: Rule<T>) -> Parts<T> {
-        let Rule { id, hosts, uris, methods, remotes, priority, payload } = rule;
-        let shared = Shared { id, methods, remotes: remotes.into_boxed_slice(), priority, payload };
+        let Rule { id, hosts, uris, methods, remotes, vars, priority, payload } = rule;
+        let shared = Shared { id, methods, remotes: remotes.into_boxed_slice(), vars, priority, payload };
         Parts { shared: Arc::new(shared), hosts, uris }
     }
 }
@@ -143,6 +173,8 @@ mod tests {
         route.status = Status::Enabled;
         route.remote_addr = Some("x".into());
         assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::RemoteAddr("x".into())));
+        route.vars = Some(serde_json::from_str(r#"[["nope", "==", "1"]]"#).unwrap());
+        assert!(matches!(rules_of("1", &route, None, ()), Err(RuleError::Vars(place, _)) if place == "/0/0"));
         route.filter_func = Some("f".into());
         assert_eq!(rules_of("1", &route, None, ()), Err(RuleError::Condition("filter_func")));
     }

@@ -268,6 +268,7 @@ mod tests {
             uris,
             methods,
             remotes,
+            vars: None,
             priority: 0,
             payload: n,
         })

@@ -17,6 +17,7 @@ use super::host_map::{HostEntry, HostMap, HostName, HostPattern, Lengths, read_h
 use super::method::MethodSet;
 use super::rule::{Parts, Removal, Rule, Shared};
 use super::shards::{Coming, Host, Leaving};
+use crate::facts::Facts;
 
 /// With a fixed hash, so that the same rules always make the same table.
 type HashMap<K, V> = hashbrown::HashMap<K, V, FixedState>;
@@ -44,6 +45,8 @@ pub struct Query<'a> {
     pub path: &'a [u8],
     /// The client's address.
     pub remote: IpAddr,
+    /// What `vars` are about; without it a route that has some takes nothing.
+    pub facts: Option<&'a Facts<'a>>,
 }
 
 /// A route that takes a request. It reads the rule's memory only when asked.
@@ -293,6 +296,7 @@ impl Query<'_> {
             path: self.path,
             methods: MethodSet::of_token(self.method),
             remote: self.remote.to_canonical(),
+            facts: self.facts,
         }
     }
 }

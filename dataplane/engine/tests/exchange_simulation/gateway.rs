@@ -234,6 +234,7 @@ impl Front {
             host: b"sim",
             path,
             remote: [127, 0, 0, 1].into(),
+            facts: None,
         };
         let target = Arc::clone(view.routes.find(&query, &mut Captures::default()).expect("a route"));
         let id: usize = std::str::from_utf8(&path[1..]).unwrap().parse().expect("a request's number");
@@ -414,6 +415,7 @@ impl Front {
                     awaits_leave: carry.asks_leave && !carry.go_on,
                     date: b"now",
                     via: None,
+                    plugins: None,
                 };
                 match side.receive(&mut buffer, filled, &context, &mut self.to_client) {
                     Ok(step) => {

@@ -5,6 +5,7 @@
 
 use super::Wrong;
 use crate::model::Upstream;
+use crate::variable::Variable;
 
 /// What is hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,33 +27,6 @@ pub enum Piece {
     Variable(Variable),
 }
 
-/// nginx's variables that APISIX allows here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Variable {
-    /// The path as it was matched.
-    Uri,
-    /// Path and query as the client wrote them.
-    RequestUri,
-    /// The query.
-    QueryString,
-    /// The host without its port; `server_name` too, which here has no other meaning.
-    Host,
-    /// This machine's name.
-    Hostname,
-    /// The client's address.
-    RemoteAddr,
-    /// The client's port.
-    RemotePort,
-    /// The address that the client connected to.
-    ServerAddr,
-    /// One argument of the query.
-    Argument(Box<str>),
-    /// `http_NAME`: a header, with `_` for `-`.
-    Header(Box<str>),
-    /// `cookie_NAME`.
-    Cookie(Box<str>),
-}
-
 impl HashOn {
     /// Reads both fields of a `chash` upstream.
     pub fn read(upstream: &Upstream) -> Result<HashOn, Wrong> {
@@ -71,7 +45,8 @@ impl HashOn {
             "cookie" => Ok(HashOn::Cookie(name(key)?)),
             "vars" => {
                 let key = key.ok_or_else(|| wrong("key", "is missing: a \"chash\" upstream needs it"))?;
-                let variable = Variable::read(key).filter(Variable::stands_alone).ok_or_else(|| {
+                let variable = Variable::read(key).ok().filter(|known| is_hashed(known, true));
+                let variable = variable.ok_or_else(|| {
                     wrong("key", "must be uri, request_uri, query_string, host, hostname, server_name, server_addr, remote_addr, remote_port or arg_NAME")
                 })?;
                 Ok(HashOn::Pieces([Piece::Variable(variable)].into()))
@@ -87,37 +62,23 @@ impl HashOn {
     }
 }
 
-impl Variable {
-    fn read(name: &str) -> Option<Variable> {
-        Some(match name {
-            "uri" => Variable::Uri,
-            "request_uri" => Variable::RequestUri,
-            "query_string" | "args" => Variable::QueryString,
-            "host" | "server_name" => Variable::Host,
-            "hostname" => Variable::Hostname,
-            "remote_addr" => Variable::RemoteAddr,
-            "remote_port" => Variable::RemotePort,
-            "server_addr" => Variable::ServerAddr,
-            _ => {
-                let (kind, rest) = name.split_once('_')?;
-                if rest.is_empty()
-                    || !rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-                {
-                    return None;
-                }
-                match kind {
-                    "arg" => Variable::Argument(rest.into()),
-                    "http" => Variable::Header(rest.replace('_', "-").to_ascii_lowercase().into()),
-                    "cookie" => Variable::Cookie(rest.into()),
-                    _ => return None,
-                }
-            }
-        })
-    }
-
-    /// APISIX has `hash_on: header` and `cookie` for these.
-    fn stands_alone(&self) -> bool {
-        !matches!(self, Variable::Header(_) | Variable::Cookie(_))
+/// Of the variables those that APISIX hashes; it has `hash_on: header` and `cookie` for others.
+fn is_hashed(variable: &Variable, stands_alone: bool) -> bool {
+    match variable {
+        Variable::Uri
+        | Variable::RequestUri
+        | Variable::QueryString
+        | Variable::Host
+        | Variable::Hostname
+        | Variable::RemoteAddr
+        | Variable::RemotePort
+        | Variable::ServerAddr => true,
+        // An argument's name is as APISIX's schema has it.
+        Variable::Argument(name) => {
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        }
+        Variable::Header(_) | Variable::Cookie(_) => !stands_alone,
+        _ => false,
     }
 }
 
@@ -140,7 +101,8 @@ fn pieces(key: &str) -> Result<Box<[Piece]>, String> {
                 after.split_at(end)
             }
         };
-        let variable = Variable::read(name).ok_or_else(|| format!("\"${name}\" is not a known variable"))?;
+        let variable = Variable::read(name).ok().filter(|known| is_hashed(known, false));
+        let variable = variable.ok_or_else(|| format!("\"${name}\" is not a known variable"))?;
         pieces.push(Piece::Variable(variable));
         rest = behind;
     }

@@ -1,8 +1,14 @@
 //! From the node to the client.
 
-use super::{GET, GET_OLD, GET_TRAILERS, HEAD, Node, POST_WAITING, SOCKET, begin, begun, context};
+use std::sync::Arc;
+
+use ringway_snapshot::Plugin;
+
+use super::{GET, GET_OLD, GET_TRAILERS, HEAD, Node, POST, POST_WAITING, SOCKET, begin, begun, context};
 use crate::exchange::{Exchange, ResponseContext, UpstreamFault};
-use crate::http1::{BodyError, HeadError};
+use crate::facts::Facts;
+use crate::http1::{BodyError, HeadError, Method, RequestHead};
+use crate::plugin::{Answering, Chain, Chains, Step};
 
 /// A request, what the node says, whether it then ends, and what the client gets behind the head's own fields.
 type Row = (&'static str, &'static str, bool, &'static str);
@@ -236,4 +242,76 @@ fn what_ended_one_answer_is_not_sent_in_front_of_the_next() {
 fn an_exchange_that_was_never_begun_answers_nothing() {
     let exchange = Exchange::default();
     assert!(!exchange.upstream_reusable() && exchange.response.closes_downstream());
+}
+
+/// What a plugin that rewrites answers makes of any exchange here.
+fn rewriting(conf: &serde_json::Value) -> &'static Answering<'static> {
+    let plugin = Plugin::read("response-rewrite", conf).unwrap().unwrap();
+    let chain: &Chain =
+        Box::leak(Box::new(Chain::new(vec![Arc::new(Step::new("r", plugin, [].into()))]).unwrap()));
+    let facts = Facts {
+        head: Box::leak(Box::new(RequestHead::new())),
+        bytes: b"",
+        path: b"/",
+        parameters: None,
+        client_ip: b"::1",
+        client_port: 1,
+        server_ip: [127, 0, 0, 1].into(),
+        server_port: 1,
+        hostname: b"n",
+        status: None,
+    };
+    let chains = Chains { global: &[], route: Some(chain) };
+    Box::leak(Box::new(Answering { chains, facts, course: Box::leak(Box::default()) }))
+}
+
+#[test]
+fn a_body_that_is_replaced_goes_with_the_head_and_the_nodes_own_is_read_to_its_end() {
+    let replaced = serde_json::json!({"body": "new!", "status_code": 202, "headers": {"X-A": "1"}});
+    let head = "202 Accepted|X-A: 1|Content-Length: 4";
+    for (request, node, ends, want, reusable) in [
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", false, format!("{head}||new!"), true),
+        (
+            GET,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            false,
+            format!("{head}||new!"),
+            true,
+        ),
+        (GET, "HTTP/1.1 200 OK\r\n\r\nhi", true, format!("{head}||new!"), false),
+        (GET, "HTTP/1.1 304 Same\r\nETag: x\r\n\r\n", false, format!("{head}||new!"), true),
+        (HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", false, format!("{head}||"), true),
+        (GET_OLD, "HTTP/1.1 200 OK\r\n\r\nhi", true, format!("{head}|Connection: keep-alive||new!"), false),
+    ] {
+        for drips in [false, true] {
+            let mut exchange = begun(request);
+            let mut side = Node::new(&mut exchange);
+            side.context.plugins = Some(rewriting(&replaced));
+            if drips { side.drips(node.as_bytes()) } else { side.says(node.as_bytes()) }.unwrap();
+            if ends {
+                side.ends().unwrap();
+            }
+            assert_eq!(pretty(&side.client()), want, "{node}");
+            assert!(exchange.response.is_done() && !exchange.response.closes_downstream(), "{node}");
+            assert_eq!(exchange.upstream_reusable(), reusable, "{node}");
+        }
+    }
+    let mut exchange = begun(GET);
+    let mut side = Node::new(&mut exchange);
+    side.context.plugins = Some(rewriting(&serde_json::json!({"status_code": 204})));
+    side.says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+    assert_eq!(pretty(&side.client()), "204 No Content||");
+}
+
+#[test]
+fn a_request_that_was_made_another_method_is_repeated_only_if_both_may_be() {
+    for (head, sent, repeats) in
+        [(GET, Method::Post, false), (GET, Method::Put, true), (POST, Method::Get, false)]
+    {
+        let mut exchange = begun(head);
+        exchange.sends(sent);
+        assert_eq!(exchange.may_retry(&UpstreamFault::Closed, true, true), repeats, "{head} {sent:?}");
+        begin(&mut exchange, GET);
+        assert!(exchange.may_retry(&UpstreamFault::Closed, true, true), "the next one is its own");
+    }
 }

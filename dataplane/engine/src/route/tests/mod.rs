@@ -19,6 +19,7 @@ fn rule(id: &str, hosts: &[&str], uris: &[&str], priority: i64) -> Rule<Box<str>
         uris: uris.iter().map(|uri| Box::from(*uri)).collect(),
         methods: MethodSet::ALL,
         remotes: Vec::new(),
+        vars: None,
         priority,
         payload: format!("payload of {id}").into(),
     }
@@ -36,6 +37,7 @@ fn get<'a>(host: &'a str, path: &'a str) -> Query<'a> {
         host: host.as_bytes(),
         path: path.as_bytes(),
         remote: IpAddr::from([127, 0, 0, 1]),
+        facts: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn rules(count: usize) -> impl Strategy<Value = Vec<Rule<Box<str>>>> {
             hosts,
             uris: uris.into_iter().map(String::into_boxed_str).collect(),
             methods: MethodSet::of_field(methods.as_deref()),
+            vars: None,
             remotes: remotes.iter().map(|block| block.parse().unwrap()).collect(),
             priority,
             payload: format!("{salt} {index}").into(),
@@ -77,7 +78,13 @@ struct Asked {
 impl Asked {
     fn query(&self) -> Query<'_> {
         let Asked { method, host, path, remote } = self;
-        Query { method: method.as_bytes(), host: host.as_bytes(), path: path.as_bytes(), remote: *remote }
+        Query {
+            method: method.as_bytes(),
+            host: host.as_bytes(),
+            path: path.as_bytes(),
+            remote: *remote,
+            facts: None,
+        }
     }
 }
 
@@ -203,7 +210,7 @@ proptest! {
         let table = Table::compile(rules);
         let mut captures = Captures::new();
         for path in &paths {
-            let query = Query { method: b"", host: &host, path, remote: IpAddr::from([0; 16]) };
+            let query = Query { method: b"", host: &host, path, remote: IpAddr::from([0; 16]), facts: None };
             let found = table_finds_id(&table, &query, &mut captures);
             prop_assert_eq!(winner(&table.explain(&query)), found);
         }

@@ -1,9 +1,11 @@
 //! Single decisions. Those of lua-resty-radixtree's and APISIX's own documentation and behaviour are among them.
 
+use ringway_snapshot::Expression;
 use ringway_snapshot::model::Method;
 
 use super::super::{Outcome, Removal, Step};
 use super::*;
+use crate::facts::tests::with_facts;
 
 /// Rules of one pattern each without a host: (id, pattern, priority).
 fn paths(rows: &[(&str, &str, i64)]) -> Table<Box<str>> {
@@ -320,4 +322,42 @@ fn new_removals(table: &Table<Box<str>>) -> Vec<Removal> {
         uris: vec![uri(one.uri)],
     })
     .collect()
+}
+
+#[test]
+fn a_candidate_whose_variables_are_otherwise_is_passed_over_also_to_the_next_host() {
+    let with = |mut rule: Rule<Box<str>>, vars: serde_json::Value| {
+        rule.vars = Some(Box::new(Expression::read(&vars).unwrap()));
+        rule
+    };
+    let table = Table::compile([
+        with(rule("canary", &["h"], &["/a"], 0), serde_json::json!([["arg_v", "==", "2"]])),
+        with(rule("prefix", &["h"], &["/*"], 0), serde_json::json!([["arg_v", "==", "1"]])),
+        rule("any", &[], &["/a"], 0),
+    ]);
+    for (request, id) in [
+        ("GET /a?v=2 HTTP/1.1\r\nHost: h\r\n\r\n", "canary"),
+        ("GET /a?v=1 HTTP/1.1\r\nHost: h\r\n\r\n", "prefix"),
+        ("GET /a HTTP/1.1\r\nHost: h\r\n\r\n", "any"),
+    ] {
+        with_facts(request, |facts| {
+            let query = Query { facts: Some(facts), ..get("h", "/a") };
+            assert_eq!(found(&table, query).as_deref(), Some(id), "{request}");
+            let told = table
+                .explain(&query)
+                .into_iter()
+                .filter(|step| matches!(step, Step::Candidate { outcome: Outcome::OtherVars, .. }));
+            assert_eq!(
+                told.count(),
+                match id {
+                    "canary" => 0,
+                    "prefix" => 1,
+                    _ => 2,
+                },
+                "{request}"
+            );
+        });
+    }
+    // Nothing but the path is known: no condition holds.
+    assert_eq!(found(&table, get("h", "/a")).as_deref(), Some("any"));
 }

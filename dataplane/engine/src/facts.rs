@@ -1,0 +1,247 @@
+//! What is known of a request beside its route: the values of nginx's variables, for conditions, hashing and plugins.
+//!
+//! Everything is borrowed from the head as it was received; only what is no piece of it (a port, an argument that was
+//! escaped) is written out, in place unless it is long. Names match as in nginx and APISIX: `_` in `http_NAME` stands for `-`, arguments are
+//! unescaped, fields that repeat are joined.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::ops::Deref;
+
+use ringway_snapshot::Variable;
+use smallvec::SmallVec;
+
+use crate::http1::{FieldKind, RequestHead, Version};
+use crate::route::Captures;
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The request's head, and the bytes in which that lies.
+    pub head: &'a RequestHead,
+    /// See `head`.
+    pub bytes: &'a [u8],
+    /// The path as it is matched.
+    pub path: &'a [u8],
+    /// The parameters of the route's pattern, once it is known.
+    pub parameters: Option<&'a Captures>,
+    /// The client's address, as text.
+    pub client_ip: &'a [u8],
+    /// The client's port.
+    pub client_port: u16,
+    /// The address that the client connected to.
+    pub server_ip: IpAddr,
+    /// The port that the client connected to.
+    pub server_port: u16,
+    /// This machine's name.
+    pub hostname: &'a [u8],
+    /// The status of the answer, once there is one.
+    pub status: Option<u16>,
+}
+
+/// A variable's value.
+#[derive(Debug, Clone)]
+pub enum Text<'a> {
+    /// Part of the request.
+    Received(&'a [u8]),
+    /// Written out.
+    Made(SmallVec<[u8; 48]>),
+}
+
+impl Deref for Text<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Text::Received(bytes) => bytes,
+            Text::Made(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> Facts<'a> {
+    /// A variable's value; `None` where the request lacks it.
+    pub fn value(&self, variable: &Variable) -> Option<Text<'a>> {
+        let target = &self.head.target;
+        let received = match variable {
+            Variable::Uri => Some(self.path),
+            Variable::RequestUri => Some(target.path_and_query_bytes(self.bytes)),
+            Variable::QueryString => self.query(),
+            Variable::IsArgs => Some(if self.query().is_some() { &b"?"[..] } else { b"" }),
+            Variable::Host => return self.host(),
+            Variable::Hostname => Some(self.hostname),
+            Variable::Method => Some(self.head.method_span.of(self.bytes)),
+            Variable::Scheme => Some(&b"http"[..]),
+            Variable::Protocol => Some(match self.head.version {
+                Version::Http10 => &b"HTTP/1.0"[..],
+                Version::Http11 => b"HTTP/1.1",
+            }),
+            Variable::RemoteAddr => Some(self.client_ip),
+            Variable::RemotePort => return Some(written(self.client_port)),
+            Variable::ServerAddr => return Some(written(self.server_ip.to_canonical())),
+            Variable::ServerPort => return Some(written(self.server_port)),
+            Variable::Argument(name) => return argument(self.query()?, name.as_bytes()),
+            Variable::Header(name) => return self.header(name.as_bytes()),
+            Variable::Cookie(name) => self.cookie(name.as_bytes()),
+            Variable::Parameter(name) => {
+                self.parameters.and_then(|parameters| parameters.get(name, self.path))
+            }
+            Variable::Status => return self.status.map(written),
+        };
+        received.map(Text::Received)
+    }
+
+    /// The query without its question mark.
+    pub fn query(&self) -> Option<&'a [u8]> {
+        self.head.target.query.map(|query| query.of(self.bytes))
+    }
+
+    /// The value of a field; of several they are joined. `_` in the name stands for `-` too.
+    pub fn header(&self, name: &[u8]) -> Option<Text<'a>> {
+        let is_same = |given: &[u8]| {
+            given.len() == name.len()
+                && given
+                    .iter()
+                    .zip(name)
+                    .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'-' && *b == b'_'))
+        };
+        let mut values = self
+            .head
+            .fields
+            .iter()
+            .filter(|field| is_same(field.name.of(self.bytes)))
+            .map(|field| field.value);
+        let first = values.next()?.of(self.bytes);
+        let Some(second) = values.next() else { return Some(Text::Received(first)) };
+        let separator: &[u8] = if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " };
+        let mut joined = SmallVec::from_slice(first);
+        for value in std::iter::once(second).chain(values) {
+            joined.extend_from_slice(separator);
+            joined.extend_from_slice(value.of(self.bytes));
+        }
+        Some(Text::Made(joined))
+    }
+
+    /// In lower case, as nginx has it.
+    fn host(&self) -> Option<Text<'a>> {
+        let host = self.head.host?.host.of(self.bytes);
+        if host.iter().any(u8::is_ascii_uppercase) {
+            return Some(Text::Made(host.iter().map(u8::to_ascii_lowercase).collect()));
+        }
+        Some(Text::Received(host))
+    }
+
+    /// A cookie's value (RFC 6265 section 4.2).
+    pub fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let fields = self.head.fields.iter().filter(|field| field.kind == FieldKind::Cookie);
+        let pairs = fields.flat_map(|field| field.value.of(self.bytes).split(|byte| *byte == b';'));
+        pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+    }
+}
+
+/// The first argument of that name; one without `=` has no text.
+fn argument<'a>(query: &'a [u8], name: &[u8]) -> Option<Text<'a>> {
+    query.split(|byte| *byte == b'&').find_map(|pair| {
+        let mut parts = pair.splitn(2, |byte| *byte == b'=');
+        let (key, value) = (parts.next()?, parts.next().unwrap_or_default());
+        (*unescaped(key) == *name).then(|| unescaped(value))
+    })
+}
+
+/// Without `%41` and `+`. A percent sign that escapes nothing stays.
+fn unescaped(text: &[u8]) -> Text<'_> {
+    if memchr::memchr2(b'%', b'+', text).is_none() {
+        return Text::Received(text);
+    }
+    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut made = SmallVec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((byte, behind)) = rest.split_first() {
+        let escaped = hex(behind.first()).zip(hex(behind.get(1))).filter(|_| *byte == b'%');
+        (rest, _) = match escaped {
+            Some((high, low)) => {
+                made.push((high * 16 + low) as u8);
+                (behind.get(2..).unwrap_or_default(), ())
+            }
+            None => {
+                made.push(if *byte == b'+' { b' ' } else { *byte });
+                (behind, ())
+            }
+        };
+    }
+    Text::Made(made)
+}
+
+fn written<'a>(value: impl std::fmt::Display) -> Text<'a> {
+    let mut made: SmallVec<[u8; 48]> = SmallVec::new();
+    // Writing to memory does not fail.
+    let _ = write!(made, "{value}");
+    Text::Made(made)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::http1::HeadLimits;
+
+    /// Calls `look` with the facts of a request from 10.0.0.1:5000 to port 80 of 10.0.0.9.
+    pub(crate) fn with_facts<R>(request: &str, look: impl FnOnce(&Facts<'_>) -> R) -> R {
+        let mut head = RequestHead::new();
+        head.parse(request.as_bytes(), &HeadLimits::default()).unwrap();
+        let bytes = request.as_bytes();
+        look(&Facts {
+            head: &head,
+            bytes,
+            path: head.target.path_bytes(bytes),
+            parameters: None,
+            client_ip: b"10.0.0.1",
+            client_port: 5000,
+            server_ip: IpAddr::from([10, 0, 0, 9]),
+            server_port: 80,
+            hostname: b"n1",
+            status: None,
+        })
+    }
+
+    #[test]
+    fn every_variable_has_its_value() {
+        let request = "POST /a/b?x=1&y=a%20b+c&z&x=2&e=%zz HTTP/1.1\r\nHost: Shop.Example:8080\r\nX-User-Id: u\r\nAccept: a\r\n\
+            Accept: b\r\nCookie: a=b; sid=9\r\nCookie: c=d\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc";
+        with_facts(request, |facts| {
+            for (name, value) in [
+                ("uri", Some("/a/b")),
+                ("request_uri", Some("/a/b?x=1&y=a%20b+c&z&x=2&e=%zz")),
+                ("args", Some("x=1&y=a%20b+c&z&x=2&e=%zz")),
+                ("is_args", Some("?")),
+                ("host", Some("shop.example")),
+                ("http_host", Some("Shop.Example:8080")),
+                ("hostname", Some("n1")),
+                ("request_method", Some("POST")),
+                ("scheme", Some("http")),
+                ("server_protocol", Some("HTTP/1.1")),
+                ("remote_addr", Some("10.0.0.1")),
+                ("remote_port", Some("5000")),
+                ("server_addr", Some("10.0.0.9")),
+                ("server_port", Some("80")),
+                ("arg_x", Some("1")),
+                ("arg_y", Some("a b c")),
+                ("arg_z", Some("")),
+                ("arg_e", Some("%zz")),
+                ("arg_none", None),
+                ("http_x_user_id", Some("u")),
+                ("http_accept", Some("a, b")),
+                ("http_none", None),
+                ("cookie_sid", Some("9")),
+                ("cookie_c", Some("d")),
+                ("cookie_id", None),
+                ("content_type", Some("text/plain")),
+                ("content_length", Some("3")),
+                ("uri_param_id", None),
+            ] {
+                let variable = Variable::read(name).unwrap();
+                let found = facts.value(&variable).map(|text| String::from_utf8_lossy(&text).into_owned());
+                assert_eq!(found.as_deref(), value, "{name}");
+            }
+        });
+    }
+}

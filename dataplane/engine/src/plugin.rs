@@ -1,0 +1,301 @@
+//! What plugins do: a chain of compiled ones for each route, phase by phase.
+//!
+//! Everything is decided here and nothing done: a plugin gets what is known of the request ([`Facts`]), a number or a turn from [`Chance`], and
+//! notes in the request's [`Course`] what is to be otherwise. The driver acts on that. What plugins are told is read and checked in the
+//! contract's room of the same name.
+//!
+//! Order, as in APISIX: each global rule (rewrite, then access), then the route's chain (all rewrite, then all access), within a
+//! phase by priority; for the answer again the global rules first. Invariant: a request without plugins comes here never.
+
+mod chance;
+mod course;
+mod edits;
+mod fault_injection;
+mod ip_restriction;
+mod mocking;
+mod proxy_mirror;
+mod proxy_rewrite;
+mod redirect;
+mod referer_restriction;
+mod request_id;
+mod response_rewrite;
+mod traffic_split;
+
+pub use chance::Chance;
+pub use course::{Changes, Copy, Course, Reply};
+pub use edits::{Edits, Lists};
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use ringway_snapshot::plugin::{Conf, Headers, Plugin};
+use ringway_snapshot::template::{Piece, Template};
+
+use crate::facts::Facts;
+use crate::route::holds;
+
+/// When a plugin looks at a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// What the request is.
+    Rewrite,
+    /// Whether and where it goes.
+    Access,
+}
+
+/// What a plugin says to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Continue,
+    /// It is answered here, with the course's [`Reply`].
+    Answer,
+}
+
+/// One compiled plugin.
+#[derive(Debug, PartialEq)]
+pub struct Step {
+    plugin: Plugin,
+    /// Where its upstreams are among the view's, in the order in which it names them.
+    places: Box<[Option<u32>]>,
+    /// Tells its turns from those of others.
+    key: u64,
+}
+
+impl Step {
+    /// A plugin of the object of that key (`routes/1`).
+    pub fn new(owner: &str, plugin: Plugin, places: Box<[Option<u32>]>) -> Step {
+        use std::hash::BuildHasher;
+        let key = FixedState::with_seed(0).hash_one((owner, plugin.name));
+        Step { plugin, places, key }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.plugin.name
+    }
+
+    /// Where its upstreams are among the view's, in the order in which it names them.
+    pub fn places(&self) -> &[Option<u32>] {
+        &self.places
+    }
+}
+
+/// Plugins in the order in which they act.
+#[derive(Debug, PartialEq)]
+pub struct Chain {
+    steps: Box<[Arc<Step>]>,
+    answers: bool,
+}
+
+/// What a plugin works with.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// What is known of the request.
+    pub facts: &'a Facts<'a>,
+    /// What is to be otherwise.
+    pub course: &'a mut Course,
+    /// Turns and random numbers.
+    pub chance: &'a mut Chance,
+}
+
+impl Chain {
+    /// A chain of these; `None` of none.
+    pub fn new(mut steps: Vec<Arc<Step>>) -> Option<Chain> {
+        steps.sort_by(|a, b| b.plugin.priority.cmp(&a.plugin.priority).then_with(|| a.name().cmp(b.name())));
+        let answers = steps.iter().any(|step| step.has_answer_phase());
+        (!steps.is_empty()).then(|| Chain { steps: steps.into_boxed_slice(), answers })
+    }
+
+    /// Its plugins in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().map(|step| &**step)
+    }
+
+    /// Lets each plugin look at a request that has come, in both phases.
+    pub fn request(&self, asked: &mut Asked<'_>) -> Verdict {
+        for phase in [Phase::Rewrite, Phase::Access] {
+            for step in self.steps() {
+                if step.applies(asked.facts) && step.request(phase, asked) == Verdict::Answer {
+                    step.word_refusal(asked.course);
+                    return Verdict::Answer;
+                }
+            }
+        }
+        Verdict::Continue
+    }
+}
+
+impl Step {
+    fn applies(&self, facts: &Facts<'_>) -> bool {
+        self.plugin.meta.filter.as_ref().is_none_or(|filter| holds(filter, facts))
+    }
+
+    fn request(&self, phase: Phase, asked: &mut Asked<'_>) -> Verdict {
+        let own = self.phase();
+        if own != Some(phase) {
+            return Verdict::Continue;
+        }
+        match &self.plugin.conf {
+            Conf::FaultInjection(conf) => fault_injection::rewrite(conf, self.key, asked),
+            Conf::IpRestriction(conf) => ip_restriction::access(conf, asked),
+            Conf::Mocking(conf) => mocking::access(conf, asked),
+            Conf::ProxyMirror(conf) => proxy_mirror::rewrite(conf, &self.places, self.key, asked),
+            Conf::ProxyRewrite(conf) => proxy_rewrite::rewrite(conf, asked),
+            Conf::Redirect(conf) => redirect::rewrite(conf, asked),
+            Conf::RefererRestriction(conf) => referer_restriction::access(conf, asked),
+            Conf::RequestId(conf) => request_id::rewrite(conf, asked),
+            Conf::TrafficSplit(conf) => traffic_split::access(conf, &self.places, self.key, asked),
+            Conf::ResponseRewrite(_) => Verdict::Continue,
+        }
+    }
+
+    /// When it looks at requests; `None`: it does not.
+    fn phase(&self) -> Option<Phase> {
+        match &self.plugin.conf {
+            Conf::FaultInjection(_)
+            | Conf::ProxyMirror(_)
+            | Conf::ProxyRewrite(_)
+            | Conf::Redirect(_)
+            | Conf::RequestId(_) => Some(Phase::Rewrite),
+            Conf::IpRestriction(_)
+            | Conf::Mocking(_)
+            | Conf::RefererRestriction(_)
+            | Conf::TrafficSplit(_) => Some(Phase::Access),
+            Conf::ResponseRewrite(_) => None,
+        }
+    }
+
+    fn has_answer_phase(&self) -> bool {
+        matches!(&self.plugin.conf, Conf::ResponseRewrite(_))
+    }
+
+    fn answer<'a>(&'a self, facts: &Facts<'_>, changes: &mut Changes<'a>) {
+        if let Conf::ResponseRewrite(conf) = &self.plugin.conf {
+            response_rewrite::answer(conf, facts, changes);
+        }
+    }
+
+    /// `_meta.error_response`: the operator's words in place of the plugin's.
+    fn word_refusal(&self, course: &mut Course) {
+        let Some(words) = self.plugin.meta.error_response.as_ref().filter(|_| course.reply.status >= 400)
+        else {
+            return;
+        };
+        course.reply.body.clear();
+        course.reply.body.extend_from_slice(words.body.as_bytes());
+        course.reply.content_type = if words.is_json { b"application/json" } else { b"text/plain" };
+    }
+}
+
+/// The chains that a request passes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chains<'a> {
+    /// Those of the global rules.
+    pub global: &'a [Arc<Chain>],
+    /// That of its route.
+    pub route: Option<&'a Chain>,
+}
+
+impl<'a> Chains<'a> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.global.is_empty() && self.route.is_none()
+    }
+
+    /// The plugins' names, in the order in which they act.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.all().flat_map(Chain::steps).map(Step::name).collect()
+    }
+
+    /// Lets the plugins look at a request that has come.
+    pub fn request(&self, asked: &mut Asked<'_>) -> Verdict {
+        for chain in self.all() {
+            if chain.request(asked) == Verdict::Answer {
+                return Verdict::Answer;
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// Whether any plugin looks at answers.
+    pub fn have_answer_phase(&self) -> bool {
+        self.all().any(|chain| chain.answers)
+    }
+
+    /// How an answer of that status is to be changed, whoever it comes from. `facts` are the request's.
+    pub fn answer(&self, status: u16, facts: &Facts<'_>, course: &Course) -> Changes<'a> {
+        let mut changes = Changes { edits: course.answer.clone(), ..Changes::default() };
+        let facts = Facts { status: Some(status), ..*facts };
+        for step in self.all().filter(|chain| chain.answers).flat_map(|chain| chain.steps.iter()) {
+            if step.has_answer_phase() && step.applies(&facts) {
+                step.answer(&facts, &mut changes);
+            }
+        }
+        changes
+    }
+
+    fn all(self) -> impl Iterator<Item = &'a Chain> {
+        self.global.iter().map(|chain| &**chain).chain(self.route)
+    }
+}
+
+/// What plugins need to change an answer when its head has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Answering<'a> {
+    /// The chains.
+    pub chains: Chains<'a>,
+    /// Of the request.
+    pub facts: Facts<'a>,
+    /// What was decided so far.
+    pub course: &'a Course,
+}
+
+impl<'a> Answering<'a> {
+    /// How the answer is to be changed.
+    pub fn decide(&self, status: u16) -> Changes<'a> {
+        self.chains.answer(status, &self.facts, self.course)
+    }
+}
+
+/// Answers with a refusal.
+fn refuse(course: &mut Course, status: u16, body: &str) -> Verdict {
+    course.reply.status = status;
+    course.reply.content_type = b"application/json";
+    course.reply.body.extend_from_slice(body.as_bytes());
+    Verdict::Answer
+}
+
+/// Changes the fields of an answer.
+fn edit_answer(headers: &Headers, facts: &Facts<'_>, edits: &mut Edits) {
+    for (name, template) in &headers.add {
+        edits.add_with(name.as_bytes(), |out| fill(template, facts, out));
+    }
+    for (name, template) in &headers.set {
+        // nginx takes a field away that is set to nothing.
+        if template.pieces().is_empty() {
+            edits.remove(name.as_bytes());
+        } else {
+            edits.set_with(name.as_bytes(), |out| fill(template, facts, out));
+        }
+    }
+    for name in &headers.remove {
+        edits.remove(name.as_bytes());
+    }
+}
+
+/// Appends what a template means for this request.
+fn fill(template: &Template, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    for piece in template.pieces() {
+        match piece {
+            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Variable(variable) => {
+                out.extend_from_slice(facts.value(variable).as_deref().unwrap_or_default());
+            }
+            Piece::Group(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

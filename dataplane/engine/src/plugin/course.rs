@@ -1,0 +1,85 @@
+//! What plugins decided for one request, for the driver to act on.
+//!
+//! Used again for the next request of the same client connection, keeping its memory.
+
+use smallvec::SmallVec;
+
+use super::edits::Edits;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// Place of the upstream that takes it in place of the route's.
+    pub place: Option<u32>,
+    /// Path and query for the node; empty: as without plugins.
+    pub uri: Vec<u8>,
+    /// The method for the node; empty: the client's.
+    pub method: SmallVec<[u8; 16]>,
+    /// Host for the node; empty: as without plugins.
+    pub host: Vec<u8>,
+    /// Fields of the request for the node.
+    pub request: Edits,
+    /// Fields of the answer for the client.
+    pub answer: Edits,
+    /// Copies that go aside.
+    pub copies: SmallVec<[Copy; 1]>,
+    /// How long it is held before anything else.
+    pub delay_ms: u64,
+    /// With [`Verdict::Answer`](super::Verdict::Answer).
+    pub reply: Reply,
+    /// The path as it was matched, for what is decided when the answer comes.
+    pub path: Vec<u8>,
+}
+
+/// A copy of a request that goes aside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copy {
+    /// Place of the upstream that gets it.
+    pub place: u32,
+    /// Its Host.
+    pub authority: Box<str>,
+    /// In place of its path, or in front of it.
+    pub path: Option<Box<str>>,
+    /// The path stands in front.
+    pub is_prefix: bool,
+}
+
+/// A plugin's own answer.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Empty: none.
+    pub content_type: &'static [u8],
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// How an answer is changed.
+#[derive(Debug, Default)]
+pub struct Changes<'a> {
+    /// Another status.
+    pub status: Option<u16>,
+    /// Its fields.
+    pub edits: Edits,
+    /// Another body.
+    pub body: Option<&'a [u8]>,
+}
+
+impl Course {
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        let Course { place, uri, method, host, request, answer, copies, delay_ms, reply, path } = self;
+        (*place, *delay_ms) = (None, 0);
+        uri.clear();
+        method.clear();
+        host.clear();
+        request.clear();
+        answer.clear();
+        copies.clear();
+        reply.status = 0;
+        reply.content_type = b"";
+        reply.body.clear();
+        path.clear();
+    }
+}

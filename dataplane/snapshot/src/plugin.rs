@@ -1,0 +1,201 @@
+//! Plugins' configurations: which there are, what each may say, and in which order they act.
+//!
+//! What a plugin is told is typed and checked here, so that both planes refuse the same with the same words; what it does then is in the
+//! engine's room of the same name. A plugin is its file here, its line in the list below, and its file and line there.
+//!
+//! Names, fields, defaults and priorities are APISIX's. What is not supported is refused by name; nothing is ignored.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::expression::Expression;
+use crate::model::{Id, Plugins, Upstream};
+use crate::parse::typed;
+
+mod headers;
+mod meta;
+
+pub use headers::{Fields, Headers};
+pub use meta::{ErrorResponse, Meta};
+
+/// Where below a plugin's configuration something is wrong, and what.
+pub type Wrong = (String, String);
+
+/// What is known of a plugin as such.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// Its name in APISIX.
+    pub name: &'static str,
+    /// The higher acts first.
+    pub priority: i32,
+    /// The JSON schema of its configuration.
+    pub schema: &'static str,
+    /// Whether it may name or hold upstreams.
+    pub upstreams: bool,
+}
+
+/// Makes the closed set of plugins: module, type, and nothing else.
+macro_rules! plugins {
+    ($($module:ident::$conf:ident),* $(,)?) => {
+        $(pub mod $module;)*
+
+        /// What a plugin is told.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Conf {
+            $(
+                #[doc = concat!("See [`", stringify!($module), "`].")]
+                $conf($module::$conf),
+            )*
+        }
+
+        /// All plugins.
+        pub const ALL: &[About] = &[$($module::ABOUT),*];
+
+        fn read_conf(name: &str, value: Value) -> Option<Result<(About, Conf), Wrong>> {
+            $(
+                if name == $module::ABOUT.name {
+                    return Some($module::$conf::read(value).map(|conf| ($module::ABOUT, Conf::$conf(conf))));
+                }
+            )*
+            let _ = value;
+            None
+        }
+    };
+}
+
+plugins! {
+    fault_injection::FaultInjection,
+    ip_restriction::IpRestriction,
+    mocking::Mocking,
+    proxy_mirror::ProxyMirror,
+    proxy_rewrite::ProxyRewrite,
+    redirect::Redirect,
+    referer_restriction::RefererRestriction,
+    request_id::RequestId,
+    response_rewrite::ResponseRewrite,
+    traffic_split::TrafficSplit,
+}
+
+/// A plugin of an object, read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plugin {
+    /// Its name.
+    pub name: &'static str,
+    /// The higher acts first.
+    pub priority: i32,
+    /// What `_meta` says, beside that.
+    pub meta: Meta,
+    /// What it is told.
+    pub conf: Conf,
+}
+
+/// An upstream that a plugin names or holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Destination {
+    /// One of the configuration's.
+    Id(Id),
+    /// Its own.
+    Own(Box<Upstream>),
+}
+
+impl Plugin {
+    /// Reads a plugin's configuration; `None` where it is told to be off.
+    pub fn read(name: &str, conf: &Value) -> Result<Option<Plugin>, Wrong> {
+        let Value::Object(fields) = conf else {
+            return Err((String::new(), "expected a JSON object".to_owned()));
+        };
+        let mut fields = fields.clone();
+        let meta = Meta::read(fields.remove("_meta"))?;
+        let Some(read) = read_conf(name, Value::Object(fields)) else {
+            return Err((
+                String::new(),
+                format!("unknown plugin [{name}]: it is not supported by this release; remove it"),
+            ));
+        };
+        let (about, conf) = read?;
+        let priority = meta.priority.unwrap_or(about.priority);
+        Ok((!meta.disable).then_some(Plugin { name: about.name, priority, meta, conf }))
+    }
+
+    /// The upstreams it names or holds, in the order in which it numbers them, and where they stand.
+    pub fn destinations(&self) -> Vec<(String, &Destination)> {
+        match &self.conf {
+            Conf::TrafficSplit(conf) => conf.destinations(),
+            Conf::ProxyMirror(conf) => vec![(String::new(), &conf.to)],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What is known of the plugin of that name.
+pub fn about(name: &str) -> Option<&'static About> {
+    ALL.iter().find(|about| about.name == name)
+}
+
+/// The plugins of an object that name or hold upstreams. Reading one takes time, and most objects have none.
+pub fn with_upstreams(plugins: &Plugins) -> impl Iterator<Item = Plugin> {
+    let some = plugins.iter().filter(|(name, _)| about(name).is_some_and(|about| about.upstreams));
+    some.filter_map(|(name, conf)| Plugin::read(name, &conf.value()).ok().flatten())
+}
+
+/// `vars` of a plugin; none given: it always holds.
+fn vars(field: &str, rules: Option<&Value>) -> Result<Option<Expression>, Wrong> {
+    let read = rules.map(Expression::read).transpose();
+    read.map_err(|(place, reason)| {
+        (format!("{field}{place}"), format!("failed to validate the 'vars' expression: {reason}"))
+    })
+}
+
+/// Text or a number, which becomes text.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a number")]
+enum Scalar {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+impl Scalar {
+    fn text(&self) -> String {
+        match self {
+            Scalar::Text(text) => text.clone(),
+            Scalar::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// The body of a refusal, as APISIX words it.
+fn message(text: &str) -> Box<str> {
+    format!("{}\n", serde_json::json!({ "message": text })).into()
+}
+
+fn at(place: &str, reason: impl Into<String>) -> Wrong {
+    (place.to_owned(), reason.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_plugin_has_a_schema_and_a_name_of_its_own() {
+        let names: BTreeSet<_> = ALL.iter().map(|about| about.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for about in ALL {
+            let schema: Value =
+                serde_json::from_str(about.schema).unwrap_or_else(|error| panic!("{}: {error}", about.name));
+            assert_eq!(schema["type"], "object", "{}", about.name);
+        }
+    }
+
+    #[test]
+    fn unknown_plugins_and_fields_are_told_by_name() {
+        let (place, reason) = Plugin::read("limit-countx", &json!({})).unwrap_err();
+        assert!(place.is_empty() && reason.contains("unknown plugin [limit-countx]"), "{reason}");
+        let (place, reason) = Plugin::read("proxy-rewrite", &json!({"urn": "/a"})).unwrap_err();
+        assert_eq!((&*place, &*reason), ("/urn", "unknown field \"urn\"; did you mean \"uri\"?"));
+    }
+}

@@ -1,0 +1,100 @@
+//! The plugins of one request, between the connection and the engine's `plugin` room, which decides everything.
+//!
+//! Here a chain gets what it may know (the head, the client, turns and random numbers of this core), and what it decided is kept
+//! with the connection until the request has ended. A request without plugins comes here for [`forget`] and [`begin`] alone, which look
+//! at one pointer.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway_engine::http1::{Method, RequestHead};
+use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
+use ringway_engine::route::path;
+
+use crate::core::{Core, Ends, Scratch};
+use crate::downstream::Downstream;
+use crate::proxy::facts;
+
+/// How the gateway's own answer is changed.
+#[derive(Debug, Default)]
+pub(crate) struct OwnChanges {
+    pub(crate) status: Option<u16>,
+    pub(crate) edits: Edits,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+/// A request begins: what was decided for the one before holds no more.
+pub(crate) fn forget(connection: &mut Downstream) {
+    if let Some(course) = &mut connection.course {
+        course.clear();
+        connection.own = None;
+    }
+}
+
+/// Lets the plugins look at the request that was just routed. Holds it for as long as they say.
+pub(crate) async fn request(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
+    let verdict = decide(connection, chains);
+    let delay_ms = connection.course.as_ref().map_or(0, |course| course.delay_ms);
+    if delay_ms > 0 {
+        // Boxed: rare, and every connection's task has room for what it may wait for.
+        Box::pin(monoio::time::sleep(Duration::from_millis(delay_ms))).await;
+    }
+    verdict
+}
+
+fn decide(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
+    let mut course = connection.course.take().unwrap_or_default();
+    course.clear();
+    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
+    let mut scratch = connection.core.scratch.borrow_mut();
+    let Scratch { path: decoded, captures } = &mut *scratch;
+    let raw = connection.head.target.path_bytes(bytes);
+    let path = path::normalize(raw, decoded).map_or(raw, |normal| normal.path);
+    let mut known = facts(&connection.head, bytes, path, &connection.ends, &connection.core);
+    known.parameters = Some(captures);
+    let mut chance = connection.core.chance.borrow_mut();
+    let verdict = chains.request(&mut Asked { facts: &known, course: &mut course, chance: &mut chance });
+    if chains.have_answer_phase() {
+        course.path.extend_from_slice(path);
+    }
+    if !course.uri.is_empty() {
+        connection.rewritten.clear();
+        connection.rewritten.extend_from_slice(&course.uri);
+    }
+    connection.course = Some(course);
+    verdict
+}
+
+/// The exchange begins: it has to know what the node gets.
+pub(crate) fn begin(connection: &mut Downstream) {
+    if let Some(course) = connection.course.as_ref().filter(|course| !course.method.is_empty()) {
+        connection.exchange.sends(Method::from_bytes(&course.method));
+    }
+}
+
+/// What an answer of a node is changed by. Boxed: it waits with the answer, and most requests have none.
+pub(crate) fn changing<'c>(
+    course: Option<&'c Course>,
+    (head, bytes): (&'c RequestHead, &'c [u8]),
+    ends: &'c Ends,
+    core: &'c Core,
+    chains: Chains<'c>,
+) -> Option<Box<Answering<'c>>> {
+    let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase())?;
+    let facts = facts(head, bytes, &course.path, ends, core);
+    Some(Box::new(Answering { chains, facts, course }))
+}
+
+/// Decides how an answer of our own of that status is changed; `None`: the plugins' reply.
+pub(crate) fn own_answer(connection: &mut Downstream, chains: Chains<'_>, status: Option<u16>) {
+    let core = Rc::clone(&connection.core);
+    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
+    let course = connection.course.as_deref();
+    let Some(changing) = changing(course, (&connection.head, bytes), &connection.ends, &core, chains) else {
+        return;
+    };
+    let changes = changing.decide(status.unwrap_or(changing.course.reply.status));
+    let body = changes.body.map(<[u8]>::to_vec);
+    let own = OwnChanges { status: changes.status, edits: changes.edits, body };
+    connection.own = Some(Box::new(own));
+}
