@@ -130,6 +130,7 @@ fn backend_apisix_standalone() {
     assert_eq!(ask("PUT", "a2", Some(&more)).status, 202);
     assert_eq!(stand.head(), "2");
     // Of the kind whose number rose: the first one too, as the defaults that it was told with have come back as fields of its own.
-    let written = stand.cluster.sql("select kind || '/' || id from ringway.change where revision = 2 order by 1");
+    let written =
+        stand.cluster.sql("select kind || '/' || id from ringway.change where revision = 2 order by 1");
     assert_eq!(written, "routes/c1a\nroutes/c1b");
 }
