@@ -11,7 +11,7 @@ use ringway_snapshot::Fault;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
-use crate::admin::inside::{Inside, InsideError};
+use crate::admin::inside::{Inside, InsideConfig, InsideError};
 use crate::admin::{Admin, AdminError};
 use crate::board::{Board, Refusal};
 use crate::config::{Config, SourceConfig};
@@ -67,10 +67,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         }
         None => None,
     };
-    let inside = match config.inside {
-        Some(inside) => Some(Inside::bind(inside).await?),
-        None => None,
-    };
+    let inside = open_inside(config.inside).await?;
     let metrics = match config.metrics {
         Some(address) => {
             Some(Metrics::bind(address).await.map_err(|reason| StartError::Metrics(address, reason))?)
@@ -139,6 +136,13 @@ async fn administer(admin: Option<&Admin>) {
     match admin {
         Some(admin) => admin.serve().await,
         None => std::future::pending().await,
+    }
+}
+
+async fn open_inside(config: Option<InsideConfig>) -> Result<Option<Inside>, InsideError> {
+    match config {
+        Some(config) => Inside::bind(config).await.map(Some),
+        None => Ok(None),
     }
 }
 
