@@ -56,6 +56,9 @@ pub(crate) struct Core {
     /// A fault to show, for tests: milliseconds to stand still, or the highest number to die.
     #[cfg(debug_assertions)]
     pub(crate) fault: AtomicU64,
+    /// For tests: requests, and what was allocated from one tick to the next (and not in between), as of the last tick.
+    #[cfg(debug_assertions)]
+    pub(crate) spent: Mutex<(u64, u64)>,
     pub(crate) counters: Counters,
     pub(crate) latency: Latency,
     pub(crate) version: Mutex<Option<Version>>,

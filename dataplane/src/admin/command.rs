@@ -61,6 +61,9 @@ pub(crate) enum Command {
     /// Core, and milliseconds to stand still or the highest number to die.
     #[cfg(debug_assertions)]
     Fault(usize, u64),
+    /// Requests of a core, and what was allocated for them.
+    #[cfg(debug_assertions)]
+    Spent(usize),
 }
 
 /// A node of an upstream.
@@ -119,29 +122,7 @@ impl Command {
         }
         let command = match words.as_slice() {
             ["help"] => Command::Help,
-            ["show", rest @ ..] => Command::Show(match rest {
-                ["info"] => Show::Info,
-                ["snapshot"] => Show::Snapshot,
-                ["cores"] => Show::Cores,
-                ["counters"] => Show::Counters,
-                ["latency"] => Show::Latency,
-                ["connections"] => Show::Connections,
-                ["errors"] => Show::Errors,
-                ["limits"] => Show::Limits,
-                ["routes"] => Show::Routes,
-                ["route", id] => Show::Route((*id).to_owned()),
-                ["upstreams"] => Show::Upstreams,
-                ["upstream", key] => Show::Upstream((*key).to_owned()),
-                ["objects", kind, id @ ..] if id.len() < 2 => {
-                    let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
-                    Show::Objects(known, id.first().map(|id| (*id).to_owned()))
-                }
-                _ => {
-                    return Err(
-                        "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
-                    );
-                }
-            }),
+            ["show", rest @ ..] => Command::Show(show(rest)?),
             ["explain", method, host, path, rest @ ..] => {
                 let (from, rest) = match rest {
                     ["from", ip, rest @ ..] => {
@@ -190,11 +171,40 @@ impl Command {
                 let (core, fault) = numbers.ok_or("fault CORE MILLISECONDS, or fault CORE die")?;
                 Command::Fault(core, fault)
             }
+            #[cfg(debug_assertions)]
+            ["spent", core] => Command::Spent(core.parse().map_err(|_| "spent CORE")?),
             ["shutdown"] => Command::Shutdown,
             _ => return Err(format!("unknown command {text:?}; say help for a list")),
         };
         Ok((command, json))
     }
+}
+
+/// What is to be shown.
+fn show(words: &[&str]) -> Result<Show, String> {
+    Ok(match words {
+        ["info"] => Show::Info,
+        ["snapshot"] => Show::Snapshot,
+        ["cores"] => Show::Cores,
+        ["counters"] => Show::Counters,
+        ["latency"] => Show::Latency,
+        ["connections"] => Show::Connections,
+        ["errors"] => Show::Errors,
+        ["limits"] => Show::Limits,
+        ["routes"] => Show::Routes,
+        ["route", id] => Show::Route((*id).to_owned()),
+        ["upstreams"] => Show::Upstreams,
+        ["upstream", key] => Show::Upstream((*key).to_owned()),
+        ["objects", kind, id @ ..] if id.len() < 2 => {
+            let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
+            Show::Objects(known, id.first().map(|id| (*id).to_owned()))
+        }
+        _ => {
+            return Err(
+                "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
+            );
+        }
+    })
 }
 
 const SET_SERVER: &str =
