@@ -62,9 +62,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let feed = config.feed_socket.display().to_string();
     let board = Arc::new(Board::new(&config.node, kind, detail.clone(), feed));
     let admin = match config.admin {
-        Some(admin) => {
-            Some(Admin::bind(admin, &config.source, config.admin_socket, Arc::clone(&board)).await?)
-        }
+        Some(admin) => Some(Admin::bind(admin, &config.source, config.admin_socket, board.clone()).await?),
         None => None,
     };
     let inside = open_inside(config.inside).await?;

@@ -189,7 +189,7 @@ fn body(view: &View<'_>, width: usize) -> Vec<Line<'static>> {
         Sort::Name => nodes.sort_by(named),
         Sort::Requests => nodes.sort_by(by(|node| node.requests_per_s.unwrap_or_default())),
         Sort::Failures => {
-            nodes.sort_by(by(|node| node.failures_per_s.unwrap_or_default() * 1e12 + number(node.failures)))
+            nodes.sort_by(by(|node| node.failures_per_s.unwrap_or_default() * 1e12 + number(node.failures)));
         }
         Sort::Open => nodes.sort_by(by(|node| number(node.open))),
     }
@@ -341,7 +341,7 @@ fn bad() -> Style {
 pub(super) fn per_s(rate: Option<f64>) -> String {
     match rate {
         None => "-".to_owned(),
-        Some(rate) if rate == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(rate) if rate < 10.0 => format!("{rate:.1}"),
         Some(rate) => grouped(rate.round() as u64),
     }

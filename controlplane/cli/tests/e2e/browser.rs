@@ -148,7 +148,8 @@ impl Browser {
 
     fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last_id += 1;
-        let mut order = json!({"id": self.last_id, "method": method, "params": parameters});
+        let mut order = json!({"id": self.last_id, "method": method});
+        order["params"] = parameters;
         if let Some(session) = &self.session {
             order["sessionId"] = json!(session);
         }

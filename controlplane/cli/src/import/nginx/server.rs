@@ -134,7 +134,7 @@ impl Scope {
                     );
                 }
                 "rewrite" => {
-                    found.leave_out(placed.at(), placed.written(), "the path goes to nodes as it came")
+                    found.leave_out(placed.at(), placed.written(), "the path goes to nodes as it came");
                 }
                 _ => found.leave_out(placed.at(), placed.written(), "has no counterpart"),
             }
@@ -147,7 +147,7 @@ impl Scope {
             ("host", "$host" | "$http_host" | "$host:$server_port") => self.host = Host::Pass,
             ("host", "$proxy_host") => self.host = Host::Proxied,
             ("host", text) if !text.contains('$') && !text.is_empty() => {
-                self.host = Host::Text(text.to_owned())
+                self.host = Host::Text(text.to_owned());
             }
             ("upgrade", "$http_upgrade") => self.websocket = true,
             // Ringway writes these itself, and takes connections to nodes for its own affair.
@@ -374,8 +374,8 @@ fn written(
     let same_place = |other: &Map<String, Value>| {
         other.get("uri") == fields.get("uri") && other.get("hosts") == fields.get("hosts")
     };
-    let others = found.objects().iter().filter(|((kind, _), _)| *kind == Kind::Route);
-    if let Some((_, other)) = others.map(|(key, other)| (key, other)).find(|(_, other)| same_place(other)) {
+    let mut others = found.objects().iter().filter(|((kind, _), _)| *kind == Kind::Route);
+    if let Some((_, other)) = others.find(|(_, other)| same_place(other)) {
         if other.get("upstream_id") == fields.get("upstream_id") {
             return Ok(());
         }
