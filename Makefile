@@ -5,7 +5,7 @@ ARGS ?=
 FUZZ_SECONDS ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help up test fuzz conformance faults compare churn bench lint postgresql peers
+.PHONY: help up test dashboard fuzz conformance faults openapi compare churn bench lint postgresql peers
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,14 @@ test: postgresql ## Build everything and run all tests (installs PostgreSQL thro
 	@# Every executable belongs to a package with tests, so that this builds them all.
 	RINGWAY_TESTS_BUILT=1 $(CARGO) test --workspace
 
+dashboard: postgresql ## Try the dashboard in a headless Chromium (installs it through apt if there is none); `make test` does where it is installed
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then \
+		sudo=; if [ "$$(id -u)" -ne 0 ]; then sudo=sudo; fi; \
+		$$sudo apt-get update -q && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends chromium; \
+	fi
+	$(CARGO) test -p ringway --test e2e dashboard
+
 conformance: ## Check the gateway's HTTP/1.1 against the RFCs and published attacks (flags through ARGS="--peer nginx ...")
 	$(CARGO) build -p ringway-dataplane -p ringway-controlplane -p ringway -p ringway-loadtest
 	@target/debug/ringway-loadtest conformance $(ARGS)
@@ -28,6 +36,10 @@ faults: ## Break one part after the other under load; writes faults.html (flags 
 	$(CARGO) build --release -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest
 	@$(MAKE) --no-print-directory postgresql
 	@exec target/release/ringway-loadtest fault --html faults.html $(ARGS)
+
+openapi: ## Try the Admin API against its OpenAPI document with schemathesis (flags through ARGS="--seed 1 ...")
+	$(CARGO) build -p ringway-dataplane -p ringway-controlplane -p ringway
+	@controlplane/tests/openapi.sh $(ARGS)
 
 compare: peers ## CPU and memory against nginx and HAProxy; writes compare.html (flags through ARGS="--short ...")
 	$(CARGO) build --release -p ringway -p ringway-dataplane -p ringway-controlplane -p ringway-loadtest

@@ -78,8 +78,8 @@ fn change(c: &mut Criterion) {
 /// frees.
 fn swap(c: &mut Criterion) {
     let views = [1, 2].map(|revision| {
-        let view =
-            View { version: ringway_snapshot::Version { revision, ..Default::default() }, ..View::default() };
+        let mut view = View::default();
+        view.version.revision = revision;
         Arc::new(view)
     });
     let mailbox = AtomicCell::new(None);

@@ -1,5 +1,5 @@
 //! The Admin API: Apache APISIX's paths, objects and answers, on every control plane; and beyond it transactions, history, rollback
-//! and waiting until a change is served.
+//! and waiting until a change is served; and the dashboard ([`ui`]), which asks all of that.
 //!
 //! It holds no configuration: it reads from the source and writes to PostgreSQL through connections of its own, in transactions that
 //! are checked before COMMIT ([`work`]). Any of a fleet's control planes may be asked. The file source is read only.
@@ -10,6 +10,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,35 +22,43 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ringway_snapshot::Kind;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::answer::{Answer, Outcome};
+use self::dataplane::Dataplane;
 use self::key::{Actor, Keys, Role};
 use self::pool::Pool;
 use self::request::{Asked, MANY_BODY_BYTES_MAX, OBJECT_BODY_BYTES_MAX, Query};
 use self::resource::Target;
 use self::shelf::Shelf;
+use self::tls::{Tls, TlsError, TlsFiles};
 use crate::board::Board;
 use crate::config::SourceConfig;
 
 mod answer;
 mod catalog;
 mod configs;
+mod dataplane;
 mod filter;
 mod history;
+pub mod inside;
 mod item;
 pub mod key;
 mod nodes;
 mod object;
+mod openapi;
 mod patch;
 mod pool;
 mod request;
 mod resource;
 mod schema;
 mod shelf;
+pub mod tls;
 mod transaction;
+mod ui;
 mod wait;
 mod work;
 
@@ -79,14 +88,24 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Who may use it.
     pub keys: Keys,
+    /// Its certificate; plain HTTP without.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Why it does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("the Admin API cannot listen on {listen}: {reason}{advice}", advice = advice(.reason))]
-pub struct AdminError {
-    listen: SocketAddr,
-    reason: io::Error,
+pub enum AdminError {
+    /// Its address.
+    #[error("the Admin API cannot listen on {listen}: {reason}{advice}", advice = advice(.reason))]
+    Listen {
+        /// Which.
+        listen: SocketAddr,
+        /// Why.
+        reason: io::Error,
+    },
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 fn advice(reason: &io::Error) -> &'static str {
@@ -104,6 +123,7 @@ struct Shared {
     keys: Keys,
     shelf: Shelf,
     board: Arc<Board>,
+    dataplane: Dataplane,
     large: Semaphore,
 }
 
@@ -111,6 +131,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     shared: Arc<Shared>,
 }
 
@@ -119,21 +140,24 @@ impl Admin {
     pub async fn bind(
         config: AdminConfig,
         source: &SourceConfig,
+        dataplane: PathBuf,
         board: Arc<Board>,
     ) -> Result<Admin, AdminError> {
-        let failed = |reason| AdminError { listen: config.listen, reason };
+        let failed = |reason| AdminError::Listen { listen: config.listen, reason };
+        let tls = config.tls.map(Tls::new).transpose()?.map(Arc::new);
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         // For whoever started it on port 0, as the data plane tells its own.
         let _ = writeln!(io::stdout(), "listening admin {address}");
-        board.admin_at(address);
-        tracing::info!(%address, "the Admin API listens");
+        board.admin_at(address, tls.is_some());
+        tracing::info!(tls = tls.is_some(), %address, "the Admin API listens");
         let shelf = match source {
             SourceConfig::Postgresql(target) => Shelf::Postgresql(Pool::new((**target).clone())),
             SourceConfig::File(path) => Shelf::File(path.clone(), Arc::clone(&board)),
         };
-        let shared = Shared { keys: config.keys, shelf, board, large: Semaphore::new(LARGE_MAX) };
-        Ok(Admin { listener, shared: Arc::new(shared) })
+        let (dataplane, large) = (Dataplane::at(dataplane), Semaphore::new(LARGE_MAX));
+        let shared = Shared { keys: config.keys, shelf, board, dataplane, large };
+        Ok(Admin { listener, tls, shared: Arc::new(shared) })
     }
 
     /// Answers until it is dropped.
@@ -141,6 +165,7 @@ impl Admin {
         let router = Router::new().fallback(handle).with_state(Arc::clone(&self.shared));
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut tidy = tokio::time::interval(TIDY_EVERY);
+        let mut look = tokio::time::interval(tls::LOOK_EVERY);
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -150,14 +175,25 @@ impl Admin {
                     }
                     continue;
                 }
+                _ = look.tick(), if self.tls.is_some() => {
+                    self.tls.iter().for_each(|tls| tls.look());
+                    continue;
+                }
             };
             match accepted {
                 Ok((stream, _)) => {
                     // Over the limit: closed at once, before a byte is read.
                     let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
-                    let router = router.clone();
+                    let (router, tls) = (router.clone(), self.tls.clone());
                     tokio::spawn(async move {
-                        connection(stream, router).await;
+                        let _ = stream.set_nodelay(true);
+                        match tls {
+                            None => connection(stream, router).await,
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => connection(stream, router).await,
+                                Err(error) => tracing::debug!("Admin API: a handshake failed: {error}"),
+                            },
+                        }
                         drop(permit);
                     });
                 }
@@ -170,8 +206,7 @@ impl Admin {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let service = TowerToHyperService::new(router);
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -193,10 +228,17 @@ async fn connection(stream: TcpStream, router: Router) {
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+    if let Some(page) = ui::answer(request.method(), request.uri().path()) {
+        return page;
+    }
     let begun = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut who = String::new();
-    let answer = answer(&shared, request, &mut who).await.unwrap_or_else(|error| error);
+    let wanted = wants_errors(&request);
+    let mut answer = answer(&shared, request, &mut who).await.unwrap_or_else(|error| error);
+    if wanted {
+        answer = answer.with_errors();
+    }
     let (status, ms) = (answer.status().as_u16(), begun.elapsed().as_millis());
     if method == Method::GET || method == Method::HEAD {
         tracing::debug!(%method, path, key = who, status, ms, "Admin API");
@@ -206,8 +248,19 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     answer.into_response()
 }
 
+/// Faults as data stand in what is Ringway's own; in APISIX's paths they are asked for, as its clients may compare the whole body.
+fn wants_errors(request: &Request) -> bool {
+    let uri = request.uri();
+    uri.path().starts_with("/v1/")
+        || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "errors=true"))
+}
+
 async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome {
     let (parts, body) = request.into_parts();
+    // Whether somebody is there: APISIX's clients ask it before all else, and without a key.
+    if parts.method == Method::HEAD && parts.uri.path().trim_end_matches('/') == "/apisix/admin" {
+        return Ok(Answer::empty(StatusCode::OK));
+    }
     let query = Query::parse(&parts.uri)?;
     let actor = admit(shared, &parts, &query)?;
     who.clone_from(&actor.name);
@@ -258,9 +311,12 @@ async fn beyond(shared: &Shared, asked: &Asked, path: &[&str]) -> Outcome {
         ("GET", ["changes"]) => history::changes(shared, asked).await,
         ("POST", ["rollback", revision]) => history::rollback(shared, asked, revision).await,
         ("GET", ["nodes"]) => nodes::answer(shared).await,
-        (method, ["transaction" | "plan" | "changes" | "nodes"] | ["rollback", _]) => {
-            Err(Answer::method(format!("not supported `{method}` method for {}", path.join("/"))))
-        }
+        ("GET", ["dataplane", what]) => shared.dataplane.answer(asked, what).await,
+        ("GET" | "HEAD", ["openapi.json"]) => openapi::answer(),
+        (
+            method,
+            ["transaction" | "plan" | "changes" | "nodes" | "openapi.json"] | ["rollback" | "dataplane", _],
+        ) => Err(Answer::method(format!("not supported `{method}` method for {}", path.join("/")))),
         _ => Err(Answer::error(StatusCode::NOT_FOUND, "there is nothing at this path")),
     }
 }

@@ -98,7 +98,7 @@ pub struct Board {
     source_kind: &'static str,
     source_detail: String,
     feed_socket: String,
-    admin: OnceLock<SocketAddr>,
+    admin: OnceLock<(SocketAddr, bool)>,
     notes: Mutex<Notes>,
     report: watch::Sender<Report>,
     served: watch::Sender<Option<Version>>,
@@ -179,8 +179,8 @@ impl Board {
     }
 
     /// Where the Admin API listens, for who is on this host.
-    pub fn admin_at(&self, address: SocketAddr) {
-        let _ = self.admin.set(address);
+    pub fn admin_at(&self, address: SocketAddr, tls: bool) {
+        let _ = self.admin.set((address, tls));
     }
 
     /// The last valid configuration of the source.
@@ -351,7 +351,8 @@ impl Board {
                 "since_ms_ago": u64::try_from(notes.source_since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 "last_error": notes.source_error,
             },
-            "admin": self.admin.get(),
+            "admin": self.admin.get().map(|(address, _)| address),
+            "admin_tls": self.admin.get().is_some_and(|(_, tls)| *tls),
             "version": notes.version.map(|(version, objects)| version_document(&version, Some(objects))),
             "refused": notes.refused.as_deref().map(refusal_document),
             "dataplane": {

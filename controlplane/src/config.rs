@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+use crate::admin::inside::InsideConfig;
 use crate::admin::key::{KeyError, KeyOnFile, Keys};
+use crate::admin::tls::TlsFiles;
 use crate::admin::{self, AdminConfig};
 use crate::source::postgresql::target::{Target, TargetError};
 
 const FEED_SOCKET: &str = "/run/ringway/feed.sock";
+/// The data plane's, beside its feed socket.
+const ADMIN_SOCKET: &str = "admin.sock";
 const CONTROL_SOCKET: &str = "/run/ringway/control.sock";
 const STATE_DIR: &str = "/var/lib/ringway";
 const POLL_MS: u64 = 2_000;
@@ -66,6 +70,24 @@ pub struct Flags {
     /// File of the Admin API's keys, one a line: KEY, or NAME ROLE KEY; KEY may be sha256:HEX
     #[arg(long, env = "RINGWAY_ADMIN_KEY_FILE", value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,
+    /// The Admin API's certificate, PEM, with what leads to its root; read again when it changes
+    #[arg(long, env = "RINGWAY_ADMIN_TLS_CERT", value_name = "FILE")]
+    pub admin_tls_cert: Option<PathBuf>,
+    /// The certificate's key, PEM, without a passphrase
+    #[arg(long, env = "RINGWAY_ADMIN_TLS_KEY", value_name = "FILE")]
+    pub admin_tls_key: Option<PathBuf>,
+    /// Clients of the Admin API need a certificate of this CA, PEM, beside their key
+    #[arg(long, env = "RINGWAY_ADMIN_TLS_CLIENT_CA", value_name = "FILE")]
+    pub admin_tls_client_ca: Option<PathBuf>,
+    /// Let the Admin API listen without TLS where others can reach it: something before it has TLS
+    #[arg(long, env = "RINGWAY_ADMIN_WITHOUT_TLS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub admin_without_tls: bool,
+    /// Where APISIX's Control API listens, such as 127.0.0.1:9090; without it there is none
+    #[arg(long, env = "RINGWAY_CONTROL_LISTEN", value_name = "ADDR")]
+    pub control_listen: Option<String>,
+    /// The data plane's admin socket, which the Control API asks [default: admin.sock beside --feed-socket]
+    #[arg(long, env = "RINGWAY_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
     /// A YAML file with the names above, underscores for dashes
     #[arg(long, env = "RINGWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -98,6 +120,8 @@ pub struct Config {
     pub source: SourceConfig,
     /// The data plane's socket.
     pub feed_socket: PathBuf,
+    /// The data plane's admin socket, of which the Admin API asks what it shows.
+    pub admin_socket: PathBuf,
     /// This program's status socket.
     pub control_socket: PathBuf,
     /// Milliseconds between two looks without a notification.
@@ -114,6 +138,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The Admin API; `None` where it is off.
     pub admin: Option<AdminConfig>,
+    /// The Control API; `None` where it is off.
+    pub inside: Option<InsideConfig>,
 }
 
 /// Why the program does not start.
@@ -164,6 +190,19 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A public address without TLS.
+    #[error(
+        "the Admin API is to listen on {0}, which others can reach, without TLS: give --admin-tls-cert and --admin-tls-key, listen on 127.0.0.1, or say --admin-without-tls if something before it has TLS"
+    )]
+    NoTls(SocketAddr),
+    /// The Control API's address.
+    #[error(
+        "--control-listen {0:?} is not a loopback address such as 127.0.0.1:9090: the Control API has no key, so others must not reach it"
+    )]
+    ControlListen(String),
+    /// A part of what TLS needs.
+    #[error("--admin-tls-cert and --admin-tls-key go together, and --admin-tls-client-ca goes with them")]
+    HalfTls,
     /// A value out of its range.
     #[error("{name} is {value}, but must be {rule}")]
     Range {
@@ -193,6 +232,12 @@ struct OnFile {
     admin_listen: Option<String>,
     admin_key_file: Option<PathBuf>,
     admin_keys: Vec<KeyOnFile>,
+    admin_tls_cert: Option<PathBuf>,
+    admin_tls_key: Option<PathBuf>,
+    admin_tls_client_ca: Option<PathBuf>,
+    admin_without_tls: bool,
+    control_listen: Option<String>,
+    admin_socket: Option<PathBuf>,
 }
 
 impl Config {
@@ -221,15 +266,32 @@ impl Config {
         };
         let admin_listen = text(flags.admin_listen, on_file.admin_listen);
         let admin_key_file = path(flags.admin_key_file, on_file.admin_key_file);
+        let tls = tls(
+            path(flags.admin_tls_cert, on_file.admin_tls_cert),
+            path(flags.admin_tls_key, on_file.admin_tls_key),
+            path(flags.admin_tls_client_ca, on_file.admin_tls_client_ca),
+        )?;
+        let admin = admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys, tls)?;
+        if let Some(AdminConfig { listen, tls: None, .. }) = &admin
+            && !listen.ip().is_loopback()
+            && !(flags.admin_without_tls || on_file.admin_without_tls)
+        {
+            return Err(ConfigError::NoTls(*listen));
+        }
+        let feed_socket = path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into());
+        let dataplane = path(flags.admin_socket, on_file.admin_socket);
+        let dataplane = dataplane.unwrap_or_else(|| feed_socket.with_file_name(ADMIN_SOCKET));
         let metrics = match text(flags.metrics, on_file.metrics).as_deref() {
             None | Some("off") => None,
             Some(address) => Some(address.parse().map_err(|_| ConfigError::Metrics(address.to_owned()))?),
         };
         Ok(Config {
             metrics,
-            admin: admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys)?,
+            admin,
+            inside: inside(text(flags.control_listen, on_file.control_listen), dataplane.clone())?,
             source,
-            feed_socket: path(flags.feed_socket, on_file.feed_socket).unwrap_or_else(|| FEED_SOCKET.into()),
+            feed_socket,
+            admin_socket: dataplane,
             control_socket: path(flags.control_socket, on_file.control_socket)
                 .unwrap_or_else(|| CONTROL_SOCKET.into()),
             poll_ms,
@@ -246,6 +308,7 @@ fn admin(
     listen: Option<&str>,
     key_file: Option<&Path>,
     listed: Vec<KeyOnFile>,
+    tls: Option<TlsFiles>,
 ) -> Result<Option<AdminConfig>, ConfigError> {
     let mut keys = Keys::default();
     keys.add(listed)?;
@@ -267,7 +330,26 @@ fn admin(
         Some((name, reason)) if !listen.ip().is_loopback() => {
             Err(ConfigError::WeakKey { listen, name: name.to_owned(), reason })
         }
-        _ => Ok(Some(AdminConfig { listen, keys })),
+        _ => Ok(Some(AdminConfig { listen, keys, tls })),
+    }
+}
+
+fn inside(listen: Option<String>, dataplane: PathBuf) -> Result<Option<InsideConfig>, ConfigError> {
+    let Some(text) = listen.filter(|text| text != "off") else { return Ok(None) };
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+    let listen = address.ok_or(ConfigError::ControlListen(text))?;
+    Ok(Some(InsideConfig { listen, dataplane }))
+}
+
+fn tls(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    match (certificate, key, client_ca) {
+        (Some(certificate), Some(key), client_ca) => Ok(Some(TlsFiles { certificate, key, client_ca })),
+        (None, None, None) => Ok(None),
+        _ => Err(ConfigError::HalfTls),
     }
 }
 
@@ -341,11 +423,32 @@ mod tests {
         assert!(with(&["--admin-key-file", file, "--admin-listen", "off"]).unwrap().admin.is_none());
         let public = with(&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"]).unwrap_err();
         assert!(public.contains("has less than 16 bytes") && !public.contains("short"), "{public}");
+        std::fs::write(&keys, "long-enough-to-be-a-key\n").unwrap();
+        let on = |more: &[&str]| {
+            with(&[&["--admin-key-file", file, "--admin-listen", "0.0.0.0:9180"], more].concat())
+        };
+        assert!(on(&[]).unwrap_err().contains("without TLS"));
+        assert!(on(&["--admin-without-tls"]).unwrap().admin.is_some());
+        assert!(on(&["--admin-tls-cert", "c"]).unwrap_err().contains("go together"));
+        let tls = on(&["--admin-tls-cert", "c", "--admin-tls-key", "k"]).unwrap().admin.unwrap().tls.unwrap();
+        assert_eq!((tls.certificate.as_path(), tls.client_ca), (Path::new("c"), None));
         assert!(
             with(&["--admin-key-file", file, "--admin-listen", "x"])
                 .unwrap_err()
                 .contains("is not an address")
         );
+    }
+
+    #[test]
+    fn the_control_api_is_off_unless_asked_for_and_never_public() {
+        let with =
+            |more: &[&str]| config(&[&["--file", "a.yaml"], more].concat()).map(|config| config.inside);
+        assert_eq!(with(&[]), Ok(None));
+        let inside = with(&["--control-listen", "127.0.0.1:9090", "--feed-socket", "/r/feed.sock"]);
+        assert_eq!(inside.unwrap().unwrap().dataplane, Path::new("/r/admin.sock"));
+        for address in ["0.0.0.0:9090", "x"] {
+            assert!(with(&["--control-listen", address]).unwrap_err().contains("not a loopback address"));
+        }
     }
 
     #[test]

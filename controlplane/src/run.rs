@@ -11,6 +11,7 @@ use ringway_snapshot::Fault;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use crate::admin::inside::{Inside, InsideError};
 use crate::admin::{Admin, AdminError};
 use crate::board::{Board, Refusal};
 use crate::config::{Config, SourceConfig};
@@ -30,6 +31,9 @@ pub enum StartError {
     /// The Admin API.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The Control API.
+    #[error(transparent)]
+    Inside(#[from] InsideError),
     /// The metrics page.
     #[error("cannot listen on {0} for /metrics: {1}; give another address with --metrics")]
     Metrics(std::net::SocketAddr, std::io::Error),
@@ -58,7 +62,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let feed = config.feed_socket.display().to_string();
     let board = Arc::new(Board::new(&config.node, kind, detail.clone(), feed));
     let admin = match config.admin {
-        Some(admin) => Some(Admin::bind(admin, &config.source, Arc::clone(&board)).await?),
+        Some(admin) => {
+            Some(Admin::bind(admin, &config.source, config.admin_socket, Arc::clone(&board)).await?)
+        }
+        None => None,
+    };
+    let inside = match config.inside {
+        Some(inside) => Some(Inside::bind(inside).await?),
         None => None,
     };
     let metrics = match config.metrics {
@@ -106,6 +116,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         // starts it anew, where a lost task would leave a control plane that looks alive.
         () = serve => {}
         () = administer(admin.as_ref()) => {}
+        () = look_inside(inside.as_ref()) => {}
         () = serve_fleet => {}
         () = publisher.run() => {}
         () = tell(metrics.as_ref(), &board) => {}
@@ -127,6 +138,14 @@ async fn tell(metrics: Option<&Metrics>, board: &Arc<Board>) {
 async fn administer(admin: Option<&Admin>) {
     match admin {
         Some(admin) => admin.serve().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The Control API, where there is one.
+async fn look_inside(inside: Option<&Inside>) {
+    match inside {
+        Some(inside) => inside.serve().await,
         None => std::future::pending().await,
     }
 }

@@ -303,6 +303,8 @@ fn while_postgresql_is_down_it_says_so_and_then_goes_on() {
     let api = stand.api;
     assert_eq!(api.ask("PUT", "/apisix/admin/upstreams/u", Some(&upstream())).status, 201);
     stand.cluster.kill();
+    // A server's child that has not noticed yet still answers.
+    api.until("GET", UPSTREAMS, |reply| reply.status == 503);
     for (method, path) in [("PUT", "/apisix/admin/upstreams/u"), ("GET", UPSTREAMS), ("GET", "/v1/changes")] {
         let reply = api.ask(method, path, Some(&upstream()));
         assert!(reply.status == 503 && reply.error().contains("PostgreSQL"), "{method} {path}: {reply:?}");
@@ -345,6 +347,65 @@ fn a_server_that_dies_in_the_middle_of_a_write_leaves_nothing_of_it() {
     stand.cluster.start_server();
     assert_eq!(stand.cluster.sql("select kind, id from ringway.resource"), "upstreams|u");
     api.until("GET", UPSTREAMS, |reply| reply.status == 200);
+}
+
+#[test]
+fn a_server_that_dies_during_commit_leaves_an_outcome_that_is_told_as_unknown() {
+    let mut stand = Stand::new();
+    let api = stand.api;
+    // The COMMIT of whoever writes objects waits for a standby that never comes: written, and not yet answered.
+    stand.cluster.reconfigure("synchronous_standby_names = 'nobody'\nsynchronous_commit = local\n");
+    stand.cluster.sql(
+        "create function ringway.wait() returns trigger language plpgsql as \
+         $$ begin perform set_config('synchronous_commit', 'on', true); return null; end $$; \
+         create trigger wait after insert on ringway.resource execute function ringway.wait()",
+    );
+    api.until("GET", UPSTREAMS, |reply| reply.status == 200);
+    let writer = std::thread::spawn(move || api.ask("PUT", "/apisix/admin/upstreams/u", Some(&upstream())));
+    let deadline = std::time::Instant::now() + program::WAIT_MAX;
+    while stand.cluster.sql("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "0" {
+        assert!(std::time::Instant::now() < deadline, "nobody waits in COMMIT");
+    }
+    stand.cluster.kill();
+    let reply = writer.join().unwrap();
+    assert!(
+        reply.status == 503 && reply.error().contains("whether it was written is not known"),
+        "{reply:?}"
+    );
+    assert!(!reply.error().contains("nothing was written"), "{reply:?}");
+    stand.cluster.start_server();
+    stand.cluster.sql("drop trigger wait on ringway.resource");
+    // Whoever looks sees it whole: the object and its line of history, or neither.
+    let seen = api.until("GET", UPSTREAMS, |reply| reply.status == 200).body["total"].as_u64().unwrap();
+    let listed = api.ask("GET", "/v1/changes", None).body["list"].as_array().unwrap().len();
+    assert_eq!((seen, listed), (1, 1), "what PostgreSQL had flushed is there after the crash");
+}
+
+#[test]
+fn of_fifty_writers_without_a_condition_none_is_lost_from_the_history() {
+    let stand = Stand::new();
+    let api = stand.api;
+    api.ask("PUT", "/apisix/admin/upstreams/u", Some(&upstream()));
+    std::thread::scope(|scope| {
+        for writer in 0..50 {
+            scope.spawn(move || {
+                let body = json!({"labels": {format!("w{writer}"): "here"}});
+                let reply = api.ask("PATCH", "/apisix/admin/upstreams/u", Some(&body));
+                assert_eq!(reply.status, 200, "{reply:?}");
+            });
+        }
+    });
+    let labels = api.ask("GET", "/apisix/admin/upstreams/u", None).body["value"]["labels"].clone();
+    assert_eq!(labels.as_object().unwrap().len(), 50, "a merge saw an older object: {labels}");
+    let list = api.ask("GET", "/v1/changes?kind=upstreams&id=u&limit=100", None).body["list"].clone();
+    let list = list.as_array().unwrap();
+    // Newest first: each begins where the one below it ended.
+    assert_eq!(list.len(), 51);
+    for pair in list.windows(2) {
+        assert_eq!(pair[0]["before"], pair[1]["after"]);
+    }
+    let revisions: Vec<u64> = list.iter().rev().map(|change| change["revision"].as_u64().unwrap()).collect();
+    assert_eq!(revisions, (1..=51).collect::<Vec<u64>>());
 }
 
 #[test]

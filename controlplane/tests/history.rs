@@ -225,7 +225,7 @@ fn the_whole_configuration_is_put_as_one_revision() {
     assert_eq!(get().body["routes_conf_version"], 0);
     assert!(get().body["routes"].is_null());
     let first = json!({"routes": [{"id": "r1", "uri": "/a", "upstream_id": "u"}, {"uri": "/b"}],
-        "routes_conf_version": 1_000, "upstreams": [{"id": "u", "nodes": {"127.0.0.1:1980": 1}}]});
+        "routes_conf_version": 1_000, "upstreams": [{"id": "u", "modifiedIndex": 1_000, "nodes": {"127.0.0.1:1980": 1}}]});
     assert_eq!(put("d1", &first).status, 202);
     assert_eq!(stand.head(), 1);
     let told = get();

@@ -2,105 +2,23 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod authority;
 mod cluster;
 mod program;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use authority::Authority;
 use cluster::Cluster;
 use program::Program;
 
 const CONNECTED: &str = "select ssl, usename from pg_stat_ssl join pg_stat_activity using (pid) where application_name like 'ringway%'";
 
-/// A folder of certificates and keys, made by openssl.
-struct Authority {
-    directory: tempfile::TempDir,
+trait Serving {
+    fn cluster(&self, name: &str) -> (Cluster, u16);
 }
 
-impl Authority {
-    fn new() -> Authority {
-        Authority { directory: program::directory() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// A certificate that signs itself: a CA's.
-    fn root(&self, name: &str, more: &[&str]) -> &Authority {
-        self.openssl(
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "30",
-                "-subj",
-                &format!("/CN={name}"),
-                "-keyout",
-                &format!("{name}.key"),
-                "-out",
-                &format!("{name}.crt"),
-            ],
-            more,
-        );
-        self
-    }
-
-    /// A certificate that `ca` signs.
-    fn signed(&self, ca: &str, name: &str, extension: &str) -> &Authority {
-        let (key, request) = (format!("{name}.key"), format!("{name}.csr"));
-        self.openssl(
-            &[
-                "req",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-subj",
-                &format!("/CN={name}"),
-                "-keyout",
-                &key,
-                "-out",
-                &request,
-            ],
-            &[],
-        );
-        std::fs::write(self.path("extension"), extension).unwrap();
-        self.openssl(
-            &[
-                "x509",
-                "-req",
-                "-in",
-                &request,
-                "-CA",
-                &format!("{ca}.crt"),
-                "-CAkey",
-                &format!("{ca}.key"),
-                "-CAcreateserial",
-                "-days",
-                "30",
-                "-extfile",
-                "extension",
-                "-out",
-                &format!("{name}.crt"),
-            ],
-            &[],
-        );
-        self
-    }
-
-    fn openssl(&self, arguments: &[&str], more: &[&str]) {
-        let mut command = Command::new("openssl");
-        command.current_dir(self.directory.path()).args(arguments).args(more);
-        let output = command.output().expect("openssl is on this machine");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
+impl Serving for Authority {
     /// A cluster that shows the certificate of that name.
     fn cluster(&self, name: &str) -> (Cluster, u16) {
         let mut cluster = Cluster::start();

@@ -161,6 +161,15 @@ impl Admin {
                 }
                 None => "error: there is no such core".to_owned(),
             },
+            #[cfg(debug_assertions)]
+            Command::Spent(core) => match self.state.cores.get(core) {
+                Some(core) => {
+                    let (requests, spent) =
+                        *core.spent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    format!("{requests} {spent}")
+                }
+                None => "error: there is no such core".to_owned(),
+            },
             Command::Shutdown => {
                 sys::raise_signal(libc::SIGTERM);
                 "shutting down: open requests are finished first".to_owned()

@@ -103,6 +103,10 @@ pub(crate) struct Flags {
     #[arg(long, env = "RINGWAY_VIA")]
     pub(crate) via: bool,
 
+    /// Do without huge pages: less resident memory, a third less for each idle connection, and more CPU time for each request.
+    #[arg(long, env = "RINGWAY_SMALL_PAGES")]
+    pub(crate) small_pages: bool,
+
     #[command(flatten)]
     pub(crate) waits: ClientWaits,
 

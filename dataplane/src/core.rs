@@ -4,16 +4,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use httpdate::HttpDate;
 use ringway_engine::plugin::Chance;
 use ringway_engine::route::Captures;
 use ringway_engine::view::View;
 use ringway_snapshot::Version;
+use smallvec::SmallVec;
 
 use crate::access::Recorder;
 use crate::buf::Buffers;
@@ -51,6 +54,9 @@ pub(crate) struct Core {
     /// Connections have become idle, and their memory has not gone back to the kernel.
     pub(crate) rested: Cell<bool>,
     requests_last_turn: Cell<u64>,
+    /// What this thread had allocated when the last turn ended, and in all between turns.
+    #[cfg(debug_assertions)]
+    spent: Cell<(u64, u64)>,
     turned_at: Cell<Instant>,
     pub(crate) clients: Clients,
     /// Connections over a limit that are being answered.
@@ -110,6 +116,8 @@ impl Core {
             date: Cell::new([b' '; DATE_BYTES]),
             rested: Cell::new(false),
             requests_last_turn: Cell::new(0),
+            #[cfg(debug_assertions)]
+            spent: Cell::default(),
             turned_at: Cell::new(Instant::now()),
             clients: Clients::default(),
             shedding: Cell::new(0),
@@ -169,6 +177,7 @@ impl Core {
         let quiet = requests == self.requests_last_turn.replace(requests);
         if quiet && self.rested.take() {
             self.buffers.tidy();
+            self.deadlines.tidy();
             sys::give_memory_back();
         }
     }
@@ -186,6 +195,8 @@ impl Core {
 
     /// What is due every tick: deadlines, the date, the sign of life.
     pub(crate) fn turn(&self) {
+        #[cfg(debug_assertions)]
+        self.show_spent();
         self.deadlines.turn(Instant::now());
         self.note_stall(Instant::now());
         if let Some(pooled) = self.pool.sweep() {
@@ -198,14 +209,28 @@ impl Core {
             self.rosters.tell(core);
         }
         self.tidy();
-        let text = httpdate::fmt_http_date(SystemTime::now());
-        if let Ok(date) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
+        let mut date = [b' '; DATE_BYTES];
+        if write!(date.as_mut_slice(), "{}", HttpDate::from(SystemTime::now())).is_ok() {
             self.date.set(date);
         }
         if let Some(core) = self.state.cores.get(self.id) {
             core.turned_ms.store(self.state.uptime_ms(), Relaxed);
             #[cfg(debug_assertions)]
             show_fault(core);
+        }
+        #[cfg(debug_assertions)]
+        self.spent.set((sys::allocations(), self.spent.get().1));
+    }
+
+    /// Tells tests how many requests there were and what was allocated for them: what turns allocate is left out.
+    #[cfg(debug_assertions)]
+    fn show_spent(&self) {
+        let (before, spent) = self.spent.get();
+        let spent = spent.wrapping_add(sys::allocations().wrapping_sub(before));
+        self.spent.set((before, spent));
+        if let Some(core) = self.state.cores.get(self.id) {
+            let requests = core.counters.requests.get();
+            *core.spent.lock().unwrap_or_else(PoisonError::into_inner) = (requests, spent);
         }
     }
 }
@@ -248,24 +273,36 @@ impl Clients {
     }
 }
 
+/// Where clients come in: the same for all connections that one listener takes.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) port_digits: Box<[u8]>,
+}
+
+impl Local {
+    pub(crate) fn new(local: SocketAddr) -> Local {
+        let port_digits = local.port().to_string().into_bytes().into();
+        Local { ip: local.ip(), port: local.port(), port_digits }
+    }
+}
+
 /// Who is at the two ends of a client's connection, as forwarded fields need it.
 #[derive(Debug)]
 pub(crate) struct Ends {
     pub(crate) client: SocketAddr,
-    pub(crate) client_ip: Box<[u8]>,
-    pub(crate) local_ip: IpAddr,
-    pub(crate) local_port: Box<[u8]>,
-    pub(crate) local_port_number: u16,
+    /// In words, and in place: every request needs it, and a block of its own would be one more to touch.
+    pub(crate) client_ip: SmallVec<[u8; IP_BYTES_USUAL]>,
+    pub(crate) local: Rc<Local>,
 }
 
+/// Every IPv4 address in words, and every IPv6 address.
+const IP_BYTES_USUAL: usize = 39;
+
 impl Ends {
-    pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Ends {
-        Ends {
-            client,
-            client_ip: client.ip().to_canonical().to_string().into_bytes().into(),
-            local_ip: local.ip(),
-            local_port: local.port().to_string().into_bytes().into(),
-            local_port_number: local.port(),
-        }
+    pub(crate) fn new(client: SocketAddr, local: Rc<Local>) -> Ends {
+        let client_ip = client.ip().to_canonical().to_string();
+        Ends { client, client_ip: SmallVec::from_slice(client_ip.as_bytes()), local }
     }
 }

@@ -4,6 +4,7 @@
 //! answer is out; a refused head ends the connection, because where its message ends is not known.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use ringway_engine::plugin::Course;
 use crate::access::{self, Access};
 use crate::answer::{self, Answer};
 use crate::buf::Room;
-use crate::core::{Core, Ends};
+use crate::core::{Core, Ends, Local};
 use crate::drain::IDLE_GRACE;
 use crate::io::{Read, Socket, TICK};
 use crate::plugins::{self, OwnChanges};
@@ -82,7 +83,8 @@ enum NoRequest {
 #[derive(Debug)]
 pub(crate) struct Idle {
     socket: Socket,
-    ends: Ends,
+    client: SocketAddr,
+    local: Rc<Local>,
     requests: u64,
     ends_at_ms: u64,
     /// What came while it was idle.
@@ -91,13 +93,13 @@ pub(crate) struct Idle {
 
 impl Idle {
     /// A connection that was just made.
-    pub(crate) fn new(core: &Core, stream: TcpStream, ends: Ends) -> Box<Idle> {
+    pub(crate) fn new(core: &Core, stream: TcpStream, client: SocketAddr, local: Rc<Local>) -> Box<Idle> {
         let lifetime_ms = u64::try_from(core.limits.connection_lifetime.as_millis()).unwrap_or(u64::MAX);
         // The client's port is as good as a random number here, and can be told from outside.
-        let jitter_ms = lifetime_ms / 10 / 97 * u64::from(ends.client.port() % 97);
+        let jitter_ms = lifetime_ms / 10 / 97 * u64::from(client.port() % 97);
         let ends_at_ms = core.deadlines.now_ms().saturating_add(lifetime_ms - jitter_ms);
         let socket = Socket::downstream(stream, &core.deadlines);
-        Box::new(Idle { socket, ends, requests: 0, ends_at_ms, came: None })
+        Box::new(Idle { socket, client, local, requests: 0, ends_at_ms, came: None })
     }
 
     /// Waits for the next request's first bytes, with hardly any memory. `None`: the connection has ended.
@@ -116,10 +118,10 @@ impl Idle {
 
 /// Serves a connection until it ends, or is idle.
 pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> {
-    let Idle { socket, ends, requests, ends_at_ms, came } = *idle;
+    let Idle { socket, client, local, requests, ends_at_ms, came } = *idle;
     let mut connection = Box::new(Downstream {
         socket,
-        ends,
+        ends: Ends::new(client, local),
         buffer: core.buffers.take(Room::Head),
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
@@ -182,7 +184,8 @@ impl Downstream {
     fn rest(self: Box<Self>) -> Box<Idle> {
         let Downstream { core, socket, ends, buffer, requests, ends_at_ms, .. } = *self;
         core.buffers.give(buffer);
-        Box::new(Idle { socket, ends, requests, ends_at_ms, came: None })
+        let Ends { client, local, .. } = ends;
+        Box::new(Idle { socket, client, local, requests, ends_at_ms, came: None })
     }
 
     /// Reads until a whole head stands in the buffer at `at`. `came` is what was read already.
@@ -238,8 +241,7 @@ impl Downstream {
         let reader = &mut self.socket.reader;
         reader.set_idle(began_ms.is_none());
         let rests = began_ms.is_none() && wait > IDLE_AFTER && !self.core.is_closing();
-        let read =
-            if rests { reader.read_soon(buffer, IDLE_AFTER).await } else { reader.read(buffer, wait).await };
+        let read = if rests { reader.read_soon(buffer).await } else { reader.read(buffer, wait).await };
         reader.set_idle(false);
         read
     }

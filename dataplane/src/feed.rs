@@ -292,6 +292,7 @@ impl FeedLoop {
         let spread = self.publisher.publish(&view);
         let mut feed = self.state.feed();
         feed.view = Some(Arc::clone(&view));
+        feed.entries = snapshot.entries.clone();
         feed.applied_at = Some(Instant::now());
         feed.booted_from_disk = false;
         feed.adopted = None;

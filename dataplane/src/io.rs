@@ -9,6 +9,7 @@
 //! which the loop stood still does not count: what came meanwhile is looked at first.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -36,16 +37,25 @@ const SLOTS: u32 = 128;
 /// More ticks than this in one turn mean that the loop stood still. Two, because a sleep of one tick lasts a little longer.
 const TICKS_PER_TURN_MAX: u32 = 2;
 const NEVER: u32 = u32::MAX;
+/// Turns after which a read that is to end soon is cancelled; it has lasted one tick less at least.
+const SOON_TURNS: usize = 4;
 /// See [`Deadlines::hasten_idle`].
 const SPREAD_PLACES: u32 = 97;
 
 /// The deadlines of one core: a hashed wheel of sockets, turned by [`Deadlines::turn`].
-#[derive(Debug)]
 pub(crate) struct Deadlines {
     tick: Cell<u32>,
     /// When the first tick began, moved by the time in which the loop stood still.
     started: Cell<Instant>,
     slots: RefCell<Vec<Vec<Rc<Watch>>>>,
+    /// See [`Reader::read_soon`]: the handles of reads by the turn in which they began, the earliest first.
+    soon: RefCell<VecDeque<Canceller>>,
+}
+
+impl std::fmt::Debug for Deadlines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deadlines").field("tick", &self.tick.get()).finish_non_exhaustive()
+    }
 }
 
 impl Deadlines {
@@ -54,6 +64,7 @@ impl Deadlines {
             tick: Cell::new(0),
             started: Cell::new(now),
             slots: RefCell::new(vec![Vec::new(); SLOTS as usize]),
+            soon: RefCell::new((0..SOON_TURNS).map(|_| Canceller::new()).collect()),
         }
     }
 
@@ -83,6 +94,9 @@ impl Deadlines {
             // nobody has looked at.
             self.started.set(now.checked_sub(TICK * target).unwrap_or(now));
         }
+        if self.tick.get() < target {
+            self.end_soon();
+        }
         while self.tick.get() < target {
             let tick = self.tick.get() + 1;
             self.tick.set(tick);
@@ -99,6 +113,26 @@ impl Deadlines {
                 *slot = due; // Keeps its allocation.
             }
         }
+    }
+
+    /// Cancels the reads that began [`SOON_TURNS`] turns ago. One handle serves all of a turn: one for each socket would be memory
+    /// of its own, touched twice a request.
+    fn end_soon(&self) {
+        let mut soon = self.soon.borrow_mut();
+        if let Some(earliest) = soon.pop_front() {
+            soon.push_back(earliest.cancel());
+        }
+    }
+
+    /// Gives back what many reads of the last turns have left behind. They end early, and go on as those that are cancelled.
+    pub(crate) fn tidy(&self) {
+        for canceller in self.soon.borrow_mut().iter_mut() {
+            std::mem::take(canceller).cancel();
+        }
+    }
+
+    fn soon(&self) -> Option<CancelHandle> {
+        self.soon.borrow().back().map(Canceller::handle)
     }
 
     /// Ends every read that is idle (see [`Reader::set_idle`]) earlier: after `first` to `last`, spread evenly.
@@ -124,12 +158,8 @@ impl Deadlines {
         watch.registered.set(NEVER);
         if watch.read_due.get() <= tick {
             watch.read_due.set(NEVER);
-            if watch.cancels.get() {
-                watch.cancel.now();
-            } else {
-                watch.read_expired.set(true);
-                sys::shutdown(watch.fd.get(), watch.read_side);
-            }
+            watch.read_expired.set(true);
+            sys::shutdown(watch.fd.get(), watch.read_side);
         }
         if watch.write_due.get() <= tick {
             watch.write_due.set(NEVER);
@@ -161,21 +191,35 @@ impl Deadlines {
     }
 }
 
-/// What [`Deadlines`] know of a socket.
-#[derive(Debug)]
+/// What a socket's owner, its read in flight and the [`Deadlines`] share of it: one block of memory.
 struct Watch {
     fd: Cell<RawFd>,
     read_due: Cell<u32>,
     write_due: Cell<u32>,
+    registered: Cell<u32>,
     /// Nothing has come of what is read next: the end of this read loses nothing.
     idle: Cell<bool>,
-    /// A read that is due is cancelled, and the socket stays as it is.
-    cancels: Cell<bool>,
-    cancel: Cancel,
     read_expired: Cell<bool>,
     write_expired: Cell<bool>,
-    registered: Cell<u32>,
     read_side: Side,
+    step: RefCell<Step>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("fd", &self.fd.get()).finish_non_exhaustive()
+    }
+}
+
+/// Where a socket's present read stands.
+#[derive(Default)]
+enum Step {
+    /// None is wanted, or one is under way.
+    #[default]
+    Nothing,
+    /// It is to begin, perhaps so that it can be cancelled.
+    Wanted(Vec<u8>, Option<CancelHandle>),
+    Done(Read),
 }
 
 impl Watch {
@@ -184,36 +228,39 @@ impl Watch {
             fd: Cell::new(fd),
             read_due: Cell::new(NEVER),
             write_due: Cell::new(NEVER),
+            registered: Cell::new(NEVER),
             idle: Cell::new(false),
-            cancels: Cell::new(false),
-            cancel: Cancel::default(),
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
-            registered: Cell::new(NEVER),
             read_side,
+            step: RefCell::default(),
         }))
     }
-}
 
-/// Cancels a socket's read, where it was begun with the handle.
-#[derive(Default)]
-struct Cancel(RefCell<Option<Canceller>>);
-
-impl std::fmt::Debug for Cancel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cancel")
-    }
-}
-
-impl Cancel {
-    fn handle(&self) -> CancelHandle {
-        self.0.borrow_mut().get_or_insert_with(Canceller::new).handle()
+    fn take_wanted(&self) -> Option<(Vec<u8>, Option<CancelHandle>)> {
+        let mut step = self.step.borrow_mut();
+        match std::mem::take(&mut *step) {
+            Step::Wanted(buffer, cancel) => Some((buffer, cancel)),
+            other => {
+                *step = other;
+                None
+            }
+        }
     }
 
-    fn now(&self) {
-        let canceller = self.0.borrow_mut().take();
-        let next = canceller.map(Canceller::cancel);
-        *self.0.borrow_mut() = next;
+    fn take_done(&self) -> Option<Read> {
+        let mut step = self.step.borrow_mut();
+        match std::mem::take(&mut *step) {
+            Step::Done(read) => Some(read),
+            other => {
+                *step = other;
+                None
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(*self.step.borrow(), Step::Done(_))
     }
 }
 
@@ -225,6 +272,8 @@ struct Watching(Rc<Watch>);
 impl Drop for Watching {
     fn drop(&mut self) {
         self.0.fd.set(-1);
+        // The wheel may hold the watch for long, and needs no buffer.
+        self.0.step.take();
     }
 }
 
@@ -330,7 +379,6 @@ pub(crate) struct Read {
 /// The reading half. A read can be armed and left: it goes on while nobody waits for it, so that a pooled connection
 /// notices its end, and the next request's bytes come without another wait.
 pub(crate) struct Reader {
-    slot: Rc<Slot>,
     pump: Pin<Box<dyn Future<Output = ()>>>,
     armed: bool,
     clock: Clock,
@@ -343,42 +391,24 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    wanted: RefCell<Option<Wanted>>,
-    done: RefCell<Option<Read>>,
-}
-
-/// A read to begin.
-struct Wanted {
-    buffer: Vec<u8>,
-    cancel: Option<CancelHandle>,
-}
-
-impl std::fmt::Debug for Wanted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Wanted")
-    }
-}
-
 impl Reader {
     fn new<R: CancelableAsyncReadRent + 'static>(half: R, clock: Clock) -> Reader {
-        let slot = Rc::new(Slot::default());
-        let pump = Box::pin(pump(half, Rc::clone(&slot)));
-        Reader { slot, pump, armed: false, clock, bytes_read: 0 }
+        let pump = Box::pin(pump(half, Rc::clone(&clock.watch)));
+        Reader { pump, armed: false, clock, bytes_read: 0 }
     }
 
     /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
     pub(crate) fn arm(&mut self, buffer: Vec<u8>) {
-        self.begin(Wanted { buffer, cancel: None });
+        self.want(buffer, None);
+        self.poll(&mut Context::from_waker(Waker::noop()));
     }
 
-    fn begin(&mut self, wanted: Wanted) {
+    /// The read begins with the next poll.
+    fn want(&mut self, buffer: Vec<u8>, cancel: Option<CancelHandle>) {
         debug_assert!(!self.armed, "one read at a time");
-        debug_assert!(wanted.buffer.capacity() > wanted.buffer.len() + TAILROOM_BYTES, "a read needs room");
-        *self.slot.wanted.borrow_mut() = Some(wanted);
+        debug_assert!(buffer.capacity() > buffer.len() + TAILROOM_BYTES, "a read needs room");
+        *self.clock.watch.step.borrow_mut() = Step::Wanted(buffer, cancel);
         self.armed = true;
-        self.poll(&mut Context::from_waker(Waker::noop()));
     }
 
     pub(crate) fn is_armed(&self) -> bool {
@@ -393,14 +423,12 @@ impl Reader {
     /// Whether the armed read is over already: for a pooled connection that is its end.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.poll(&mut Context::from_waker(Waker::noop()));
-        self.slot.done.borrow().is_some()
+        self.clock.watch.is_done()
     }
 
     /// Waits for the armed read, at most `wait`; after that the result is `TimedOut`.
     pub(crate) async fn finish(&mut self, wait: Duration) -> Read {
-        if !self.is_ready() {
-            self.clock.read_within(wait);
-        }
+        self.clock.read_within(wait);
         self.finish_unhurried().await
     }
 
@@ -431,18 +459,16 @@ impl Reader {
 
     /// Reads once.
     pub(crate) async fn read(&mut self, buffer: Vec<u8>, wait: Duration) -> Read {
-        self.arm(buffer);
+        self.want(buffer, None);
         self.finish(wait).await
     }
 
-    /// Reads once, if that takes no longer than `wait`; else the error is `Interrupted`, the buffer is as it was, and
-    /// the next read goes on.
-    pub(crate) async fn read_soon(&mut self, buffer: Vec<u8>, wait: Duration) -> Read {
-        self.begin(Wanted { buffer, cancel: Some(self.clock.watch.cancel.handle()) });
+    /// Reads once, if that takes no longer than a few ticks; else the error is `Interrupted`, the buffer is as it was, and the next
+    /// read goes on.
+    pub(crate) async fn read_soon(&mut self, buffer: Vec<u8>) -> Read {
         // Cancelled, not dropped: bytes that come at that moment are the read's.
-        self.clock.watch.cancels.set(true);
-        let mut read = self.finish(wait).await;
-        self.clock.watch.cancels.set(false);
+        self.want(buffer, self.clock.deadlines.soon());
+        let mut read = self.finish_unhurried().await;
         if let Err(error) = &read.result
             && error.raw_os_error() == Some(libc::ECANCELED)
         {
@@ -455,14 +481,14 @@ impl Reader {
     pub(crate) async fn ready(&mut self) {
         poll_fn(|context| {
             self.poll(context);
-            if self.slot.done.borrow().is_some() { Poll::Ready(()) } else { Poll::Pending }
+            if self.clock.watch.is_done() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
     fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Read> {
         self.poll(context);
-        match self.slot.done.borrow_mut().take() {
+        match self.clock.watch.take_done() {
             Some(read) => {
                 self.armed = false;
                 Poll::Ready(read)
@@ -472,19 +498,19 @@ impl Reader {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
-        if self.slot.done.borrow().is_none() {
-            // The pump never ends; what it has done stands in the slot.
+        if !self.clock.watch.is_done() {
+            // The pump never ends; what it has done stands in the watch.
             let _ = self.pump.as_mut().poll(context);
         }
     }
 }
 
-/// Does one read after the other, each when a buffer stands in the slot. One boxed future for the life of a connection.
-async fn pump<R: CancelableAsyncReadRent>(mut half: R, slot: Rc<Slot>) {
+/// Does one read after the other, each when it is wanted. One boxed future for the life of a connection.
+async fn pump<R: CancelableAsyncReadRent>(mut half: R, watch: Rc<Watch>) {
     loop {
-        let Wanted { buffer, cancel } = poll_fn(|_| match slot.wanted.borrow_mut().take() {
+        let (buffer, cancel) = poll_fn(|_| match watch.take_wanted() {
             Some(wanted) => Poll::Ready(wanted),
-            None => Poll::Pending, // Whoever arms the next read polls.
+            None => Poll::Pending, // Whoever wants the next read polls.
         })
         .await;
         let (start, end) = (buffer.len(), buffer.capacity().saturating_sub(TAILROOM_BYTES));
@@ -493,7 +519,7 @@ async fn pump<R: CancelableAsyncReadRent>(mut half: R, slot: Rc<Slot>) {
             Some(cancel) => half.cancelable_read(slice, cancel).await,
             None => half.read(slice).await,
         };
-        *slot.done.borrow_mut() = Some(Read { result, buffer: slice.into_inner() });
+        *watch.step.borrow_mut() = Step::Done(Read { result, buffer: slice.into_inner() });
     }
 }
 

@@ -15,7 +15,7 @@ use monoio::net::{TcpListener as CoreListener, TcpStream};
 use socket2::SockRef;
 
 use crate::buf::Room;
-use crate::core::{Core, Ends};
+use crate::core::{Core, Local};
 use crate::downstream::{self, Idle};
 use crate::drain::HANDSHAKES_WAIT;
 use crate::guard;
@@ -219,9 +219,10 @@ fn refuse_handshakes(listener: &CoreListener) -> io::Result<()> {
 /// Takes connections until it is cancelled; the last of a core's tells that the core takes no more.
 async fn accept(core: Rc<Core>, listener: Rc<CoreListener>, cancel: CancelHandle, open: Rc<Cell<usize>>) {
     if let Ok(local) = listener.local_addr() {
+        let local = Rc::new(Local::new(local));
         loop {
             match listener.cancelable_accept(cancel.clone()).await {
-                Ok((stream, client)) => admit(&core, stream, Ends::new(client, local)),
+                Ok((stream, client)) => admit(&core, stream, client, &local),
                 Err(_) if core.is_closing() => break,
                 Err(error) => {
                     tracing::error!("cannot accept a connection: {error}");
@@ -230,7 +231,7 @@ async fn accept(core: Rc<Core>, listener: Rc<CoreListener>, cancel: CancelHandle
             }
         }
         if !core.state.life.leaves_sockets() {
-            take_queued(&core, &listener, local);
+            take_queued(&core, &listener, &local);
         }
     }
     drop(listener);
@@ -241,7 +242,7 @@ async fn accept(core: Rc<Core>, listener: Rc<CoreListener>, cancel: CancelHandle
 }
 
 /// Takes what stands in the queue of a listener that is about to close, or the close would reset it.
-fn take_queued(core: &Rc<Core>, listener: &CoreListener, local: SocketAddr) {
+fn take_queued(core: &Rc<Core>, listener: &CoreListener, local: &Rc<Local>) {
     // Where somebody has made it blocking, the queue is left alone rather than a core stopped.
     if SockRef::from(&sys::borrow(listener)).set_nonblocking(true).is_err() {
         return;
@@ -249,22 +250,23 @@ fn take_queued(core: &Rc<Core>, listener: &CoreListener, local: SocketAddr) {
     while let Ok((socket, client)) = SockRef::from(&sys::borrow(listener)).accept() {
         let Some(client) = client.as_socket() else { continue };
         match socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket.into())) {
-            Ok(stream) => admit(core, stream, Ends::new(client, local)),
+            Ok(stream) => admit(core, stream, client, local),
             Err(error) => tracing::error!("cannot serve a queued connection: {error}"),
         }
     }
 }
 
 /// Serves a connection, or sheds it when there are too many.
-fn admit(core: &Rc<Core>, stream: TcpStream, ends: Ends) {
-    let Some(place) = Place::take(core, ends.client.ip()) else {
+fn admit(core: &Rc<Core>, stream: TcpStream, client: SocketAddr, local: &Rc<Local>) {
+    let Some(place) = Place::take(core, client.ip()) else {
         core.count(|counters| counters.shed.up());
         return shed(core, stream);
     };
     core.count(|counters| counters.accepted.up());
     let core = Rc::clone(core);
+    let idle = Idle::new(&core, stream, client, Rc::clone(local));
     monoio::spawn(async move {
-        let mut next = Some(Idle::new(&core, stream, ends));
+        let mut next = Some(idle);
         while let Some(idle) = next {
             // Boxed: only while it has something to do does a connection need the room for it.
             let ended = guard::catch(Box::pin(downstream::serve(Rc::clone(&core), idle))).await;

@@ -46,11 +46,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[cfg(debug_assertions)]
+#[global_allocator]
+static ALLOCATOR: sys::CountingAllocator = sys::CountingAllocator;
+
 fn main() -> ExitCode {
     let flags = config::Flags::parse();
+    if flags.small_pages
+        && let Err(error) = sys::use_small_pages()
+    {
+        eprintln!("ringway-dataplane: cannot do without huge pages: {error}");
+    }
     let (filter, format) = (&flags.observation.log, flags.observation.log_format);
     match log::begin(filter, format).and_then(|()| start::run(&flags)) {
         Ok(()) => ExitCode::SUCCESS,

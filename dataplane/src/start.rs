@@ -71,20 +71,7 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     }
     let (publisher, inlets) = publish::channel(cpus.len()).map_err(|error| error.to_string())?;
     let herald = publisher.herald().map_err(|error| error.to_string())?;
-    let (recorders, scribe) = recorders(&flags.observation, cpus.len(), &state.ledger)?;
-    let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
-    let cores = cpus.iter().copied().enumerate().zip(inlets).zip(by_core).zip(recorders);
-    for ((((id, cpu), inlet), sockets), recorder) in cores {
-        let listeners =
-            lend(&state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
-        let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(&state));
-        steer(flags.steer, &listeners, cpu);
-        let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners, recorder };
-        worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
-    }
-    if let Some(scribe) = scribe {
-        thread("access", move || scribe.run())?;
-    }
+    start_cores(flags, &limits, &cpus, &state, inlets, by_core)?;
     let (events, inbox) = crossbeam::channel::bounded(EVENTS_WAITING_MAX);
     let keeper = Keeper::start(disk, Arc::clone(&state))
         .map_err(|error| format!("cannot start the thread that writes snapshots: {error}"))?;
@@ -128,6 +115,32 @@ fn serve(flags: &Flags, heir: Option<&Arc<Heir>>, sockets: Sockets) -> Result<()
     let flags = flags.clone();
     Helm { flags, state, events, orders, inbox: order_inbox, local: Some(local), executable }.steer();
     Ok(())
+}
+
+/// A thread for each core, and the one that takes their records.
+fn start_cores(
+    flags: &Flags,
+    limits: &Limits,
+    cpus: &[usize],
+    state: &Arc<State>,
+    inlets: Vec<publish::Inlet>,
+    by_core: ByCore,
+) -> Result<(), String> {
+    let (recorders, scribe) = recorders(&flags.observation, cpus.len(), &state.ledger)?;
+    let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
+    let cores = cpus.iter().copied().enumerate().zip(inlets).zip(by_core).zip(recorders);
+    for ((((id, cpu), inlet), sockets), recorder) in cores {
+        let listeners =
+            lend(state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
+        let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(state));
+        steer(flags.steer, &listeners, cpu);
+        let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners, recorder };
+        worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;
+    }
+    match scribe {
+        Some(scribe) => thread("access", move || scribe.run()),
+        None => Ok(()),
+    }
 }
 
 fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {

@@ -11,7 +11,7 @@ use crossbeam::utils::CachePadded;
 use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally};
 use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
-use ringway_snapshot::{Fault, Version};
+use ringway_snapshot::{Entries, Fault, Version};
 
 use crate::access::Ledger;
 use crate::drain::{Life, Phase};
@@ -56,6 +56,9 @@ pub(crate) struct Core {
     /// A fault to show, for tests: milliseconds to stand still, or the highest number to die.
     #[cfg(debug_assertions)]
     pub(crate) fault: AtomicU64,
+    /// For tests: requests, and what was allocated from one tick to the next (and not in between), as of the last tick.
+    #[cfg(debug_assertions)]
+    pub(crate) spent: Mutex<(u64, u64)>,
     pub(crate) counters: Counters,
     pub(crate) latency: Latency,
     pub(crate) version: Mutex<Option<Version>>,
@@ -189,6 +192,8 @@ impl Counters {
 pub(crate) struct Feed {
     /// What every core serves.
     pub(crate) view: Option<Arc<View>>,
+    /// The objects it was made of.
+    pub(crate) entries: Entries,
     pub(crate) applied_at: Option<Instant>,
     pub(crate) stages: Option<Ack>,
     pub(crate) views_alive: usize,

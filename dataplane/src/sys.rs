@@ -2,6 +2,10 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(debug_assertions)]
+use std::alloc::{GlobalAlloc, Layout};
+#[cfg(debug_assertions)]
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -79,6 +83,17 @@ pub(crate) fn receive_now(fd: RawFd, buffer: &mut Vec<u8>, bytes_max: usize) -> 
 pub(crate) fn give_memory_back() {
     // SAFETY: mi_collect touches only the allocator's own memory, and mimalloc is this program's allocator.
     unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// Keeps this process on pages of the ordinary size (PR_SET_THP_DISABLE, prctl(2)), and those that it starts, for all memory that has
+/// not been touched yet.
+pub(crate) fn use_small_pages() -> io::Result<()> {
+    let (disable, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: no pointer is passed; the unused arguments must be 0, and are.
+    match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, disable, unused, unused, unused) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// How many received bytes nobody has read (FIONREAD, tcp(7)).
@@ -317,5 +332,53 @@ pub(crate) fn probe_io_uring() -> io::Result<()> {
             Ok(())
         }
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The program's allocator in builds that are tested: counts what each thread asks for.
+#[cfg(debug_assertions)]
+pub(crate) struct CountingAllocator;
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often this thread has asked for memory.
+#[cfg(debug_assertions)]
+pub(crate) fn allocations() -> u64 {
+    ALLOCATIONS.get()
+}
+
+#[cfg(debug_assertions)]
+fn count_allocation() {
+    // A cell that is initialised by a constant and never dropped can be reached at any time and allocates nothing.
+    ALLOCATIONS.set(ALLOCATIONS.get().wrapping_add(1));
+}
+
+// SAFETY: every call is passed on unchanged, and what mimalloc promises is what is promised here.
+#[cfg(debug_assertions)]
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count_allocation();
+        // SAFETY: the caller keeps the same promises.
+        unsafe { mimalloc::MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count_allocation();
+        // SAFETY: the caller keeps the same promises.
+        unsafe { mimalloc::MiMalloc.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count_allocation();
+        // SAFETY: the caller keeps the same promises.
+        unsafe { mimalloc::MiMalloc.realloc(block, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the same promises.
+        unsafe { mimalloc::MiMalloc.dealloc(block, layout) }
     }
 }

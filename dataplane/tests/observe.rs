@@ -420,3 +420,19 @@ fn used_names_exist(page: &str) {
     let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
     assert!(dashboard["panels"].as_array().unwrap().len() > 20);
 }
+
+#[test]
+fn both_processes_of_an_upgrade_append_to_one_file() {
+    let (gateway, folder) = gateway_that_logs(&[]);
+    let path = folder.path().join("access.log");
+    get(&gateway, "/fast");
+    lines(&path, 1);
+    let said = gateway.ctl("upgrade");
+    assert!(said.starts_with("upgraded"), "{said}");
+    assert!(get(&gateway, "/fast").starts_with("HTTP/1.1 200"));
+    for line in lines(&path, 2) {
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["status"], 200);
+    }
+    // The successor is nobody's child here.
+    gateway.ctl("shutdown");
+}

@@ -1,7 +1,8 @@
 //! The Admin API as the commands see it: where it is, with which key, one question and one answer.
 //!
 //! Without `--server` it is the one of the control plane on this host, whose status socket tells the address. The key that `ringway
-//! up` has made is sent to this host only: to another one, a key has to be given. Plain HTTP, as the API itself: `https` is refused.
+//! up` has made is sent to this host only: to another one, a key has to be given. With TLS where the API has it; the name in its
+//! certificate is checked, always.
 //!
 //! Every refusal becomes one line that says what is wrong and what to do ([`refusal`]); the API's own document is kept for `--json`.
 
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringway_controlplane::admin::tls::TlsTrust;
 use serde_json::Value;
 
 use self::http::{Exchange, Place};
@@ -41,12 +43,22 @@ pub(crate) struct ApiArgs {
     /// The control plane's status socket, where it is not in DIR
     #[arg(long, env = "RINGWAY_CONTROL_SOCKET", value_name = "PATH")]
     control_socket: Option<PathBuf>,
+    /// With https: the CA of the API's certificate, PEM [default: those that the system trusts]
+    #[arg(long, env = "RINGWAY_ADMIN_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With https: a certificate to show, PEM, where the API asks for one
+    #[arg(long, env = "RINGWAY_ADMIN_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, env = "RINGWAY_ADMIN_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
 }
 
 /// The API, found.
 #[derive(Debug)]
 pub(crate) struct Api {
     place: Place,
+    trust: TlsTrust,
     key: String,
 }
 
@@ -103,7 +115,8 @@ impl ApiArgs {
             Some(key) => key.to_owned(),
             None => self.kept_key(&place)?,
         };
-        Ok(Api { place, key })
+        let own = self.client_cert.clone().zip(self.client_key.clone());
+        Ok(Api { place, trust: TlsTrust { ca: self.ca.clone(), own }, key })
     }
 
     /// What this host's control plane tells; where it cannot be asked, the usual address.
@@ -125,7 +138,8 @@ impl ApiArgs {
         };
         let address: SocketAddr =
             address.parse().doing(|| format!("read the Admin API's address {address:?}"))?;
-        Ok(Place::at(crate::up::reachable(address)))
+        let tls = status.is_some_and(|status| status["admin_tls"] == true);
+        Ok(Place::at(crate::up::reachable(address), tls))
     }
 
     fn kept_key(&self, place: &Place) -> Result<String, Failure> {
@@ -172,6 +186,10 @@ impl Api {
     pub(crate) fn ask(&self, question: &Question<'_>, named: &dyn Named) -> Result<Answer, Refused> {
         let mut path = question.path.clone();
         let mut limit = http::ANSWER_MAX;
+        // Faults as data: in APISIX's own paths they come only to who asks for them.
+        if question.method != "GET" && path.starts_with("/apisix/") {
+            path.push_str(if path.contains('?') { "&errors=true" } else { "?errors=true" });
+        }
         if let Some(Wait(ms)) = question.wait {
             path.push(if path.contains('?') { '&' } else { '?' });
             path.push_str(&format!("wait={ms}ms"));
@@ -180,6 +198,7 @@ impl Api {
         let body = question.body.map(ToString::to_string);
         let exchange = Exchange {
             place: &self.place,
+            trust: &self.trust,
             method: question.method,
             path: &path,
             key: &self.key,
@@ -223,6 +242,9 @@ mod tests {
             key: key.map(own),
             dir: Some(dir.to_owned()),
             control_socket: None,
+            ca: None,
+            client_cert: None,
+            client_key: None,
         }
     }
 

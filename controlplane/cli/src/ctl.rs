@@ -6,9 +6,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::failure::{Doing as _, Failure};
 use crate::socket::{self, ANSWER_WAIT, Sockets};
-use crate::terminal::say;
+use crate::terminal::{document, say};
 
 /// `upgrade` answers when the new process serves, or does not.
 const UPGRADE_WAIT: Duration = Duration::from_secs(120);
@@ -21,6 +23,9 @@ pub(crate) struct CtlArgs {
     /// The command's words; none: `help`. Several commands are separated by ';', `json` at the end gives JSON
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     words: Vec<String>,
+    /// Replies and errors as JSON, a document a line
+    #[arg(long)]
+    json: bool,
 }
 
 /// A request that is not sent.
@@ -46,6 +51,9 @@ pub(crate) struct AdoptArgs {
     sockets: Sockets,
     /// The 16 hexadecimal digits that the refusal named
     lineage: String,
+    /// The reply as JSON, errors too
+    #[arg(long)]
+    json: bool,
 }
 
 /// What to start in place of the running data plane.
@@ -58,6 +66,9 @@ pub(crate) struct UpgradeArgs {
     /// Seconds to wait for the outcome; the data plane has its own limit, --upgrade-timeout-s
     #[arg(long, default_value = "120", value_name = "SECONDS")]
     wait_s: u64,
+    /// The reply as JSON, errors too
+    #[arg(long)]
+    json: bool,
 }
 
 /// When connections are no longer taken.
@@ -67,6 +78,9 @@ pub(crate) struct DrainArgs {
     sockets: Sockets,
     /// Seconds in which connections are still taken [default: the data plane's --drain-grace-s]
     seconds: Option<u32>,
+    /// The reply as JSON, errors too
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where to take a drain back.
@@ -74,6 +88,9 @@ pub(crate) struct DrainArgs {
 pub(crate) struct UndrainArgs {
     #[command(flatten)]
     sockets: Sockets,
+    /// The reply as JSON, errors too
+    #[arg(long)]
+    json: bool,
 }
 
 /// Replaces the data plane's process.
@@ -89,7 +106,7 @@ pub(crate) fn upgrade(args: &UpgradeArgs) -> Result<u8, Failure> {
             format!("upgrade {text}")
         }
     };
-    send_within(&args.sockets, &line, Duration::from_secs(args.wait_s))
+    send_within(&args.sockets, &line, Duration::from_secs(args.wait_s), args.json)
 }
 
 /// Asks which route a request takes.
@@ -109,25 +126,39 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
     if args.json {
         line.push_str(" json");
     }
-    send(&args.sockets, &line)
+    send(&args.sockets, &line, args.json)
 }
 
 /// Begins a drain.
 pub(crate) fn drain(args: &DrainArgs) -> Result<u8, Failure> {
     let line = args.seconds.map_or_else(|| "drain".to_owned(), |seconds| format!("drain {seconds}"));
-    send(&args.sockets, &line)
+    send(&args.sockets, &line, args.json)
 }
 
 /// Takes a drain back.
 pub(crate) fn undrain(args: &UndrainArgs) -> Result<u8, Failure> {
-    send(&args.sockets, "undrain")
+    send(&args.sockets, "undrain", args.json)
 }
 
 /// Sends the command and prints the reply.
 pub(crate) fn run(args: &CtlArgs) -> Result<u8, Failure> {
-    let line = if args.words.is_empty() { "help".to_owned() } else { args.words.join(" ") };
+    // Behind the first word everything is a word of the command to clap.
+    let is_flag = |word: &&String| *word == "--json";
+    let as_json = args.json || args.words.iter().any(|word| is_flag(&word));
+    let words: Vec<&str> = args.words.iter().filter(|word| !is_flag(word)).map(String::as_str).collect();
+    let line = if words.is_empty() { "help".to_owned() } else { words.join(" ") };
     let wait = if line.trim_start().starts_with("upgrade") { UPGRADE_WAIT } else { ANSWER_WAIT };
-    send_within(&args.sockets, &line, wait)
+    if !as_json {
+        return send_within(&args.sockets, &line, wait, false);
+    }
+    let mut code = 0;
+    for command in line.split(';').map(str::trim).filter(|command| !command.is_empty()) {
+        // The rest of an `upgrade` is a path.
+        let asks = command.ends_with(" json") || command.starts_with("upgrade");
+        let command = if asks { command.to_owned() } else { format!("{command} json") };
+        code = code.max(send_within(&args.sockets, &command, wait, true)?);
+    }
+    Ok(code)
 }
 
 /// Lets the data plane follow another source.
@@ -136,19 +167,47 @@ pub(crate) fn adopt(args: &AdoptArgs) -> Result<u8, Failure> {
     if lineage.is_empty() || lineage.len() > 16 || !lineage.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Failure::new(format!("{lineage:?} is not a lineage: up to 16 hexadecimal digits")));
     }
-    send(&args.sockets, &format!("adopt {lineage}"))
+    send(&args.sockets, &format!("adopt {lineage}"), args.json)
 }
 
-fn send(sockets: &Sockets, line: &str) -> Result<u8, Failure> {
-    send_within(sockets, line, ANSWER_WAIT)
+fn send(sockets: &Sockets, line: &str, as_json: bool) -> Result<u8, Failure> {
+    send_within(sockets, line, ANSWER_WAIT, as_json)
 }
 
-fn send_within(sockets: &Sockets, line: &str, wait: Duration) -> Result<u8, Failure> {
+fn send_within(sockets: &Sockets, line: &str, wait: Duration, as_json: bool) -> Result<u8, Failure> {
     if line.contains(['\n', '\r']) {
         return Err(Failure::new("a command is one line"));
     }
     let reply = socket::command_within(&sockets.admin(), line, wait)
         .map_err(|unanswered| Failure::new(unanswered.to_string()))?;
-    say(reply.trim_end_matches('\n'));
+    let reply = reply.trim_end_matches('\n');
+    if as_json {
+        document(&told(reply));
+    } else {
+        say(reply);
+    }
     Ok(u8::from(reply.starts_with("error:")))
+}
+
+/// A reply as a document: itself where it is one, else its text.
+fn told(reply: &str) -> Value {
+    match reply.strip_prefix("error:") {
+        Some(error) => json!({ "error": error.trim() }),
+        None => serde_json::from_str(reply).unwrap_or_else(|_| json!({ "reply": reply })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reply_can_be_a_document() {
+        assert_eq!(told("{\"a\": 1}"), json!({"a": 1}));
+        assert_eq!(told("error: no such node"), json!({"error": "no such node"}));
+        assert_eq!(
+            told("shutting down: open requests are finished first")["reply"],
+            "shutting down: open requests are finished first"
+        );
+    }
 }

@@ -22,12 +22,14 @@ mod failure;
 mod fleet;
 mod history;
 mod hold;
+mod import;
 mod object;
 mod outcome;
 mod plan;
 mod socket;
 mod status;
 mod terminal;
+mod top;
 mod up;
 mod validate;
 mod yaml;
@@ -46,6 +48,8 @@ enum Verb {
     Up(up::UpArgs),
     /// Show both planes, their versions and what is wrong (exit code 0: in step, 1: degraded, 2: down)
     Status(status::StatusArgs),
+    /// Watch this node live: cores, latencies, upstreams, the last change (`--once`, `--json` for scripts)
+    Top(top::TopArgs),
     /// Send a command to the data plane's admin socket, for example `ringway ctl show cores`
     Ctl(ctl::CtlArgs),
     /// Let the data plane follow another source (the lineage that its refusal named)
@@ -76,6 +80,8 @@ enum Verb {
     Rollback(history::RollbackArgs),
     /// Print a completion script, for example `ringway completions bash > /etc/bash_completion.d/ringway`
     Completions(completions::CompletionsArgs),
+    /// Turn the configuration of nginx or APISIX, or an OpenAPI description, into objects, and list what was left out
+    Import(import::ImportArgs),
     /// Say what is wrong with a declarative file
     Validate(validate::ValidateArgs),
     #[command(hide = true)]
@@ -85,9 +91,12 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let done = match &Cli::parse().command {
+    let as_json = std::env::args_os().any(|argument| argument == "--json");
+    let parsed = Cli::try_parse().unwrap_or_else(|error| misused(&error, as_json));
+    let done = match &parsed.command {
         Verb::Up(args) => up::run(args).map(|()| 0),
         Verb::Status(args) => Ok(status::run(args)),
+        Verb::Top(args) => top::run(args),
         Verb::Ctl(args) => ctl::run(args),
         Verb::Adopt(args) => ctl::adopt(args),
         Verb::Upgrade(args) => ctl::upgrade(args),
@@ -106,17 +115,59 @@ fn main() -> ExitCode {
             completions::run(args, &Cli::command());
             Ok(0)
         }
+        Verb::Import(args) => import::run(args),
         Verb::Validate(args) => Ok(validate::run(args)),
         Verb::DemoBackend(args) => up::demo_backend(args).map(|()| 0),
         Verb::Hold(args) => hold::run(args).map(|()| 0),
     };
     match done {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => told(&failure),
+        Err(failure) => told(&failure, as_json),
     }
 }
 
-fn told(failure: &Failure) -> ExitCode {
+/// What clap says: help and versions as they are, misuse also as JSON where that was asked for.
+fn misused(error: &clap::Error, as_json: bool) -> ! {
+    if as_json && error.use_stderr() {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        terminal::document(&serde_json::json!({ "error": line }));
+    }
+    error.exit()
+}
+
+fn told(failure: &Failure, as_json: bool) -> ExitCode {
+    if as_json {
+        terminal::document(&serde_json::json!({ "error": failure.to_string() }));
+    }
     terminal::warn(&format!("ringway: {failure}"));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that says something, by its words; a script for a shell is none.
+    fn speaking(command: &clap::Command, path: &str, found: &mut Vec<(String, bool)>) {
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            let path = format!("{path} {}", inner.get_name());
+            if inner.has_subcommands() {
+                speaking(inner, &path, found);
+            } else {
+                found.push((path, inner.get_arguments().any(|argument| argument.get_id() == "json")));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_can_speak_json() {
+        let mut found = Vec::new();
+        speaking(&Cli::command(), "", &mut found);
+        let without: Vec<&str> =
+            found.iter().filter(|(_, has)| !has).map(|(path, _)| path.as_str()).collect();
+        assert_eq!(without, [" completions"]);
+        assert!(found.len() > 20, "{found:?}");
+        Cli::command().debug_assert();
+    }
 }

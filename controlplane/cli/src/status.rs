@@ -38,14 +38,14 @@ pub(crate) fn run(args: &StatusArgs) -> u8 {
 
 /// The judgement over both planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     InStep,
     Degraded,
     Down,
 }
 
 impl Verdict {
-    fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             Verdict::InStep => 0,
             Verdict::Degraded => 1,
@@ -53,7 +53,7 @@ impl Verdict {
         }
     }
 
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Verdict::InStep => "in step",
             Verdict::Degraded => "degraded",
@@ -64,11 +64,11 @@ impl Verdict {
 
 /// What both planes told; `Err` is why one did not.
 #[derive(Debug)]
-struct Report {
-    control: Result<Value, String>,
-    info: Result<Value, String>,
-    snapshot: Value,
-    cores: Value,
+pub(crate) struct Report {
+    pub(crate) control: Result<Value, String>,
+    pub(crate) info: Result<Value, String>,
+    pub(crate) snapshot: Value,
+    pub(crate) cores: Value,
 }
 
 impl Report {
@@ -91,7 +91,7 @@ impl Report {
         Report { control, info, snapshot, cores }
     }
 
-    fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         match (&self.control, &self.info) {
             (Err(_), Err(_)) => Verdict::Down,
             _ if self.problems().is_empty() => Verdict::InStep,
@@ -100,7 +100,7 @@ impl Report {
     }
 
     /// Everything that is not as it should be, a line each.
-    fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         match &self.control {
             Err(reason) => problems.push(reason.clone()),
@@ -293,7 +293,8 @@ fn control_lines(control: &Value, lines: &mut Vec<String>) {
     lines.push(format!("  pushes to    {} ({})", shown(&dataplane["socket"]), shown(&dataplane["state"])));
 }
 
-fn parsed(plane: &str, text: &str) -> Result<Value, String> {
+/// A plane's reply as JSON; an `error:` is one.
+pub(crate) fn parsed(plane: &str, text: &str) -> Result<Value, String> {
     let line = text.lines().next().unwrap_or_default();
     if let Some(error) = line.strip_prefix("error:") {
         return Err(format!("the {plane} answers an error:{}", plain(error)));
@@ -303,7 +304,7 @@ fn parsed(plane: &str, text: &str) -> Result<Value, String> {
 }
 
 /// The version's short text, as logs have it.
-fn version(version: &Value) -> Option<String> {
+pub(crate) fn version(version: &Value) -> Option<String> {
     if let Some(text) = version["text"].as_str().or(version.as_str()) {
         return Some(plain(text));
     }

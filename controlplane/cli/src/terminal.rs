@@ -5,9 +5,33 @@
 //! characters first, because it may repeat what a client sent.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use serde_json::{Value, json};
+
+/// Lines are told as JSON from now on.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// One line on standard output.
 pub(crate) fn say(line: &str) {
+    if AS_JSON.load(Relaxed) {
+        write(&json!({ "line": line }).to_string());
+    } else {
+        write(line);
+    }
+}
+
+/// A document on a line of standard output.
+pub(crate) fn document(document: &Value) {
+    write(&document.to_string());
+}
+
+/// From now on every line is a document, for a command that says lines as it goes.
+pub(crate) fn say_as_json() {
+    AS_JSON.store(true, Relaxed);
+}
+
+fn write(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}");
     let _ = out.flush();

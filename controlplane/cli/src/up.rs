@@ -18,7 +18,7 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::{Doing as _, Failure};
 use crate::socket::{self, DIR_DEFAULT, Sockets};
-use crate::terminal::say;
+use crate::terminal::{self, say};
 use crate::up::account::RunAs;
 use crate::up::child::{Role, Spec};
 use crate::up::folder::Folder;
@@ -92,6 +92,9 @@ pub(crate) struct UpArgs {
     /// First delete what an earlier `up` made in DIR, its data included
     #[arg(long)]
     fresh: bool,
+    /// A JSON document a line instead of text: what listens where, and whatever happens later
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where the Admin API listens; `None` is off.
@@ -128,6 +131,9 @@ pub(crate) fn demo_backend(args: &DemoBackendArgs) -> Result<(), Failure> {
 /// Starts, supervises, stops.
 pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
     let begun = Instant::now();
+    if args.json {
+        terminal::say_as_json();
+    }
     let own = std::env::current_exe().doing(|| "find the own executable".to_owned())?;
     let programs = Siblings::of(&own)?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).doing(|| "watch for signals".to_owned())?;
@@ -255,7 +261,7 @@ impl Gateway<'_> {
         let served = self.wait(CONFIGURATION_WAIT, |_| Ok(serves(&admin, revision.unwrap_or(0))))?;
         self.supervisor.settle();
         self.keep_admin_address();
-        banner::print(&banner::Facts {
+        let facts = banner::Facts {
             listening: self.supervisor.listening(Role::Dataplane),
             admin: self.admin_address(),
             demo: self.demo.as_ref(),
@@ -263,7 +269,12 @@ impl Gateway<'_> {
             dir: self.folder.path(),
             took: self.begun.elapsed(),
             served,
-        });
+        };
+        if self.args.json {
+            terminal::document(&banner::document(&facts));
+        } else {
+            banner::print(&facts);
+        }
         Ok(revision.is_some() || !self.fills_by_sql())
     }
 
@@ -392,6 +403,7 @@ impl Gateway<'_> {
         let (mut arguments, environment) = self.source.for_controlplane();
         for (name, value) in [
             ("--feed-socket", run.join("feed.sock")),
+            ("--admin-socket", run.join("admin.sock")),
             ("--control-socket", run.join("control.sock")),
             ("--state-dir", state_dir.to_owned()),
         ] {

@@ -20,6 +20,8 @@ pub(super) struct Answer {
     status: StatusCode,
     body: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is wrong, as data; goes out only where it is wanted.
+    errors: Option<Value>,
 }
 
 /// A handler's result: errors are answers too.
@@ -34,17 +36,19 @@ impl Answer {
     /// JSON that is text already.
     pub(super) fn text(status: StatusCode, mut json: String) -> Answer {
         json.push('\n');
-        Answer { status, body: Some(json), headers: Vec::new() }
+        Answer { status, body: Some(json), headers: Vec::new(), errors: None }
     }
 
     /// A word that is no JSON.
     pub(super) fn plain(word: &str) -> Answer {
-        Answer { status: StatusCode::OK, body: Some(word.to_owned()), headers: Vec::new() }
+        let answer =
+            Answer { status: StatusCode::OK, body: Some(word.to_owned()), headers: Vec::new(), errors: None };
+        answer.with(CONTENT_TYPE, "text/plain")
     }
 
     /// No body.
     pub(super) fn empty(status: StatusCode) -> Answer {
-        Answer { status, body: None, headers: Vec::new() }
+        Answer { status, body: None, headers: Vec::new(), errors: None }
     }
 
     /// An error.
@@ -73,12 +77,12 @@ impl Answer {
     /// What is wrong with a configuration: the first fault in the words that APISIX's clients expect, and all of them as data.
     pub(super) fn faults(status: StatusCode, faults: &[Fault]) -> Answer {
         let text = faults.first().map_or_else(|| "the configuration is not valid".to_owned(), said);
-        Answer::json(status, &json!({"error_msg": text, "errors": faults}))
+        Answer { errors: Some(json!(faults)), ..Answer::error(status, text) }
     }
 
     /// 400 in APISIX's words, which do not name the object, and the fault, which does.
     pub(super) fn bad_object(text: impl Into<String>, fault: &Fault) -> Answer {
-        Answer::json(StatusCode::BAD_REQUEST, &json!({"error_msg": text.into(), "errors": [fault]}))
+        Answer { errors: Some(json!([fault])), ..Answer::bad(text) }
     }
 
     /// With one more header field.
@@ -110,6 +114,16 @@ impl Answer {
         self
     }
 
+    /// The same with the faults as data beside its text. Not for APISIX's clients by themselves: some compare the whole body.
+    pub(super) fn with_errors(mut self) -> Answer {
+        if let (Some(errors), Some(body)) = (self.errors.take(), &self.body) {
+            let mut document: Value = serde_json::from_str(body).unwrap_or_default();
+            document["errors"] = errors;
+            self.body = Some(format!("{document}\n"));
+        }
+        self
+    }
+
     /// Its status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
@@ -120,7 +134,8 @@ impl Answer {
         let mut response = Response::new(self.body.map_or_else(Body::empty, Body::from));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().entry(CONTENT_TYPE).or_insert(json);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }

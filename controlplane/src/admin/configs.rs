@@ -237,7 +237,8 @@ fn read_list(kind: Kind, list: Value) -> Result<Vec<(Place, Fields)>, (String, V
         }
     };
     let (mut read, mut seen, mut errors, mut first) = (Vec::new(), BTreeSet::new(), Vec::new(), None);
-    for (index, item) in items.into_iter().enumerate() {
+    for (index, mut item) in items.into_iter().enumerate() {
+        drop_indexes(&mut item);
         let own = item.get("id").and_then(id_text);
         let made = format!("arr_{}", index + 1);
         let id = own.as_deref().unwrap_or(&made).to_owned();
@@ -258,6 +259,16 @@ fn read_list(kind: Kind, list: Value) -> Result<Vec<(Place, Fields)>, (String, V
         }
     }
     first.map_or(Ok(read), |first| Err((first, errors)))
+}
+
+/// Clients number each object for APISIX's workers, which compare by it. Here the content is compared, so the number says nothing.
+fn drop_indexes(item: &mut Value) {
+    let Some(fields) = item.as_object_mut() else { return };
+    for name in ["modifiedIndex", "createdIndex"] {
+        if fields.get(name).is_some_and(Value::is_u64) {
+            fields.remove(name);
+        }
+    }
 }
 
 /// A client may send back what GET told it; the times are the row's own.

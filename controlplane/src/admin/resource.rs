@@ -23,7 +23,7 @@ use super::wait;
 use super::work::{Changes, Committed, Work, in_use};
 
 /// Kinds that are made by PUT alone.
-const WITHOUT_POST: [Kind; 7] = [
+pub(super) const WITHOUT_POST: [Kind; 7] = [
     Kind::Consumer,
     Kind::Credential,
     Kind::ConsumerGroup,
@@ -32,7 +32,8 @@ const WITHOUT_POST: [Kind; 7] = [
     Kind::PluginMetadata,
     Kind::Secret,
 ];
-const WITHOUT_PATCH: [Kind; 3] = [Kind::Consumer, Kind::Credential, Kind::PluginMetadata];
+/// Kinds that are written whole.
+pub(super) const WITHOUT_PATCH: [Kind; 3] = [Kind::Consumer, Kind::Credential, Kind::PluginMetadata];
 
 /// What a path names.
 #[derive(Debug)]

@@ -24,6 +24,7 @@ use self::refusals::Refusals;
 pub use self::session::Connected;
 use self::session::{QUERY_MAX, Session, limited, open};
 use self::target::{Target, Wanted};
+pub(crate) use self::tls::SYSTEM_ROOTS;
 use self::trouble::CLOSED;
 pub use self::trouble::{Cause, Trouble};
 use super::{Loaded, Times};

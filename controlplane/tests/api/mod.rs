@@ -57,6 +57,11 @@ pub fn start(directory: &Path, node: &str, arguments: &[&str]) -> (Program, Api)
 }
 
 impl Api {
+    /// Where it listens.
+    pub fn address(self) -> SocketAddr {
+        self.0
+    }
+
     /// A request with the admin's key.
     #[track_caller]
     pub fn ask(self, method: &str, path: &str, body: Option<&Value>) -> Reply {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ringway_engine::upstream::{Address, Order};
+use ringway_snapshot::Kind;
 use ringway_snapshot::limits::NODE_WEIGHT_MAX;
 
 /// A day: a longer grace is a typing mistake.
@@ -14,8 +15,10 @@ pub(crate) const HELP: &str = "\
 show info                          this process: build, listeners, versions, counters
 show snapshot                      the configuration that is served, and how long its stages took
 show cores                         each core: CPU, version, connections, requests
+show counters                      each core: what was counted since the start
 show routes                        every route in the order of its host
 show route ID                      one route as it is configured
+show objects KIND [ID]             routes, services or upstreams as they are configured and in force
 show latency                       how long requests and nodes took: last 10 s, last minute, since the start
 show connections                   connections of each core, and bytes
 show errors                        what went wrong since the start: refusals, failures, retries, drops
@@ -58,6 +61,9 @@ pub(crate) enum Command {
     /// Core, and milliseconds to stand still or the highest number to die.
     #[cfg(debug_assertions)]
     Fault(usize, u64),
+    /// Requests of a core, and what was allocated for them.
+    #[cfg(debug_assertions)]
+    Spent(usize),
 }
 
 /// A node of an upstream.
@@ -82,6 +88,7 @@ pub(crate) enum Show {
     Info,
     Snapshot,
     Cores,
+    Counters,
     Latency,
     Connections,
     Errors,
@@ -90,6 +97,8 @@ pub(crate) enum Show {
     Route(String),
     Upstreams,
     Upstream(String),
+    /// All of a kind, or one of them.
+    Objects(Kind, Option<String>),
 }
 
 /// A request that is explained and not sent.
@@ -113,24 +122,7 @@ impl Command {
         }
         let command = match words.as_slice() {
             ["help"] => Command::Help,
-            ["show", rest @ ..] => Command::Show(match rest {
-                ["info"] => Show::Info,
-                ["snapshot"] => Show::Snapshot,
-                ["cores"] => Show::Cores,
-                ["latency"] => Show::Latency,
-                ["connections"] => Show::Connections,
-                ["errors"] => Show::Errors,
-                ["limits"] => Show::Limits,
-                ["routes"] => Show::Routes,
-                ["route", id] => Show::Route((*id).to_owned()),
-                ["upstreams"] => Show::Upstreams,
-                ["upstream", key] => Show::Upstream((*key).to_owned()),
-                _ => {
-                    return Err(
-                        "show info, snapshot, cores, latency, connections, errors, limits, routes, route ID, upstreams or upstream KEY".to_owned()
-                    );
-                }
-            }),
+            ["show", rest @ ..] => Command::Show(show(rest)?),
             ["explain", method, host, path, rest @ ..] => {
                 let (from, rest) = match rest {
                     ["from", ip, rest @ ..] => {
@@ -179,11 +171,40 @@ impl Command {
                 let (core, fault) = numbers.ok_or("fault CORE MILLISECONDS, or fault CORE die")?;
                 Command::Fault(core, fault)
             }
+            #[cfg(debug_assertions)]
+            ["spent", core] => Command::Spent(core.parse().map_err(|_| "spent CORE")?),
             ["shutdown"] => Command::Shutdown,
             _ => return Err(format!("unknown command {text:?}; say help for a list")),
         };
         Ok((command, json))
     }
+}
+
+/// What is to be shown.
+fn show(words: &[&str]) -> Result<Show, String> {
+    Ok(match words {
+        ["info"] => Show::Info,
+        ["snapshot"] => Show::Snapshot,
+        ["cores"] => Show::Cores,
+        ["counters"] => Show::Counters,
+        ["latency"] => Show::Latency,
+        ["connections"] => Show::Connections,
+        ["errors"] => Show::Errors,
+        ["limits"] => Show::Limits,
+        ["routes"] => Show::Routes,
+        ["route", id] => Show::Route((*id).to_owned()),
+        ["upstreams"] => Show::Upstreams,
+        ["upstream", key] => Show::Upstream((*key).to_owned()),
+        ["objects", kind, id @ ..] if id.len() < 2 => {
+            let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
+            Show::Objects(known, id.first().map(|id| (*id).to_owned()))
+        }
+        _ => {
+            return Err(
+                "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
+            );
+        }
+    })
 }
 
 const SET_SERVER: &str =

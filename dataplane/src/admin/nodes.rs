@@ -150,6 +150,10 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
                 Some(_) => json!("active"),
             },
         );
+        if let Some(checks) = checks {
+            fields
+                .insert("checks_type".to_owned(), json!(format!("{:?}", checks.active.kind).to_lowercase()));
+        }
         if !cluster.names.is_empty() {
             let names = cluster.names.iter().map(|named| {
                 let (addresses, failures) =
@@ -210,6 +214,8 @@ fn node(
         ("weight", json!(ordered.and_then(|ordered| ordered.weight).unwrap_or(endpoint.weight))),
         ("priority", json!(endpoint.priority)),
         ("open_requests", json!(cores.iter().map(|core| u64::from(core.open)).sum::<u64>())),
+        ("requests", json!(cores.iter().map(|core| core.given).sum::<u64>())),
+        ("failures", json!(cores.iter().map(|core| core.failed).sum::<u64>())),
         ("breakers", json!(cores.iter().map(|core| core.breaker).collect::<Vec<_>>())),
     ]);
     fields.extend(why.map(|why| ("why", json!(why))));

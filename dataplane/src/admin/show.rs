@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ringway_engine::upstream::{Cluster, HostRule};
 use ringway_engine::view::View;
-use ringway_snapshot::Version;
+use ringway_snapshot::{Kind, Version};
 use serde_json::{Value, json};
 
 use super::command::Show;
@@ -19,6 +19,7 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
         Show::Info => Ok(info(admin)),
         Show::Snapshot => snapshot(&admin.state),
         Show::Cores => Ok(cores(&admin.state)),
+        Show::Counters => Ok(counters(&admin.state)),
         Show::Connections => Ok(tally::connections(&admin.state)),
         Show::Errors => Ok(tally::errors(&admin.state)),
         Show::Limits => Ok(tally::limits(admin)),
@@ -34,6 +35,7 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
         }),
         Show::Upstreams => nodes::upstreams(admin),
         Show::Upstream(key) => nodes::upstream(admin, &key),
+        Show::Objects(kind, id) => objects(&admin.state, kind, id.as_deref()),
     };
     match document {
         Err(error) => format!("error: {error}"),
@@ -143,6 +145,37 @@ fn cores(state: &State) -> Value {
     rows.collect()
 }
 
+/// With the process's own time, so that whoever asks twice knows the rates without a clock in common.
+fn counters(state: &State) -> Value {
+    let rows = state.cores.iter().enumerate().map(|(number, core)| {
+        let c = &core.counters;
+        json!({
+            "core": number,
+            "at_ms": state.uptime_ms(),
+            "connections": c.connections.get(),
+            "busy": c.busy.get(),
+            "accepted": c.accepted.get(),
+            "shed": c.shed.get(),
+            "requests": c.requests.get(),
+            "responses_1xx": c.responses_1xx.get(),
+            "responses_2xx": c.responses_2xx.get(),
+            "responses_3xx": c.responses_3xx.get(),
+            "responses_4xx": c.responses_4xx.get(),
+            "responses_5xx": c.responses_5xx.get(),
+            "refused_heads": c.refused_heads.get(),
+            "no_route": c.no_route.get(),
+            "client_gone": c.client_gone.get(),
+            "upstream_failures": c.upstream_failures.get(),
+            "upstream_connects": c.upstream_connects.get(),
+            "upstream_reuses": c.upstream_reuses.get(),
+            "upstream_retries": c.retries.get(),
+            "upstream_retries_refused": c.retries_refused.get(),
+            "panics": c.panics.get(),
+        })
+    });
+    rows.collect()
+}
+
 fn routes(view: &View) -> Value {
     let rows = view.routes.iter().map(|listed| {
         json!({
@@ -160,6 +193,28 @@ fn routes(view: &View) -> Value {
 fn route(view: &View, id: &str) -> Value {
     let found = view.routes.iter().find(|listed| listed.id == id);
     found.map_or(Value::Null, |listed| serde_json::to_value(&*listed.payload.route).unwrap_or_default())
+}
+
+/// Objects that are in force. The lock is held for no longer than it takes to share them.
+fn objects(state: &State, kind: Kind, id: Option<&str>) -> Result<Value, String> {
+    let feed = state.feed();
+    let revision = feed.view.as_ref().ok_or_else(no_configuration)?.version.revision;
+    let entries = feed.entries.clone();
+    drop(feed);
+    let of_kind = entries.iter().filter(|entry| entry.object.kind() == kind);
+    let wanted = of_kind.filter(|entry| id.is_none_or(|id| *entry.id == *id));
+    let rows: Result<Vec<Value>, serde_json::Error> = wanted
+        .map(|entry| {
+            // Its fields stand below the name of its kind.
+            let fields = match serde_json::to_value(&entry.object)? {
+                Value::Object(named) => named.into_iter().next().map(|(_, fields)| fields),
+                _ => None,
+            };
+            Ok(json!({ "id": entry.id, "value": fields }))
+        })
+        .collect();
+    let rows = rows.map_err(|error| error.to_string())?;
+    Ok(json!({ "revision": revision, "objects": rows }))
 }
 
 /// One upstream, as it is configured.

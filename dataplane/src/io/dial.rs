@@ -48,8 +48,8 @@ impl Socket {
 
 async fn tcp(address: SocketAddr, wait: Duration, deadlines: &Rc<Deadlines>) -> io::Result<TcpStream> {
     let domain = socket2::Domain::for_address(address);
-    let raw = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    raw.set_nonblocking(true)?;
+    let kind = socket2::Type::STREAM.nonblocking();
+    let raw = socket2::Socket::new(domain, kind, Some(socket2::Protocol::TCP))?;
     raw.set_tcp_nodelay(true)?;
     let pending = match raw.connect(&address.into()) {
         Ok(()) => false,

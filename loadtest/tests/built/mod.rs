@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// The folder of `executable`, with both planes built into it: cargo builds executables only of the package that is tested,
 /// and what lies in the target folder may be older than the source. Where all is fresh it takes no time.
-pub fn planes(executable: &str) -> PathBuf {
+pub(crate) fn planes(executable: &str) -> PathBuf {
     let bin = Path::new(executable).parent().unwrap().to_owned();
     // Without cargo, or when all of the workspace was just built for its tests, what is there has to do.
     let is_built = std::env::var_os("RINGWAY_TESTS_BUILT").is_some();

@@ -11,8 +11,12 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use ringway_controlplane::admin::tls::TlsTrust;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// For a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -25,29 +29,30 @@ const ANSWER_BYTES_MAX: usize = 1 << 30;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     authority: String,
+    tls: bool,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority)
     }
 }
 
 impl Place {
-    pub(super) fn at(address: SocketAddr) -> Place {
-        Place { authority: address.to_string() }
+    pub(super) fn at(address: SocketAddr, tls: bool) -> Place {
+        Place { authority: address.to_string(), tls }
     }
 
-    /// Reads `http://HOST:PORT`, or HOST:PORT alone.
+    /// Reads `http://HOST:PORT`, `https://HOST:PORT`, or HOST:PORT alone, which is plain HTTP.
     pub(super) fn parse(url: &str) -> Result<Place, String> {
-        let refuse = |why: &str| Err(format!("--server {url:?}: {why}; give it as http://HOST:PORT"));
-        let rest = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return refuse("the Admin API has no TLS yet, and this tool neither");
-            }
+        let refuse = |why: &str| {
+            Err(format!("--server {url:?}: {why}; give it as http://HOST:PORT or https://HOST:PORT"))
+        };
+        let (tls, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some(_) => return refuse("not a scheme that is known"),
-            None => url,
+            None => (false, url),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.is_empty()
@@ -60,17 +65,23 @@ impl Place {
             Some((host, port)) if host.is_empty() || port.parse::<u16>().is_err() => {
                 refuse("the port is a number")
             }
-            Some(_) => Ok(Place { authority: rest.to_owned() }),
+            Some(_) => Ok(Place { authority: rest.to_owned(), tls }),
             None if rest.contains(':') && !rest.ends_with(']') => {
                 refuse("an IPv6 address stands in brackets")
             }
-            None => Ok(Place { authority: format!("{rest}:9180") }),
+            None => Ok(Place { authority: format!("{rest}:9180"), tls }),
         }
     }
 
-    pub(super) fn is_this_host(&self) -> bool {
+    /// Without brackets.
+    fn host(&self) -> &str {
         let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(super) fn is_this_host(&self) -> bool {
+        let host = self.host();
+        let ip = host.parse::<IpAddr>();
         host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
     }
 }
@@ -79,6 +90,8 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) place: &'a Place,
+    /// For a place with TLS.
+    pub(super) trust: &'a TlsTrust,
     pub(super) method: &'static str,
     pub(super) path: &'a str,
     pub(super) key: &'a str,
@@ -120,6 +133,25 @@ impl Exchange<'_> {
             Err(_) => return Err(none(format!("no connection within {} s", CONNECT_MAX.as_secs()))),
         };
         let _ = stream.set_nodelay(true);
+        if !self.place.tls {
+            return self.converse(stream, request).await;
+        }
+        let config = self.trust.client().map_err(|error| none(error.to_string()))?;
+        let name =
+            ServerName::try_from(self.place.host().to_owned()).map_err(|error| none(error.to_string()))?;
+        match timeout(CONNECT_MAX, TlsConnector::from(config).connect(name, stream)).await {
+            Ok(Ok(stream)) => self.converse(stream, request).await,
+            Ok(Err(error)) => Err(none(format!(
+                "TLS: {error} (--ca FILE names whom to trust, --server the name that its certificate has)"
+            ))),
+            Err(_) => Err(none(format!("no TLS handshake within {} s", CONNECT_MAX.as_secs()))),
+        }
+    }
+
+    async fn converse<S>(self, stream: S, request: Request<Full<Bytes>>) -> Result<Reply, Unanswered>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let broken = |error: &dyn fmt::Display| Unanswered::Broken(error.to_string());
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
@@ -175,11 +207,11 @@ mod tests {
             ("localhost:1", "http://localhost:1"),
             ("http://[::1]:2", "http://[::1]:2"),
             ("http://[::1]", "http://[::1]:9180"),
+            ("https://gw.example.com", "https://gw.example.com:9180"),
         ] {
             assert_eq!(Place::parse(url).map(|place| place.to_string()).as_deref(), Ok(want), "{url}");
         }
         for (url, want) in [
-            ("https://a:1", "no TLS"),
             ("ftp://a:1", "scheme"),
             ("http://a:1/apisix", "only a host"),
             ("http://me@a:1", "only a host"),

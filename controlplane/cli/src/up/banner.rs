@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::terminal::say;
 use crate::up::reachable;
 use crate::up::seed::Demo;
@@ -29,32 +31,52 @@ pub(super) fn print(facts: &Facts<'_>) {
     lines(facts).iter().for_each(|line| say(line));
 }
 
-fn lines(facts: &Facts<'_>) -> Vec<String> {
-    let of = |wanted: &str| -> Vec<SocketAddr> {
-        let kinds = facts.listening.iter().filter(|(kind, _)| kind == wanted);
-        kinds.filter_map(|(_, addr)| addr.parse().ok()).map(reachable).collect()
+/// The same for programs; the key stands in its file only.
+pub(super) fn document(facts: &Facts<'_>) -> Value {
+    let urls = |wanted: &str| -> Vec<String> {
+        listening(facts, wanted).iter().map(|addr| format!("http://{addr}")).collect()
     };
-    let (http, status) = (of("http"), of("status"));
+    let admin = facts.admin.map(reachable);
+    json!({
+        "up": facts.served,
+        "gateway": urls("http"),
+        "status": urls("status"),
+        "admin": admin.map(|addr| format!("http://{addr}/apisix/admin")),
+        "dashboard": admin.map(|addr| format!("http://{addr}/ui/")),
+        "key_file": admin.map(|_| facts.dir.join("admin.key")),
+        "dir": facts.dir,
+        "took_s": facts.took.as_secs_f64(),
+    })
+}
+
+fn listening(facts: &Facts<'_>, wanted: &str) -> Vec<SocketAddr> {
+    let kinds = facts.listening.iter().filter(|(kind, _)| kind == wanted);
+    kinds.filter_map(|(_, addr)| addr.parse().ok()).map(reachable).collect()
+}
+
+fn lines(facts: &Facts<'_>) -> Vec<String> {
+    let (http, status) = (listening(facts, "http"), listening(facts, "status"));
     let dir = quoted(&facts.dir.display().to_string());
     let own = quoted(&std::env::args().next().unwrap_or_else(|| "ringway".to_owned()));
     let urls: Vec<String> = http.iter().map(|addr| format!("http://{addr}")).collect();
-    let mut lines = vec![format!("gateway:  {}", urls.join(", "))];
+    let mut lines = vec![format!("gateway:   {}", urls.join(", "))];
     for addr in status {
-        lines.push(format!("status:   http://{addr}/readyz, /livez, /metrics; {own} status --dir {dir}"));
+        lines.push(format!("status:    http://{addr}/readyz, /livez, /metrics; {own} status --dir {dir}"));
     }
     if let Some(addr) = facts.admin.map(reachable) {
         let key_file = facts.dir.join("admin.key");
         let key = std::fs::read_to_string(&key_file).unwrap_or_default();
         lines.push(format!(
-            "admin:    http://{addr}/apisix/admin, X-API-KEY {} ({})",
+            "admin:     http://{addr}/apisix/admin, X-API-KEY {} ({})",
             key.trim(),
             key_file.display()
         ));
+        lines.push(format!("dashboard: http://{addr}/ui/, asks for the key in {}", key_file.display()));
     }
     if let Some(demo) = facts.demo {
-        lines.push(format!("backends: {}", demo.described()));
+        lines.push(format!("backends:  {}", demo.described()));
     }
-    lines.push(format!("logs:     {}", facts.dir.join("log").display()));
+    lines.push(format!("logs:      {}", facts.dir.join("log").display()));
     if facts.served {
         lines.push(format!("up in {:.1} s", facts.took.as_secs_f64()));
     } else {

@@ -29,12 +29,13 @@ const LAST_LINES: usize = 12;
 /// How long a child that an earlier `up` left may take to stop.
 const STALE_WAIT: Duration = Duration::from_secs(20);
 /// Settings of this program that must not reach a child, whose flags say everything.
-const OWN_VARIABLES: [&str; 6] = [
+const OWN_VARIABLES: [&str; 7] = [
     "RINGWAY_DATABASE_URL",
     "RINGWAY_FILE",
     "RINGWAY_CONFIG",
     "RINGWAY_LISTEN",
     "RINGWAY_ADMIN_LISTEN",
+    "RINGWAY_ADMIN_SOCKET",
     "RINGWAY_ADMIN_KEY_FILE",
 ];
 

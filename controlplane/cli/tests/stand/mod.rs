@@ -109,6 +109,7 @@ impl Stand {
     pub(crate) fn control_on(&self, name: &str, url: &str) -> Process {
         let path = |name: &str| self.dir.path.join(name).display().to_string();
         let (feed, control, state) = (path("feed.sock"), path(&format!("{name}.sock")), path("state"));
+        let admin = path("admin.sock");
         std::fs::create_dir_all(&state).unwrap();
         let keys = path("admin.key");
         std::fs::write(&keys, format!("{ADMIN_KEY}\n")).unwrap();
@@ -117,6 +118,8 @@ impl Stand {
             &[
                 "--feed-socket",
                 &feed,
+                "--admin-socket",
+                &admin,
                 "--control-socket",
                 &control,
                 "--state-dir",
@@ -129,6 +132,8 @@ impl Stand {
                 "127.0.0.1:0",
                 "--admin-key-file",
                 &keys,
+                "--control-listen",
+                "127.0.0.1:0",
             ],
             &[("RINGWAY_DATABASE_URL", url)],
             &self.dir.path.join(format!("{name}plane.log")),
@@ -163,6 +168,11 @@ impl Stand {
     /// A new connection to the gateway.
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.http)
+    }
+
+    /// A new connection to the control plane's Control API.
+    pub(crate) fn inside_client(&self) -> Client {
+        Client::connect(self.control.as_ref().expect("a control plane runs").listening("control"))
     }
 
     /// A new connection to the status endpoint.

@@ -32,7 +32,7 @@ use super::binding::tls_server_end_point;
 use super::conninfo::Conninfo;
 
 /// Where distributions keep the certificates that the system trusts.
-const SYSTEM_ROOTS: [&str; 5] = [
+pub(crate) const SYSTEM_ROOTS: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",

@@ -51,6 +51,9 @@ type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 struct Node {
     stamp: u32,
     open: u32,
+    /// Requests that it was given, and those of them that it failed.
+    given: u64,
+    failed: u64,
     breaker: Breaker,
     tally: Tally,
     standing: NodeStanding,
@@ -116,6 +119,10 @@ pub struct NodeReport {
     pub address: Address,
     /// Open requests of this core.
     pub open: u32,
+    /// Requests that this core gave it so far; a request that was tried twice counts twice.
+    pub given: u64,
+    /// Of them, those that it failed.
+    pub failed: u64,
     /// Failures in a row that this core saw.
     pub failures: u32,
     /// `closed`, `open` or `half-open`.
@@ -286,6 +293,7 @@ impl Roster {
     fn learn(&mut self, index: usize, outcome: Outcome, now_ms: u64) {
         let tuning = self.cluster.tuning;
         let (Some(node), cluster) = (self.nodes.get_mut(index), &self.cluster) else { return };
+        node.failed = node.failed.wrapping_add(u64::from(matches!(outcome, Outcome::Failed(_))));
         match outcome {
             Outcome::Answered { .. } => node.breaker.success(now_ms),
             Outcome::Failed(fault) if is_connection(&fault) => node.breaker.failure(now_ms, &tuning),
@@ -328,6 +336,8 @@ impl Roster {
             NodeReport {
                 address: endpoint.address.clone(),
                 open: node.open,
+                given: node.given,
+                failed: node.failed,
                 failures: node.breaker.failures(),
                 breaker: match state {
                     State::Closed => "closed",
@@ -362,6 +372,7 @@ impl Roster {
         let tuning = self.cluster.tuning;
         let node = self.nodes.get_mut(number as usize)?;
         node.open = node.open.saturating_add(1);
+        node.given = node.given.wrapping_add(1);
         node.breaker.begin(now_ms, &tuning);
         if node.breaker.waits() {
             self.turn_at_ms = self.turn_at_ms.min(node.breaker.until_ms());
@@ -447,6 +458,8 @@ impl Roster {
         Node {
             stamp: self.stamps,
             open: 0,
+            given: 0,
+            failed: 0,
             breaker: Breaker::default(),
             tally: Tally::default(),
             standing: NodeStanding::default(),

@@ -1,7 +1,7 @@
 //! `hash_on` and `key`: what of a request consistent hashing hashes.
 //!
-//! Refused by name: `consumer` (there are none yet), and variables that only layer 4 has. Where a request lacks what is hashed, its
-//! client's address is hashed, as APISIX does.
+//! Refused by name: variables that only layer 4 has. Where a request lacks what is hashed, its client's address is hashed, as APISIX
+//! does; with `consumer` that is every request, as long as no plugin tells consumers.
 
 use super::Wrong;
 use crate::model::Upstream;
@@ -14,7 +14,7 @@ pub enum HashOn {
     Header(Box<str>),
     /// A cookie's value.
     Cookie(Box<str>),
-    /// Variables and text between them; one variable is `hash_on: vars`.
+    /// Variables and text between them; one variable is `hash_on: vars`, none is `hash_on: consumer`.
     Pieces(Box<[Piece]>),
 }
 
@@ -55,9 +55,8 @@ impl HashOn {
                 let key = key.ok_or_else(|| wrong("key", "is missing: a \"chash\" upstream needs it"))?;
                 pieces(key).map(HashOn::Pieces).map_err(|reason| ("/key".to_owned(), reason))
             }
-            "consumer" => {
-                Err(wrong("hash_on", "\"consumer\" is not supported by this release: it has no consumers"))
-            }
+            // Nothing that a request could have; a `key` is not looked at, as in APISIX.
+            "consumer" => Ok(HashOn::Pieces([].into())),
             _ => Err(wrong("hash_on", "must be vars, header, cookie, consumer or vars_combinations")),
         }
     }
@@ -138,6 +137,7 @@ mod tests {
             read(Some("vars_combinations"), Some("$request_uri$remote_addr")),
             Ok(HashOn::Pieces(both.into()))
         );
+        assert_eq!(read(Some("consumer"), None), Ok(HashOn::Pieces([].into())));
         let mixed = [
             Piece::Text("a".into()),
             Piece::Variable(Variable::Header("x-b".into())),
@@ -158,7 +158,6 @@ mod tests {
             (Some("vars_combinations"), Some("text"), "/key"),
             (Some("vars_combinations"), Some("${uri"), "/key"),
             (Some("vars_combinations"), Some("$nope"), "/key"),
-            (Some("consumer"), None, "/hash_on"),
             (Some("aabbcc"), Some("dsadas"), "/hash_on"),
         ] {
             assert_eq!(read(hash_on, key).unwrap_err().0, place, "{hash_on:?} {key:?}");
