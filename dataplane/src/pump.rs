@@ -18,7 +18,7 @@ use ringway_engine::exchange::{
     Expectation, RequestSide, ResponseContext, ResponseSide, ResponseStep, UpstreamFault,
 };
 use ringway_engine::http1::{BodyError, CONTINUE, HEADROOM_BYTES, TAILROOM_BYTES};
-use ringway_engine::plugin::Chains;
+use ringway_engine::plugin::{self, Chains};
 use ringway_engine::upstream::Timeouts;
 
 use crate::access::Access;
@@ -130,15 +130,7 @@ pub(crate) async fn carry(
     let changing = plugins::changing(course, received, &connection.ends, &core, chains);
     let answer = Answering {
         core: &core,
-        context: ResponseContext {
-            limits: &core.limits.head,
-            interim_responses_max: core.limits.interim_responses_max,
-            close,
-            awaits_leave: false,
-            date: &date,
-            via: core.options.via.then_some(b"1.1 ringway"),
-            plugins: changing.as_deref(),
-        },
+        context: answer_context(&core, close, &date, changing.as_deref()),
         wait: waits.read,
         access: &connection.access,
         go_on: &go_on,
@@ -346,6 +338,24 @@ impl Asking<'_> {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::SendTimeout),
             Err(_) => Err(UpstreamFault::Closed),
         }
+    }
+}
+
+/// What goes into the heads of answers.
+fn answer_context<'a>(
+    core: &'a Core,
+    close: bool,
+    date: &'a [u8],
+    plugins: Option<&'a plugin::Answering<'a>>,
+) -> ResponseContext<'a> {
+    ResponseContext {
+        limits: &core.limits.head,
+        interim_responses_max: core.limits.interim_responses_max,
+        close,
+        awaits_leave: false,
+        date,
+        via: core.options.via.then_some(b"1.1 ringway"),
+        plugins,
     }
 }
 

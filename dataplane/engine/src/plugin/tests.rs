@@ -132,10 +132,11 @@ fn answers_are_rewritten_where_vars_hold() {
     });
 }
 
-#[test]
-fn requests_are_answered_by_plugins() {
-    let request = "GET /test/a?x=1 HTTP/1.1\r\nHost: h\r\nReferer: http://user@www.A.com:81/p\r\n\r\n";
-    for (name, conf, status, body, field) in [
+/// A plugin, its status and body for the request below (0: it lets it pass), and a field of its answer.
+type Row = (&'static str, Value, u16, &'static str, Option<(&'static str, &'static str)>);
+
+fn answered() -> Vec<Row> {
+    vec![
         (
             "fault-injection",
             json!({"abort": {"http_status": 403, "body": "no $remote_addr", "headers": {"X-A": "1"}}}),
@@ -197,7 +198,13 @@ fn requests_are_answered_by_plugins() {
             "{\"error\":1}",
             None,
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn requests_are_answered_by_plugins() {
+    let request = "GET /test/a?x=1 HTTP/1.1\r\nHost: h\r\nReferer: http://user@www.A.com:81/p\r\n\r\n";
+    for (name, conf, status, body, field) in answered() {
         run(&chain(&[(name, conf.clone())], &[]), request, |verdict, course| {
             assert_eq!(verdict == Verdict::Answer, status != 0, "{name} {conf}");
             assert_eq!(
