@@ -141,7 +141,7 @@ fn what_is_wrong_is_refused_with_field_and_reason_and_nothing_is_written() {
             "/apisix/admin/routes/1",
             json!({"uri": "/a", "plugins": {"no-such": {}}}),
             400,
-            "plugin no-such",
+            "unknown plugin [no-such]",
         ),
         (
             "PUT",

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::terminal::size;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::reading::Reading;
@@ -118,6 +119,14 @@ fn sampler(args: &TopArgs) -> Receiver<Sample> {
     take
 }
 
+/// Whether nobody holds the other end of the terminal any more.
+fn has_hung_up() -> bool {
+    let input = std::io::stdin();
+    let mut waiting = [PollFd::new(&input, PollFlags::IN)];
+    poll(&mut waiting, Some(&Timespec::default())).is_ok()
+        && waiting.iter().any(|input| input.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+}
+
 /// What the keys have set, and what is shown.
 #[derive(Debug, Default)]
 struct App {
@@ -141,7 +150,7 @@ impl App {
         samples: &Receiver<Sample>,
         asked_to_end: &AtomicBool,
     ) -> std::io::Result<()> {
-        while !asked_to_end.load(Relaxed) {
+        while !asked_to_end.load(Relaxed) && !has_hung_up() {
             let mut changed = match samples.recv_timeout(KEYS_EVERY) {
                 Ok(sample) => self.take(sample),
                 Err(RecvTimeoutError::Timeout) => false,
@@ -149,7 +158,8 @@ impl App {
                     return Err(std::io::Error::other("the thread that asks the planes has ended"));
                 }
             };
-            while event::poll(Duration::ZERO)? {
+            // crossterm reads on for ever where the terminal has gone: a kill -9 of who held it is no signal to this process.
+            while !has_hung_up() && event::poll(Duration::ZERO)? {
                 match event::read()? {
                     Event::Key(key) if key.kind != KeyEventKind::Release => {
                         if !self.key(key) {

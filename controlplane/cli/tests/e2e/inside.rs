@@ -17,6 +17,7 @@ fn it_tells_what_is_served_and_what_probes_say() {
     let revision = stand.cluster.sql().change(&format!(
         r#"INSERT INTO ringway.resource (kind, id, spec) VALUES
            ('upstreams', 'u', '{{"nodes": {{"{node}": 1}}, "checks": {{"active": {{"type": "tcp", "healthy": {{"interval": 1}}}}}}}}'),
+           ('upstreams', 'dead', '{{"nodes": {{"127.0.0.1:1": 1}}, "checks": {{"active": {{"type": "tcp", "healthy": {{"interval": 1}}, "unhealthy": {{"tcp_failures": 1}}}}}}}}'),
            ('routes', 'r', '{{"uri": "/a", "host": "a.example", "upstream_id": "u"}}')"#
     ));
     stand.wait_for_every_core(revision);
@@ -39,15 +40,16 @@ fn it_tells_what_is_served_and_what_probes_say() {
     assert_eq!(get(&stand, "/v1/services"), (200, json!([])));
     assert_eq!(get(&stand, "/v1/route/none"), (404, json!({"error_msg": "route[none] not found"})));
 
-    let checker = wait_until("the first probe", || {
-        let (status, found) = get(&stand, "/v1/healthcheck/upstreams/u");
+    wait_until("a probe that failed", || {
+        let (status, found) = get(&stand, "/v1/healthcheck/upstreams/dead");
         assert_eq!(status, 200, "{found}");
-        (found["nodes"][0]["counter"]["success"].as_u64() > Some(0)).then_some(found)
+        (found["nodes"][0]["status"] == "unhealthy").then_some(())
     });
+    let (_, checker) = get(&stand, "/v1/healthcheck/upstreams/u");
     assert_eq!((&checker["name"], &checker["type"]), (&json!("/apisix/upstreams/u"), &json!("tcp")));
     assert_eq!((&checker["nodes"][0]["ip"], &checker["nodes"][0]["port"]), (&json!(host), &json!(port)));
     assert_eq!(checker["nodes"][0]["status"], "healthy");
-    assert_eq!(get(&stand, "/v1/healthcheck").1.as_array().unwrap().len(), 1);
+    assert_eq!(get(&stand, "/v1/healthcheck").1.as_array().unwrap().len(), 2);
     assert_eq!(
         get(&stand, "/v1/healthcheck/routes/r"),
         (404, json!({"error_msg": "no checker for routes[r]"}))

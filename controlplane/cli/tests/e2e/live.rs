@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -44,6 +45,34 @@ fn top_draws_on_a_terminal_hears_keys_and_gives_it_back() {
     until("\u{1b}[?1049l");
     drop(keys);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn top_ends_with_its_terminal() {
+    let stand = Stand::whole();
+    let ringway = stand.tool("control", &[]);
+    let line = format!("echo pid=$$.; exec '{}' top -i 0.2", ringway.get_program().display());
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm-256color");
+    for (name, value) in ringway.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1)");
+    let (mut out, mut text) = (child.stdout.take().unwrap(), String::new());
+    let mut bytes = [0; 4_096];
+    while !text.contains("[?1049h") {
+        let read = out.read(&mut bytes).unwrap();
+        assert!(read > 0, "it ended early: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    let pid = text.split_once("pid=").and_then(|(_, rest)| rest.split_once('.')).unwrap().0.to_owned();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while std::path::Path::new("/proc").join(&pid).exists() {
+        assert!(Instant::now() < deadline, "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

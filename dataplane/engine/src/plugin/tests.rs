@@ -242,6 +242,6 @@ fn delays_add_up() {
         ("mocking", json!({"response_example": "", "delay": 2})),
     ];
     run(&chain(&both, &[]), "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |_, course| {
-        assert_eq!(course.delay_ms, 2_500)
+        assert_eq!(course.delay_ms, 2_500);
     });
 }
