@@ -554,7 +554,6 @@ mod tests {
             ),
             ("/plugins/limit-count", json!({"plugins": {"limit-count": {}}})),
             ("/upstream/key", json!({"upstream": {"type": "chash", "nodes": {}}})),
-            ("/upstream/hash_on", json!({"upstream": {"type": "chash", "hash_on": "consumer", "nodes": {}}})),
             ("/upstream/labels/ringway.x", json!({"upstream": {"labels": {"ringway.x": "1"}, "nodes": {}}})),
             ("/upstream/checks", json!({"upstream": {"nodes": {}, "checks": {}}})),
             ("/upstream/tls", json!({"upstream": {"nodes": {}, "tls": {}}})),
