@@ -33,6 +33,7 @@ pub(crate) use self::routes::{Key, Routes, Times};
 pub(crate) use self::scribe::{Ledger, Scribe};
 pub(crate) use self::sink::{Place, Sink};
 use crate::downstream::Downstream;
+use crate::plugins;
 use crate::state::State;
 
 /// Of a core's records, what waits for the thread that takes them: some thousand.
@@ -294,7 +295,7 @@ fn describe<'a>(
 ) -> Record<'a> {
     let (access, head, exchange) = (&connection.access, &connection.head, &connection.exchange);
     let version = view.map(|view| view.version).unwrap_or_default();
-    let cluster = view.zip(found).and_then(|(view, target)| view.cluster(target));
+    let cluster = view.zip(found).and_then(|(view, target)| plugins::cluster(connection, view, target));
     let mut texts = [Bounded::default(); TEXTS];
     let mut set = |text: Text, bytes: &'a [u8]| {
         if let Some(place) = texts.get_mut(text as usize) {

@@ -5,11 +5,14 @@
 //! at one pointer.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_engine::http1::{Method, RequestHead};
 use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
 use ringway_engine::route::path;
+use ringway_engine::upstream::Cluster;
+use ringway_engine::view::{Target, View};
 
 use crate::core::{Core, Ends, Scratch};
 use crate::downstream::Downstream;
@@ -29,6 +32,16 @@ pub(crate) fn forget(connection: &mut Downstream) {
         course.clear();
         connection.own = None;
     }
+}
+
+/// The upstream of the request: which its plugins chose, else its route's.
+pub(crate) fn cluster<'v>(
+    connection: &Downstream,
+    view: &'v View,
+    target: &Target,
+) -> Option<&'v Arc<Cluster>> {
+    let chosen = connection.course.as_ref().and_then(|course| course.place);
+    chosen.map_or_else(|| view.cluster(target), |place| view.cluster_at(place))
 }
 
 /// Lets the plugins look at the request that was just routed. Holds it for as long as they say.

@@ -88,8 +88,7 @@ async fn respond<'v>(
         plugins::own_answer(connection, chains, Some(404));
         return decline(connection, 404, "no_route", "no route matches this host, path and method").await;
     };
-    let chosen = connection.course.as_ref().and_then(|course| course.place);
-    let Some(cluster) = chosen.map_or_else(|| view.cluster(target), |place| view.cluster_at(place)) else {
+    let Some(cluster) = plugins::cluster(connection, view, target) else {
         let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
         plugins::own_answer(connection, chains, Some(503));
         return decline(connection, 503, "no_upstream", &reason).await;

@@ -176,6 +176,17 @@ fn tries_on_several_nodes_stand_in_one_line() {
 }
 
 #[test]
+fn the_upstream_that_a_plugin_chose_is_logged_and_not_the_routes_own() {
+    let (gateway, folder) = gateway_that_logs(&["--access-log-format", "$upstream|$status"]);
+    let nodes = |name| json!({"nodes": {named_node(name).to_string(): 1}});
+    let split = json!({"rules": [{"weighted_upstreams": [{"upstream_id": "other", "weight": 1}]}]});
+    let route = json!({"uri": "/*", "upstream": nodes("own"), "plugins": {"traffic-split": split}});
+    gateway.configure(2, &[("upstreams", "other", nodes("other")), ("routes", "r", route)]);
+    assert!(get(&gateway, "/").ends_with("other"));
+    assert_eq!(lines(&folder.path().join("access.log"), 1), ["upstreams/other|200"]);
+}
+
+#[test]
 fn a_routes_label_says_which_of_its_requests_are_logged() {
     let (gateway, folder) = gateway_that_logs(&["--access-log-sample", "0.5", "--access-log-errors"]);
     let node = named_node("a");
