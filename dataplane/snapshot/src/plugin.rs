@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::expression::Expression;
+use crate::limits::RESTRICTIONS_MAX;
 use crate::model::{Id, Plugins, Upstream};
 use crate::parse::typed;
 
@@ -166,6 +167,22 @@ impl Scalar {
 /// The body of a refusal, as APISIX words it.
 fn message(text: &str) -> Box<str> {
     format!("{}\n", serde_json::json!({ "message": text })).into()
+}
+
+/// Of a whitelist and a blacklist the one that is given: its entries, its place, and whether it names those who may.
+fn only_list(
+    whitelist: Option<Vec<String>>,
+    blacklist: Option<Vec<String>>,
+) -> Result<(Vec<String>, &'static str, bool), Wrong> {
+    let (list, place, allows) = match (whitelist, blacklist) {
+        (Some(list), None) => (list, "/whitelist", true),
+        (None, Some(list)) => (list, "/blacklist", false),
+        _ => return Err(at("", "value should match only one schema: give either whitelist or blacklist")),
+    };
+    if list.is_empty() || list.len() > RESTRICTIONS_MAX {
+        return Err(at(place, format!("needs 1 to {RESTRICTIONS_MAX} entries")));
+    }
+    Ok((list, place, allows))
 }
 
 fn at(place: &str, reason: impl Into<String>) -> Wrong {

@@ -3,9 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{About, Wrong, at, typed};
+use super::{About, Wrong, at, only_list, typed};
 use crate::cidr::Cidr;
-use crate::limits::RESTRICTIONS_MAX;
 
 /// See [`About`].
 pub const ABOUT: About = About { name: "ip-restriction", priority: 3000, schema: SCHEMA, upstreams: false };
@@ -42,16 +41,7 @@ struct Fields {
 impl IpRestriction {
     pub(super) fn read(conf: Value) -> Result<IpRestriction, Wrong> {
         let fields: Fields = typed(conf)?;
-        let (list, field, allows) = match (fields.whitelist, fields.blacklist) {
-            (Some(list), None) => (list, "/whitelist", true),
-            (None, Some(list)) => (list, "/blacklist", false),
-            _ => {
-                return Err(at("", "value should match only one schema: give either whitelist or blacklist"));
-            }
-        };
-        if list.is_empty() || list.len() > RESTRICTIONS_MAX {
-            return Err(at(field, format!("needs 1 to {RESTRICTIONS_MAX} entries")));
-        }
+        let (list, field, allows) = only_list(fields.whitelist, fields.blacklist)?;
         let block = |(index, text): (usize, &String)| {
             text.parse().map_err(|_| (format!("{field}/{index}"), format!("invalid ip address: {text}")))
         };

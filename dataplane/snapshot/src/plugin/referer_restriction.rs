@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{About, Wrong, at, typed};
-use crate::limits::RESTRICTIONS_MAX;
+use super::{About, Wrong, only_list, typed};
 
 /// See [`About`].
 pub const ABOUT: About =
@@ -43,16 +42,7 @@ struct Fields {
 impl RefererRestriction {
     pub(super) fn read(conf: Value) -> Result<RefererRestriction, Wrong> {
         let fields: Fields = typed(conf)?;
-        let (list, field, allows) = match (fields.whitelist, fields.blacklist) {
-            (Some(list), None) => (list, "/whitelist", true),
-            (None, Some(list)) => (list, "/blacklist", false),
-            _ => {
-                return Err(at("", "value should match only one schema: give either whitelist or blacklist"));
-            }
-        };
-        if list.is_empty() || list.len() > RESTRICTIONS_MAX {
-            return Err(at(field, format!("needs 1 to {RESTRICTIONS_MAX} entries")));
-        }
+        let (list, field, allows) = only_list(fields.whitelist, fields.blacklist)?;
         for (index, host) in list.iter().enumerate() {
             let rest = host.strip_prefix('*').unwrap_or(host);
             let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
