@@ -1,38 +1,17 @@
 //! The fault scenarios with the real executables, in their short form.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-use std::path::{Path, PathBuf};
+mod built;
+
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_ringway-loadtest");
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Builds what the scenarios start: cargo builds executables only of the package that is tested, and what lies in the target
-/// folder may be older than the source. Where all is fresh it takes no time.
-fn executables() -> PathBuf {
-    let bin = Path::new(EXECUTABLE).parent().unwrap().to_owned();
-    // Without cargo, or when all of the workspace was just built for its tests, what is there has to do.
-    let is_built = std::env::var_os("RINGWAY_TESTS_BUILT").is_some();
-    if let Some(cargo) = std::env::var_os("CARGO").filter(|_| !is_built) {
-        let profile = match bin.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            other => other,
-        };
-        let output = Command::new(cargo)
-            .args(["build", "--quiet", "--locked", "-p", "ringway-dataplane", "-p", "ringway-controlplane"])
-            .args(["--bins", "--profile", profile, "--target-dir"])
-            .arg(bin.parent().unwrap())
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    bin
-}
-
 fn fault(arguments: &[&str]) -> Output {
-    let bin = executables();
+    let bin = built::planes(EXECUTABLE);
     Command::new(EXECUTABLE).arg("fault").arg("--bin-dir").arg(bin).args(arguments).output().unwrap()
 }
 
@@ -98,7 +77,7 @@ fn without_series(row: &serde_json::Value) -> String {
 
 #[test]
 fn a_signal_ends_everything_that_was_started() {
-    let bin = executables();
+    let bin = built::planes(EXECUTABLE);
     for signal in ["TERM", "INT"] {
         let mut run = Command::new(EXECUTABLE)
             .args(["fault", "--only", "controlplane-stop", "--quiet", "--bin-dir"])
