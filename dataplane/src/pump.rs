@@ -418,7 +418,7 @@ impl Answering<'_> {
             self.sending.set(true);
             buffer = self.send(writer, buffer, end, &step, side, out).await.ok_or(ResponseEnd::Client)?;
             self.sending.set(false);
-            if let Some(status) = side.status().filter(|_| !started) {
+            if let Some(status) = side.status_given().filter(|_| !started) {
                 self.core.count(|counters| counters.response(status));
                 started = true;
             }
