@@ -325,7 +325,6 @@ async fn give_up(
     tries: &Tries,
     body: BodyStart,
 ) -> Fate {
-    body.finish(connection);
     connection.exchange.request.discard();
     let (status, code, reason) = match &tries.last {
         None => {
@@ -338,7 +337,9 @@ async fn give_up(
         Some(fault) => (fault.status(), pump::code_of(fault), format!("upstream {}: {fault}", cluster.key)),
     };
     let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
+    // While the request's head still is where the connection reads: what plugins know of it lies there.
     plugins::own_answer(connection, matched.chains, Some(status));
+    body.finish(connection);
     answer::send(connection, Some(&Answer { status, code, reason: &reason }), keep).await
 }
 

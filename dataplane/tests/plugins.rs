@@ -211,6 +211,30 @@ fn the_node_and_the_client_see_what_plugins_rewrote() {
 }
 
 #[test]
+fn an_answer_that_no_node_gave_is_rewritten_by_its_own_request_and_not_by_what_follows_it() {
+    let gateway = Gateway::start();
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let rewrite = json!({"headers": {"set": {"X-Set": "$arg_a $http_x_mine"}}, "vars": [["arg_a", "!", "==", "3"]]});
+    let route = json!({"uri": "/a", "upstream": at(refusing), "plugins": {"response-rewrite": rewrite}});
+    gateway.configure(1, &[("routes", "a", route)]);
+    let mut stream = gateway.connect();
+    let request = |number: u32, body: &str| {
+        format!(
+            "POST /a?a={number} HTTP/1.1\r\nHost: h\r\nX-Mine: m{number}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    stream.write_all([request(1, "abc"), request(2, ""), request(3, "")].concat().as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    for wanted in [Some("X-Set: 1 m1\r\n"), Some("X-Set: 2 m2\r\n"), None] {
+        let (head, _) = read_message_text(&mut reader).unwrap();
+        assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+        assert_eq!(wanted.is_some(), head.contains("X-Set"), "{head}");
+        assert!(wanted.is_none_or(|wanted| head.contains(wanted)), "{head}");
+    }
+}
+
+#[test]
 fn plugins_of_configurations_services_and_global_rules_are_merged_and_boot_from_disk() {
     let gateway = Gateway::start();
     let (node, _) = echoing_node();
