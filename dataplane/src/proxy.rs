@@ -24,7 +24,7 @@ use crate::body::BodyStart;
 use crate::buf::Room;
 use crate::core::{Core, Ends, Pinned, Scratch};
 use crate::downstream::{Downstream, Fate};
-use crate::pool::Upstream;
+use crate::pool::{self, Upstream};
 use crate::pump::{self, Broken, Waits};
 use crate::rosters::Lease;
 use crate::{mirror, plugins, tunnel};
@@ -403,10 +403,11 @@ async fn connect(core: &Core, endpoint: &Endpoint, fresh: bool, wait: Duration) 
         return Ok(upstream);
     }
     core.count(|counters| counters.upstream_connects.up());
-    core.pool.connect(&endpoint.address, wait).await.map_err(|error| {
+    pool::connect(core, &endpoint.address, wait).await.map_err(|error| {
         tracing::debug!(node = %endpoint.address, "cannot connect: {error}");
         let fault = match error.kind() {
             io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,
+            _ if pool::lacks_descriptor(&error) => UpstreamFault::NoDescriptor,
             _ => UpstreamFault::Connect,
         };
         Broken::Upstream { fault, sent: false, stale: false }

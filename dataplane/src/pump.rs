@@ -81,6 +81,7 @@ pub(crate) fn code_of(fault: &UpstreamFault) -> &'static str {
     match fault {
         UpstreamFault::Connect => "connect_failed",
         UpstreamFault::ConnectTimeout => "connect_timeout",
+        UpstreamFault::NoDescriptor => "no_descriptor",
         UpstreamFault::Closed => "closed_early",
         UpstreamFault::SendTimeout => "send_timeout",
         UpstreamFault::ReadTimeout => "read_timeout",
