@@ -384,7 +384,8 @@ fn too_many_operators_at_once_do_not_lock_all_others_out_for_good() {
     let socket = gateway.folder.path().join("admin.sock");
     for _ in 0..2 {
         // Who comes in after the last place is taken hears the end.
-        let mut operators: Vec<UnixStream> = (0..AT_ONCE).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+        let mut operators: Vec<UnixStream> =
+            (0..AT_ONCE).map(|_| UnixStream::connect(&socket).unwrap()).collect();
         let last = operators.last_mut().unwrap();
         last.set_read_timeout(Some(stand::PATIENCE)).unwrap();
         assert_eq!(last.read(&mut [0]).unwrap(), 0);
