@@ -271,8 +271,8 @@ async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome 
     let words: Vec<&str> = path.iter().map(String::as_str).collect();
     let large =
         matches!(words.as_slice(), ["apisix", "admin", "configs", ..] | ["v1", "transaction" | "plan"]);
-    // Held until the answer is made.
-    let _turn = match large && parts.method != Method::GET {
+    // Held until the answer is made, and not while it waits for the nodes.
+    let turn = match large && parts.method != Method::GET {
         true => {
             Some(shared.large.acquire().await.map_err(|_| Answer::unavailable("the Admin API is ending"))?)
         }
@@ -282,20 +282,26 @@ async fn answer(shared: &Shared, request: Request, who: &mut String) -> Outcome 
     let body = request::body(&parts, body, bytes_max).await?;
     let asked = Asked { method: parts.method, headers: parts.headers, query, actor, body };
     // A wait that cannot be read is told before anything is written.
-    asked.query.wait()?;
-    match words.as_slice() {
+    let wait = asked.query.wait()?;
+    let answer = dispatch(shared, &asked, &words).await?;
+    drop((asked, turn));
+    Ok(wait::end(shared, answer, wait).await)
+}
+
+async fn dispatch(shared: &Shared, asked: &Asked, words: &[&str]) -> Outcome {
+    match words {
         ["apisix", "admin", "configs"] => match asked.method.as_str() {
-            "GET" | "HEAD" => configs::get(shared, &asked).await,
-            "PUT" => configs::put(shared, &asked).await,
+            "GET" | "HEAD" => configs::get(shared, asked).await,
+            "PUT" => configs::put(shared, asked).await,
             method => Err(Answer::method(format!("not supported `{method}` method for configs"))),
         },
         ["apisix", "admin", "configs", "validate"] if asked.method == Method::POST => {
-            configs::validate(&asked).await
+            configs::validate(asked).await
         }
-        ["apisix", "admin", "plugins", rest @ ..] => catalog::plugins(&asked, &owned(rest)),
-        ["apisix", "admin", "schema", rest @ ..] => catalog::schema(&asked, &owned(rest)),
-        ["apisix", "admin", rest @ ..] => resource::answer(shared, &asked, target(rest)?).await,
-        ["v1", rest @ ..] => beyond(shared, &asked, rest).await,
+        ["apisix", "admin", "plugins", rest @ ..] => catalog::plugins(asked, &owned(rest)),
+        ["apisix", "admin", "schema", rest @ ..] => catalog::schema(asked, &owned(rest)),
+        ["apisix", "admin", rest @ ..] => resource::answer(shared, asked, target(rest)?).await,
+        ["v1", rest @ ..] => beyond(shared, asked, rest).await,
         _ => Err(Answer::error(
             StatusCode::NOT_FOUND,
             "there is nothing at this path; objects are below /apisix/admin",

@@ -5,7 +5,7 @@
 //! taken over; one that answers is not.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub enum ControlError {
     /// Somebody answers there.
     #[error("a control plane already answers at {}; stop it, or give another --control-socket", .0.display())]
     Taken(PathBuf),
+    /// Something else has that name.
+    #[error("{} is there and is no socket; it is left alone: give another --control-socket", .0.display())]
+    NoSocket(PathBuf),
     /// The system refuses.
     #[error("cannot create the status socket {}: {reason}; create the directory, or give another --control-socket", .path.display())]
     Bind {
@@ -72,6 +75,9 @@ impl Control {
         let failed = |reason: io::Error| ControlError::Bind { path: path.to_owned(), reason };
         if UnixStream::connect(path).await.is_ok() {
             return Err(ControlError::Taken(path.to_owned()));
+        }
+        if std::fs::metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
+            return Err(ControlError::NoSocket(path.to_owned()));
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}", std::process::id()));
@@ -138,6 +144,16 @@ mod tests {
             drop(control);
             assert!(!path.exists());
         });
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("routes.yaml");
+        std::fs::write(&path, "routes: []").unwrap();
+        let error = run(Control::bind(&path)).unwrap_err().to_string();
+        assert!(error.contains("no socket") && error.contains("routes.yaml"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "routes: []");
     }
 
     #[test]

@@ -186,6 +186,18 @@ fn what_is_wrong_is_refused_with_field_and_reason_and_nothing_is_written() {
     assert!(raw(b"{\"uri\": \"/a\\u0000\"}").status == 400);
     let large = raw(format!("{{\"uri\": \"/a\", \"desc\": \"{}\"}}", "x".repeat(1_600_000)).as_bytes());
     assert!(large.status == 413 && large.error().contains("greater than the maximum size"), "{large:?}");
+    // A body that is no body is not told as one that is too large.
+    let mut stream = std::net::TcpStream::connect(api.address()).unwrap();
+    let head = format!(
+        "PUT /apisix/admin/routes/1 HTTP/1.1\r\nHost: a\r\nX-API-KEY: {ADMIN}\r\nConnection: close\r\n"
+    );
+    std::io::Write::write_all(
+        &mut stream,
+        format!("{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n").as_bytes(),
+    )
+    .unwrap();
+    let broken = std::io::read_to_string(&mut stream).unwrap();
+    assert!(broken.starts_with("HTTP/1.1 400"), "{broken}");
     assert_eq!(stand.all(), before);
 }
 

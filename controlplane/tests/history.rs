@@ -328,13 +328,13 @@ fn a_wait_looks_at_every_live_node() {
     // The table of nodes as another node's control plane fills it.
     stand.cluster.sql(
         "create table if not exists ringway.node (node text, control text, instance text, build text, started_at timestamptz, \
-         dataplane text, timeline int, revision bigint, refusing boolean, refusal text, seen_at timestamptz default now(), \
+         dataplane text, lineage bigint, timeline int, revision bigint, refusing boolean, refusal text, seen_at timestamptz default now(), \
          stale_at timestamptz, primary key (node, control))",
     );
     let node = |name: &str, stale: &str| {
         stand.cluster.sql(&format!(
-            "insert into ringway.node (node, control, instance, build, started_at, dataplane, timeline, revision, refusing, stale_at) \
-             values ('{name}', '/c', 'i', 'b', now(), 'connected', 1, 0, false, now() + interval '{stale}')"
+            "insert into ringway.node (node, control, instance, build, started_at, dataplane, lineage, timeline, revision, refusing, stale_at) \
+             select '{name}', '/c', 'i', 'b', now(), 'connected', lineage, 1, 0, false, now() + interval '{stale}' from ringway.head"
         ));
     };
     node("n2", "1 hour");

@@ -206,7 +206,8 @@ impl Api {
             body,
             limit,
         };
-        let reply = exchange.run().map_err(|error| Refused::unanswered(&self.place, &error))?;
+        let reply =
+            exchange.run().map_err(|error| Refused::unanswered(&self.place, question.method, &error))?;
         let document =
             if reply.body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&reply.body) };
         let document = document.map_err(|_| Refused::not_the_api(&self.place, reply.status))?;

@@ -208,7 +208,12 @@ fn deleted(args: &DeleteArgs) -> Result<u8, Refused> {
     }
     let question = Question { method: "DELETE", path, wait: args.wait, ..Question::default() };
     let named = format!("{}/{}", args.kind.name(), args.id);
-    let answer = args.api.find()?.ask(&question, &named)?;
+    let answer = args.api.find()?.ask(&question, &named).map_err(|refused| match args.force {
+        false if refused.to_string().contains("which would be deleted") => {
+            refused.advised("--force takes the reference out of who refers")
+        }
+        _ => refused,
+    })?;
     if args.json {
         say(&answer.document.to_string());
     } else {

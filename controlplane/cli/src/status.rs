@@ -205,10 +205,13 @@ impl Report {
             if info["booted_from_disk"] == true { ", booted from disk" } else { "" },
         ));
         lines.push(format!(
-            "  traffic      {} connections, {} requests so far; heard from a control plane {} ago",
+            "  traffic      {} connections, {} requests so far; {}",
             shown(&info["connections"]),
             shown(&info["requests_total"]),
-            age(info["last_control_plane_ms_ago"].as_u64()),
+            match info["last_control_plane_ms_ago"].as_u64() {
+                Some(ms) => format!("heard from a control plane {} ago", age(Some(ms))),
+                None => "no control plane was heard yet".to_owned(),
+            },
         ));
         lines.push(format!(
             "  {:<5} {:<4} {:<28} {:>11} {:>12}  turned",

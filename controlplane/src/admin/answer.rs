@@ -9,6 +9,7 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use ringway_snapshot::Fault;
 use serde_json::{Value, json};
 
+use super::work::Committed;
 use crate::source::postgresql::{Cause, Trouble};
 
 /// Seconds after which it is worth trying again.
@@ -22,6 +23,8 @@ pub(super) struct Answer {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What is wrong, as data; goes out only where it is wanted.
     errors: Option<Value>,
+    /// What a write committed, for who waits until it is served.
+    committed: Option<Box<Committed>>,
 }
 
 /// A handler's result: errors are answers too.
@@ -36,19 +39,18 @@ impl Answer {
     /// JSON that is text already.
     pub(super) fn text(status: StatusCode, mut json: String) -> Answer {
         json.push('\n');
-        Answer { status, body: Some(json), headers: Vec::new(), errors: None }
+        Answer { body: Some(json), ..Answer::empty(status) }
     }
 
     /// A word that is no JSON.
     pub(super) fn plain(word: &str) -> Answer {
-        let answer =
-            Answer { status: StatusCode::OK, body: Some(word.to_owned()), headers: Vec::new(), errors: None };
+        let answer = Answer { body: Some(word.to_owned()), ..Answer::empty(StatusCode::OK) };
         answer.with(CONTENT_TYPE, "text/plain")
     }
 
     /// No body.
     pub(super) fn empty(status: StatusCode) -> Answer {
-        Answer { status, body: None, headers: Vec::new(), errors: None }
+        Answer { status, body: None, headers: Vec::new(), errors: None, committed: None }
     }
 
     /// An error.
@@ -98,6 +100,29 @@ impl Answer {
         self.with(ETAG, &format!("\"{revision}\""))
     }
 
+    /// The answer to a write.
+    pub(super) fn written(status: StatusCode, document: &Value, committed: Committed) -> Answer {
+        Answer { committed: Some(Box::new(committed)), ..Answer::json(status, document) }
+    }
+
+    /// What a write committed.
+    pub(super) fn committed(&self) -> Option<Committed> {
+        self.committed.as_deref().copied()
+    }
+
+    /// Changes the document.
+    pub(super) fn complete(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut document: Value =
+            serde_json::from_str(self.body.as_deref().unwrap_or_default()).unwrap_or_default();
+        change(&mut document);
+        self.body = Some(format!("{document}\n"));
+    }
+
+    /// The same with another status.
+    pub(super) fn but(self, status: StatusCode) -> Answer {
+        Answer { status, ..self }
+    }
+
     /// An error's text.
     pub(super) fn text_of_error(&self) -> String {
         let document: Value =
@@ -107,19 +132,17 @@ impl Answer {
 
     /// The same error with words in front of its text.
     pub(super) fn prefixed(mut self, words: &str) -> Answer {
-        let mut document: Value =
-            serde_json::from_str(self.body.as_deref().unwrap_or_default()).unwrap_or_default();
-        document["error_msg"] = json!(format!("{words}{}", self.text_of_error()));
-        self.body = Some(format!("{document}\n"));
+        let text = format!("{words}{}", self.text_of_error());
+        self.complete(|document| document["error_msg"] = json!(text));
         self
     }
 
     /// The same with the faults as data beside its text. Not for APISIX's clients by themselves: some compare the whole body.
     pub(super) fn with_errors(mut self) -> Answer {
-        if let (Some(errors), Some(body)) = (self.errors.take(), &self.body) {
-            let mut document: Value = serde_json::from_str(body).unwrap_or_default();
-            document["errors"] = errors;
-            self.body = Some(format!("{document}\n"));
+        if self.body.is_some()
+            && let Some(errors) = self.errors.take()
+        {
+            self.complete(|document| document["errors"] = errors);
         }
         self
     }
@@ -157,7 +180,7 @@ impl From<tokio_postgres::Error> for Answer {
         let class = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
         if class == "55P03" {
             return Answer::unavailable(
-                "another transaction holds the configuration's lock (ringway.head); nothing was written",
+                "another session holds a lock on the configuration's tables; see in pg_stat_activity and pg_locks who; nothing was written",
             );
         }
         // 22 data exception, 23 constraint: what was sent cannot be stored.

@@ -20,7 +20,6 @@ use super::item::{COLUMNS, Fields, Item, Place, fields, id_text};
 use super::object::{self, Naming};
 use super::request::Asked;
 use super::shelf::Shelf;
-use super::wait;
 use super::work::{Changes, Work};
 
 const DIGEST: HeaderName = HeaderName::from_static("x-digest");
@@ -158,7 +157,7 @@ pub(super) async fn put(shared: &Shared, asked: &Asked) -> Outcome {
         return Ok(Answer::empty(StatusCode::ACCEPTED).with(DIGEST, &digest).tagged(committed.revision));
     }
     let document = json!({"revision": committed.revision, "objects": objects});
-    let answer = wait::with(shared, asked, StatusCode::OK, document, committed).await?;
+    let answer = Answer::written(StatusCode::OK, &document, committed);
     Ok(answer.with(DIGEST, &digest).tagged(committed.revision))
 }
 

@@ -7,7 +7,7 @@
 //! object's own one is the Admin API's to tell.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::HOST;
 use axum::http::{Method, Response, StatusCode};
 use ringway_snapshot::Kind;
 use serde_json::{Map, Value, json};
@@ -95,6 +96,12 @@ impl Inside {
 }
 
 async fn handle(State(dataplane): State<Arc<Path>>, request: Request) -> Response<Body> {
+    let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+    if host.is_some_and(|host| !is_here(host)) {
+        let text = "the Control API has no key, so it answers only who calls it by localhost or an IP address: \
+            a page in a browser could otherwise read it under its own name";
+        return Answer::error(StatusCode::FORBIDDEN, text).into_response();
+    }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     answer(&dataplane, &method, uri.path()).await.unwrap_or_else(|error| error).into_response()
 }
@@ -109,6 +116,16 @@ async fn answer(dataplane: &Path, method: &Method, path: &str) -> Outcome {
         (_, ["v1", rest @ ..]) if reads => told(dataplane, rest).await,
         _ => Err(nothing()),
     }
+}
+
+/// Whether a Host field names this host and not a site whose name was made to point here (DNS rebinding).
+fn is_here(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
 fn nothing() -> Answer {
@@ -196,7 +213,7 @@ fn without_nothing(value: Value) -> Value {
 fn has_domain(object: &Value) -> bool {
     let upstream = object.get("upstream").unwrap_or(object);
     let mut nodes = upstream["nodes"].as_array().into_iter().flatten();
-    nodes.any(|node| node["host"].as_str().is_some_and(|host| host.parse::<std::net::IpAddr>().is_err()))
+    nodes.any(|node| node["host"].as_str().is_some_and(|host| host.parse::<IpAddr>().is_err()))
 }
 
 /// What probes say of the nodes, upstream by upstream.
@@ -298,6 +315,16 @@ mod tests {
             json!({"ip": "127.0.0.1", "port": 80, "hostname": "127.0.0.1", "status": "mostly_healthy",
                 "counter": {"success": 0, "http_failure": 0, "tcp_failure": 1, "timeout_failure": 0}})
         );
+    }
+
+    #[test]
+    fn only_names_of_this_host_are_answered() {
+        for host in ["localhost", "LOCALHOST:9090", "127.0.0.1:9090", "[::1]:9090", "[::1]", "127.0.0.1"] {
+            assert!(is_here(host), "{host}");
+        }
+        for host in ["", "evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example", "a:b"] {
+            assert!(!is_here(host), "{host}");
+        }
     }
 
     #[test]

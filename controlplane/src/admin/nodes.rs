@@ -59,6 +59,10 @@ impl Node {
     /// Whether it serves this revision or a later one.
     pub(super) fn serves(&self, committed: Committed) -> bool {
         let number = |field: &str| self.document[field].as_u64();
+        // A row of a node that follows another cluster came with a dump.
+        if self.document["lineage"].as_i64() != Some(committed.lineage.cast_signed()) {
+            return false;
+        }
         match (number("timeline"), number("revision")) {
             (Some(timeline), Some(revision)) => {
                 (timeline, revision) >= (u64::from(committed.timeline), committed.revision)
@@ -93,8 +97,14 @@ mod tests {
 
     #[test]
     fn a_node_serves_refuses_or_lags() {
-        let committed = Committed { revision: 7, timeline: 2 };
-        let told = |document: Value| Node { document, alive: true }.told(committed)["reason"].clone();
+        let committed = Committed { revision: 7, timeline: 2, lineage: u64::MAX, ahead: None };
+        let told_of = |lineage: i64, mut document: Value| {
+            document["lineage"] = json!(lineage);
+            Node { document, alive: true }.told(committed)["reason"].clone()
+        };
+        let told = |document: Value| told_of(-1, document);
+        let other = told_of(5, json!({"node": "a", "timeline": 2, "revision": 8, "refusing": false}));
+        assert_eq!(other, "it still serves revision 8");
         assert!(told(json!({"node": "a", "timeline": 2, "revision": 8, "refusing": false})).is_null());
         assert!(told(json!({"node": "a", "timeline": 3, "revision": 1, "refusing": false})).is_null());
         let lagging = told(json!({"node": "a", "timeline": 2, "revision": 6, "refusing": false}));

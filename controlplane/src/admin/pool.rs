@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -15,6 +16,12 @@ use super::answer::Answer;
 use crate::source::postgresql::target::Target;
 use crate::source::postgresql::visitor::Visitor;
 
+/// A session's own limit, shorter than the source's: somebody waits for the answer, and others for the connection.
+const SETTINGS: &str = "set lock_timeout = '5s'";
+/// How long a request may have a connection. The server's limit on a statement is of no use where the server itself hangs.
+const READ_MAX: Duration = Duration::from_secs(30);
+/// The same for a transaction, which may change a hundred thousand objects.
+const WRITE_MAX: Duration = Duration::from_secs(90);
 /// Connections at one time.
 const CONNECTIONS_MAX: usize = 4;
 /// How long a request waits for one.
@@ -40,6 +47,31 @@ pub(super) struct Lease<'a> {
     pool: &'a Pool,
     visitor: Visitor,
     _turn: OwnedSemaphorePermit,
+    _limit: Limit,
+}
+
+/// Cuts the connection when a request has had it for too long.
+#[derive(Debug)]
+struct Limit(JoinHandle<()>);
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Limit {
+    fn on(visitor: &Visitor, limit: Duration) -> Limit {
+        let connection = visitor.cutter();
+        Limit(tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            tracing::warn!(
+                "Admin API: a request got no answer from PostgreSQL within {} s; its connection is closed",
+                limit.as_secs()
+            );
+            connection.abort();
+        }))
+    }
 }
 
 impl Pool {
@@ -50,6 +82,10 @@ impl Pool {
 
     /// A connection to read with.
     pub(super) async fn reader(&self) -> Result<Lease<'_>, Answer> {
+        self.lease(READ_MAX).await
+    }
+
+    async fn lease(&self, limit: Duration) -> Result<Lease<'_>, Answer> {
         let Ok(Ok(turn)) = timeout(TURN_MAX, Arc::clone(&self.turns).acquire_owned()).await else {
             return Err(Answer::unavailable(format!(
                 "all {CONNECTIONS_MAX} connections to PostgreSQL were in use for {} s; nothing was written",
@@ -60,16 +96,18 @@ impl Pool {
             let fresh = since.elapsed() < CHECK_AFTER
                 || matches!(timeout(CHECK_MAX, visitor.client().batch_execute("")).await, Ok(Ok(())));
             if fresh && !visitor.is_closed() {
-                return Ok(Lease { pool: self, visitor, _turn: turn });
+                return Ok(Lease { _limit: Limit::on(&visitor, limit), pool: self, visitor, _turn: turn });
             }
         }
-        let visitor = Visitor::connect(&self.target).await?;
-        Ok(Lease { pool: self, visitor, _turn: turn })
+        let mut visitor = Visitor::connect(&self.target).await?;
+        let lease_limit = Limit::on(&visitor, limit);
+        visitor.client().batch_execute(SETTINGS).await?;
+        Ok(Lease { _limit: lease_limit, pool: self, visitor, _turn: turn })
     }
 
     /// A connection to write with.
     pub(super) async fn writer(&self) -> Result<Lease<'_>, Answer> {
-        let lease = self.reader().await?;
+        let lease = self.lease(WRITE_MAX).await?;
         if lease.visitor.is_standby() {
             return Err(Answer::unavailable(
                 "PostgreSQL only reads at present: a standby answers and no primary; nothing was written",
@@ -96,6 +134,11 @@ impl Lease<'_> {
     /// To send statements with.
     pub(super) fn client(&mut self) -> &mut Client {
         self.visitor.client()
+    }
+
+    /// The server's system identifier.
+    pub(super) fn lineage(&self) -> u64 {
+        self.visitor.lineage()
     }
 
     /// Timeline of the WAL that the server writes.

@@ -184,7 +184,7 @@ pub(super) async fn body(parts: &Parts, body: Body, bytes_max: usize) -> Result<
     }
     match tokio::time::timeout(BODY_MAX, to_bytes(body, bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if told.is_none() => {
+        Ok(Err(error)) if error.to_string().contains("length limit") => {
             tracing::debug!("a request body ended: {error}");
             Err(too_large("of the body"))
         }

@@ -19,7 +19,6 @@ use super::object::{self, Naming};
 use super::patch;
 use super::request::{Asked, Condition};
 use super::schema::singular;
-use super::wait;
 use super::work::{Changes, Committed, Work, in_use};
 
 /// Kinds that are made by PUT alone.
@@ -129,7 +128,7 @@ async fn post(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
     let item = work.item(&place).await?;
     let committed = work.commit().await?;
     lease.give_back();
-    shown(shared, asked, item, StatusCode::CREATED, committed).await
+    Ok(shown(item, StatusCode::CREATED, committed))
 }
 
 async fn patched(shared: &Shared, asked: &Asked, place: Place, sub_path: &[String]) -> Outcome {
@@ -183,7 +182,7 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
     if !detached.is_empty() {
         document["detached"] = json!(detached);
     }
-    wait::with(shared, asked, StatusCode::OK, document, committed).await
+    Ok(Answer::written(StatusCode::OK, &document, committed))
 }
 
 /// Takes a reference out of who refers; false where that cannot be done without changing what it protects.
@@ -216,16 +215,10 @@ fn body(asked: &Asked) -> Result<Value, Answer> {
     asked.json()
 }
 
-async fn shown(
-    shared: &Shared,
-    asked: &Asked,
-    item: Option<Item>,
-    status: StatusCode,
-    committed: Committed,
-) -> Outcome {
+fn shown(item: Option<Item>, status: StatusCode, committed: Committed) -> Answer {
     let revision = item.as_ref().map_or(committed.revision, |item| item.revision);
     let document = item.map_or_else(|| Value::Object(Map::new()), |item| item.written());
-    wait::with(shared, asked, status, document, committed).await.map(|answer| answer.tagged(revision))
+    Answer::written(status, &document, committed).tagged(revision)
 }
 
 impl Shared {
@@ -237,7 +230,9 @@ impl Shared {
     ) -> Result<Work<'a>, Answer> {
         let refused = self.board.report().borrow().refusal.clone();
         let published = self.board.version().map_or(0, |version| version.timeline);
-        Work::begin(lease, &asked.actor, refused, published).await
+        let mut work = Work::begin(lease, &asked.actor, refused, published).await?;
+        work.seen(self.board.served().borrow().as_ref());
+        Ok(work)
     }
 
     /// One object written whole. `after` is given the transaction and tells the object, and what stood there before.
@@ -256,6 +251,6 @@ impl Shared {
         let item = work.item(&place).await?;
         let committed = work.commit().await?;
         lease.give_back();
-        shown(self, asked, item, status, committed).await
+        Ok(shown(item, status, committed))
     }
 }

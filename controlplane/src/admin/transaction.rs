@@ -19,7 +19,6 @@ use super::object::{self, Naming};
 use super::patch;
 use super::request::{Asked, Condition};
 use super::resource::made_id;
-use super::wait;
 use super::work::{Changes, Work};
 
 /// Operations of one transaction.
@@ -74,8 +73,7 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked) -> Outcome {
     let committed = work.finish(&changes).await?;
     lease.give_back();
     let document = json!({"revision": committed.revision, "objects": objects, "operations": done});
-    let answer = wait::with(shared, asked, StatusCode::OK, document, committed).await?;
-    Ok(answer.tagged(committed.revision))
+    Ok(Answer::written(StatusCode::OK, &document, committed).tagged(committed.revision))
 }
 
 /// Answers `POST /v1/plan`: the same checks, what would change, and which routes that reaches. Nothing is written.

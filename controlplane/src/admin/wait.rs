@@ -11,47 +11,44 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
-use super::answer::{Answer, Outcome};
+use super::answer::Answer;
 use super::nodes;
-use super::request::Asked;
 use super::work::Committed;
 use crate::board::Board;
 
 /// How often the table of nodes is looked at while one waits.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// The answer to a write, after the wait that was asked for.
-pub(super) async fn with(
-    shared: &Shared,
-    asked: &Asked,
-    status: StatusCode,
-    mut document: Value,
-    committed: Committed,
-) -> Outcome {
-    let Some(limit) = asked.query.wait()? else { return Ok(Answer::json(status, &document)) };
+/// Where a wait was asked for: completes the answer to a write when it is over. The request and what it held are gone by then, so that
+/// one who waits for a node is in nobody's way.
+pub(super) async fn end(shared: &Shared, mut answer: Answer, limit: Option<Duration>) -> Answer {
+    let (Some(limit), Some(committed)) = (limit, answer.committed()) else { return answer };
     let deadline = Instant::now() + limit;
     let mut nodes = vec![local(&shared.board, committed, deadline).await];
     nodes.extend(others(shared, committed, deadline).await);
     let applied = nodes.iter().all(|node| node["applied"] == true);
-    document["revision"] = json!(committed.revision);
-    document["applied"] = json!({"everywhere": applied, "nodes": nodes});
-    Ok(Answer::json(if applied { status } else { StatusCode::ACCEPTED }, &document))
+    answer.complete(|document| {
+        document["revision"] = json!(committed.revision);
+        document["applied"] = json!({"everywhere": applied, "nodes": nodes});
+    });
+    if applied { answer } else { answer.but(StatusCode::ACCEPTED) }
 }
 
-/// Whether a served version is this one or a later one.
-fn serves(version: &Version, committed: Committed) -> bool {
-    version.order() >= (committed.timeline, committed.revision)
+/// Whether a version of this database is this one or a later one.
+fn reaches(version: &Version, committed: Committed) -> bool {
+    version.lineage == committed.lineage && version.order() >= (committed.timeline, committed.revision)
 }
 
 async fn local(board: &Board, committed: Committed, deadline: Instant) -> Value {
+    let serves = |version: &Version| committed.ahead.is_none() && reaches(version, committed);
     let (mut served, mut report) = (board.served(), board.report());
     let told = async {
         loop {
-            if served.borrow_and_update().as_ref().is_some_and(|version| serves(version, committed)) {
+            if served.borrow_and_update().as_ref().is_some_and(serves) {
                 return json!({"node": board.node(), "applied": true});
             }
             let faults = report.borrow_and_update().refusal.as_ref().and_then(|refusal| {
-                serves(&refusal.version, committed)
+                reaches(&refusal.version, committed)
                     .then(|| refusal.faults.first().map(ToString::to_string).unwrap_or_default())
             });
             if let Some(reason) = faults {
@@ -67,10 +64,13 @@ async fn local(board: &Board, committed: Committed, deadline: Instant) -> Value 
         Ok(told) => told,
         Err(_) => {
             let now = board.served().borrow().map(|version| version.revision);
-            let reason = match (board.dataplane_trouble(), now) {
-                (Some(trouble), _) => format!("the data plane is not connected: {trouble}"),
-                (None, Some(now)) => format!("it still serves revision {now}"),
-                (None, None) => "it serves nothing yet".to_owned(),
+            let reason = match (board.dataplane_trouble(), committed.ahead, now) {
+                (Some(trouble), ..) => format!("the data plane is not connected: {trouble}"),
+                (None, Some(ahead), _) => format!(
+                    "it serves revision {ahead}, which this database did not have yet: it is an older copy; `ringway status` says what to do"
+                ),
+                (None, None, Some(now)) => format!("it still serves revision {now}"),
+                (None, None, None) => "it serves nothing yet".to_owned(),
             };
             json!({"node": board.node(), "applied": false, "reason": reason})
         }

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use ringway_snapshot::parse::parse_object;
 use ringway_snapshot::validate::validate;
-use ringway_snapshot::{Entry, Fault, Kind};
+use ringway_snapshot::{Entry, Fault, Kind, Version};
 use serde_json::{Value, json};
-use tokio_postgres::Transaction;
+use tokio_postgres::{IsolationLevel, Transaction};
 
 use super::answer::Answer;
 use super::item::{COLUMNS, Fields, Item, Place, fields, references};
@@ -23,9 +23,8 @@ use super::key::Actor;
 use super::pool::Lease;
 use super::schema::singular;
 use crate::board::Refusal;
+use crate::source::postgresql::NO_HEAD;
 
-/// How long a writer waits for the one before it. The server's limit on this session is longer.
-const LOCK: &str = "set local lock_timeout = '5s'";
 const HEAD: &str = "select revision, timeline from ringway.head for update";
 const PUT: &str = "insert into ringway.resource (kind, id, spec) \
     select kind, id, spec::jsonb from unnest($1::text[], $2::text[], $3::text[]) as given (kind, id, spec) \
@@ -49,6 +48,10 @@ pub(super) struct Committed {
     pub(super) revision: u64,
     /// Its timeline.
     pub(super) timeline: u32,
+    /// The database's system identifier.
+    pub(super) lineage: u64,
+    /// What this node served before, where the database did not know of it.
+    pub(super) ahead: Option<u64>,
 }
 
 /// See the module.
@@ -56,7 +59,10 @@ pub(super) struct Work<'a> {
     transaction: Transaction<'a>,
     /// The last revision before this one.
     pub(super) head: u64,
+    timeline: u32,
+    lineage: u64,
     refused: Option<Arc<Refusal>>,
+    ahead: Option<u64>,
 }
 
 impl<'a> Work<'a> {
@@ -73,18 +79,33 @@ impl<'a> Work<'a> {
                 "this server writes timeline {wal}, and timeline {published} is served: another one was promoted; nothing was written"
             )));
         }
-        let transaction = lease.client().transaction().await?;
-        transaction.batch_execute(LOCK).await?;
+        let lineage = lease.lineage();
+        // Said and not left to the server's default: what is read behind the lock has to be what the writer before has left.
+        let level = IsolationLevel::ReadCommitted;
+        let transaction = lease.client().build_transaction().isolation_level(level).start().await?;
         let actor = format!("admin:{}", actor.name);
         transaction.execute("select set_config('ringway.actor', $1, true)", &[&actor]).await?;
         let head = transaction.query_opt(HEAD, &[]).await?;
         let Some(row) = head else {
-            return Err(Answer::unavailable(
-                "table ringway.head has no row; the database was damaged by hand",
-            ));
+            return Err(Answer::unavailable(NO_HEAD));
         };
-        let head: i64 = row.try_get(0)?;
-        Ok(Work { transaction, head: head.unsigned_abs(), refused })
+        let (head, timeline): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Work {
+            transaction,
+            head: head.unsigned_abs(),
+            timeline: timeline.cast_unsigned(),
+            lineage,
+            refused,
+            ahead: None,
+        })
+    }
+
+    /// Notes what this node serves. Under the lock nobody can have written more than the head tells, so a higher version is of
+    /// a database that this one is an old copy of.
+    pub(super) fn seen(&mut self, served: Option<&Version>) {
+        let own = served.filter(|version| version.lineage == self.lineage);
+        let ahead = own.filter(|version| version.order() > (self.timeline, self.head));
+        self.ahead = ahead.map(|version| version.revision);
     }
 
     /// For statements of the caller's.
@@ -163,6 +184,7 @@ impl<'a> Work<'a> {
 
     /// Commits what was written.
     pub(super) async fn commit(self) -> Result<Committed, Answer> {
+        let (lineage, ahead) = (self.lineage, self.ahead);
         let row = self.transaction.query_one("select revision, timeline from ringway.head", &[]).await?;
         let (revision, timeline): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
         self.transaction.commit().await.map_err(|error| {
@@ -171,7 +193,12 @@ impl<'a> Work<'a> {
                 crate::source::postgresql::Trouble::from(error)
             ))
         })?;
-        Ok(Committed { revision: revision.unsigned_abs(), timeline: timeline.cast_unsigned() })
+        Ok(Committed {
+            revision: revision.unsigned_abs(),
+            timeline: timeline.cast_unsigned(),
+            lineage,
+            ahead,
+        })
     }
 
     /// Ends without a change.

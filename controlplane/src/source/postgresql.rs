@@ -26,6 +26,7 @@ use self::session::{QUERY_MAX, Session, limited, open};
 use self::target::{Target, Wanted};
 pub(crate) use self::tls::SYSTEM_ROOTS;
 use self::trouble::CLOSED;
+pub(crate) use self::trouble::NO_HEAD;
 pub use self::trouble::{Cause, Trouble};
 use super::{Loaded, Times};
 use crate::backoff::{Backoff, jitter};
@@ -343,7 +344,10 @@ impl Postgresql {
             Ok(row) => {
                 if row.try_get(0)? {
                     let timeline = session.facts.timeline;
-                    tracing::info!(timeline, "took one empty revision: the primary writes a new timeline");
+                    tracing::info!(
+                        timeline,
+                        "took one empty revision: this primary writes a new timeline, or is a new cluster with a restored dump"
+                    );
                 }
                 self.stamp_complained = false;
                 Ok(())

@@ -152,6 +152,7 @@ impl Exchange<'_> {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let tls = self.place.tls;
         let broken = |error: &dyn fmt::Display| Unanswered::Broken(error.to_string());
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
@@ -160,7 +161,8 @@ impl Exchange<'_> {
             let _ = connection.await;
         });
         let whole = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+            let response =
+                sender.send_request(request).await.map_err(|error| Unanswered::Broken(why(&error, tls)))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| broken(&error))?.to_bytes();
@@ -193,6 +195,25 @@ impl Exchange<'_> {
         let body = Full::new(Bytes::from(self.body.clone().unwrap_or_default()));
         request.body(body).map_err(|error| error.to_string())
     }
+}
+
+/// The last cause, which says most, and what to do where it is a matter of TLS.
+fn why(error: &(dyn std::error::Error + 'static), tls: bool) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    let text = last.to_string();
+    let advice = match () {
+        () if text.contains("CertificateRequired") => {
+            " (it wants a certificate: --client-cert and --client-key)"
+        }
+        () if !tls && error.to_string().contains("parse") => {
+            " (does it speak TLS? Then --server https://...)"
+        }
+        () => "",
+    };
+    format!("{text}{advice}")
 }
 
 #[cfg(test)]

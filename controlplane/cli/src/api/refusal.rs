@@ -65,12 +65,16 @@ impl From<Failure> for Refused {
 }
 
 impl Refused {
-    pub(super) fn unanswered(place: &Place, why: &Unanswered) -> Refused {
+    /// `method` tells whether anything can have been written.
+    pub(super) fn unanswered(place: &Place, method: &str, why: &Unanswered) -> Refused {
         let line = match why {
             Unanswered::NoConnection(why) => format!(
                 "cannot reach the Admin API at {place}: {}; is a control plane with a key running there? Give --dir or --server",
                 plain(why)
             ),
+            Unanswered::Broken(why) if method == "GET" => {
+                format!("the Admin API at {place} did not answer: {}", plain(why))
+            }
             Unanswered::Broken(why) => format!(
                 "the Admin API at {place} did not answer: {}; whether it was written is not known: look (`ringway history`) before you repeat it",
                 plain(why)
@@ -103,10 +107,15 @@ impl Refused {
                 "somebody else has changed the configuration meanwhile; nothing was written: run it again ({text})"
             ),
             413 => format!("{text}; apply it in parts"),
-            503 => format!("{text}; try again when the database can be written"),
+            503 => format!("{text}; try again when that is over"),
             _ => format!("the Admin API at {place} answers {status}: {text}"),
         };
         Refused { status, line, document }
+    }
+
+    /// The same with what only the caller knows to do about it.
+    pub(crate) fn advised(self, advice: &str) -> Refused {
+        Refused { line: format!("{}; {advice}", self.line), ..self }
     }
 
     /// For `--json`.

@@ -176,7 +176,8 @@ impl Cluster {
     /// The server process.
     pub(super) fn spec(&self, log: PathBuf) -> Spec {
         // A list of folders, in which each may stand in double quotes.
-        let sockets = format!("unix_socket_directories=\"{}\"", self.socket_dir().display());
+        let sockets = self.socket_dir().display().to_string().replace('"', "\"\"");
+        let sockets = format!("unix_socket_directories=\"{sockets}\"");
         let mut arguments = vec!["-D".into(), self.data().into_os_string()];
         for setting in ["listen_addresses=", "unix_socket_permissions=0700", &sockets] {
             arguments.extend(["-c".into(), setting.into()]);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::stand::{Stand, wait_until};
 
 fn get(stand: &Stand, path: &str) -> (u16, Value) {
-    let answer = stand.inside_client().get("control", path);
+    let answer = stand.inside_client().get("localhost", path);
     (answer.status, answer.json())
 }
 
@@ -57,6 +57,8 @@ fn it_tells_what_is_served_and_what_probes_say() {
     assert_eq!(get(&stand, "/v1/healthcheck/routes/x"), (404, json!({"error_msg": "routes[x] not found"})));
     assert_eq!(get(&stand, "/v1/healthcheck/route/r"), (400, json!({"error_msg": "invalid src type route"})));
     assert!(get(&stand, "/v1/schema").1["main"]["route"].is_object());
+    // A page of another site that made its name point here.
+    assert_eq!(stand.inside_client().get("evil.example", "/v1/routes").status, 403);
     // Not another command of the data plane's socket.
     assert_eq!(get(&stand, "/v1/route/r%20json%3Bshutdown").0, 404);
 

@@ -79,6 +79,7 @@ fn the_tool_speaks_tls_and_trusts_nobody_else() {
     assert!(code == Some(1) && text.contains("TLS:") && text.contains("--ca FILE"), "{text}");
     let (code, text) = get(&["--server", &format!("https://localhost:{port}"), "--ca", &ca]);
     assert!(code == Some(1) && text.contains("TLS:"), "{text}");
-    let (code, _) = get(&["--server", &format!("http://127.0.0.1:{port}")]);
-    assert_eq!(code, Some(1));
+    let (code, text) = get(&["--server", &format!("http://127.0.0.1:{port}")]);
+    assert!(code == Some(1) && text.contains("Then --server https://"), "{text}");
+    assert!(!text.contains("whether it was written"), "nothing can have been: {text}");
 }

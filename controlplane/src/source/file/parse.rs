@@ -19,13 +19,18 @@ const FILE: &str = "file";
 /// Reads a whole file. What is wrong stands in the store as faults.
 pub(super) fn parse(name: &str, text: &str) -> Store {
     let mut store = Store::default();
+    // Written on purpose by nobody: it is what a write that was cut short, a full disk or a crash leaves.
+    if text.trim().is_empty() {
+        store.put_fault(whole(name, "is empty; write {} if it is to hold no objects"));
+        return store;
+    }
     match read(text) {
         Ok(Value::Object(lists)) => {
             for (key, list) in &lists {
                 put_list(&mut store, key, list);
             }
         }
-        // A file that is empty, or holds only comments.
+        // A file that holds only comments.
         Ok(Value::Null) => {}
         Ok(_) => {
             store.put_fault(whole(name, "must hold keys such as \"routes:\", each with a list of objects"));
@@ -145,8 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_an_empty_configuration() {
-        for text in ["", "# nothing yet\n", "{}", "routes:\n", "---\n", "routes: []\n#END"] {
+    fn a_file_of_zero_bytes_is_refused_and_one_that_says_nothing_is_an_empty_configuration() {
+        assert_eq!(faults(""), ["file/a.yaml: is empty; write {} if it is to hold no objects"]);
+        assert_eq!(faults("\n"), faults(""));
+        for text in ["# nothing yet\n", "{}", "routes:\n", "---\n", "routes: []\n#END"] {
             assert_eq!(faults(text), Vec::<String>::new(), "{text:?}");
         }
     }

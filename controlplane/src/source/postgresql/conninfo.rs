@@ -170,6 +170,10 @@ fn url(text: &str) -> Result<Vec<(String, String)>, Fault> {
 }
 
 fn host_and_port(text: &str) -> Result<(&str, &str), Fault> {
+    // No host has one, and what stands before it may be the end of a password, which would be logged as part of the host's name.
+    if text.contains('@') {
+        return Err(Fault::Form("it has more than one @ (write %40 for an @ in a password)"));
+    }
     let Some(rest) = text.strip_prefix('[') else {
         return Ok(text.split_once(':').unwrap_or((text, "")));
     };
@@ -282,6 +286,7 @@ mod tests {
             ("postgresql://u:%zz@h/secret", "hexadecimal"),
             ("postgresql://u@[::1/secret", "closing"),
             ("postgresql://u@h/d?secret", "without a value"),
+            ("postgresql://u:p@secret@h/d", "more than one @"),
         ] {
             let fault = rest(text);
             assert!(fault.contains(told) && !fault.contains("secret"), "{text}: {fault}");

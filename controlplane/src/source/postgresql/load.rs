@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
 use super::session::{QUERY_MAX, Session, limited};
-use super::trouble::Trouble;
+use super::trouble::{NO_HEAD, Trouble};
 use crate::store::Store;
 use ringway_snapshot::limits::OBJECTS_MAX;
 
@@ -134,7 +134,7 @@ fn fill(mut store: Store, rows: &[Row]) -> Result<Store, Trouble> {
 
 fn parse_head(row: Option<Row>, lineage: u64) -> Result<Head, Trouble> {
     let Some(row) = row else {
-        return Err(Trouble::refused("table ringway.head has no row; the database was damaged by hand"));
+        return Err(Trouble::refused(NO_HEAD));
     };
     let (revision, timeline): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
     Ok(Head {

@@ -47,6 +47,18 @@ pub(super) async fn migrate(session: &mut Session) -> Result<(), Trouble> {
     }
 }
 
+/// Whether the schema is this program's, for who only uses it.
+pub(super) async fn check_level(session: &Session) -> Result<(), Trouble> {
+    let found = level(session).await?;
+    if found == MIGRATIONS.len() {
+        return Ok(());
+    }
+    Err(Trouble::out_of_reach(format!(
+        "schema \"ringway\" is at level {found} of {}: no control plane has brought it up yet; `ringway status` says why",
+        MIGRATIONS.len()
+    )))
+}
+
 async fn apply(session: &mut Session) -> Result<(), Trouble> {
     let transaction = session.client.transaction().await?;
     transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;

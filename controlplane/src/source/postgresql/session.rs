@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
@@ -26,11 +26,13 @@ const RIVALS_MAX: Duration = Duration::from_millis(250);
 const SERVER_VERSION_MIN: i32 = 140_000;
 
 /// The server's own limits for this session; the client's are a little longer, so that the server's message is heard. The TCP
-/// settings make the server free the connection of a node that a cut network has taken away: its own default is two hours.
+/// settings make the server free the connection of a node that a cut network has taken away: its own default is two hours. A limit
+/// on idle sessions is taken off: this one waits for notifications. (13 does not know it, and is to be told that it is too old.)
 const SETTINGS: &str = "set statement_timeout = '60s'; set lock_timeout = '30s'; \
     set idle_in_transaction_session_timeout = '60s'; set client_min_messages = warning; \
     set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 4; \
-    set tcp_user_timeout = 40000";
+    set tcp_user_timeout = 40000; \
+    select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'";
 
 const FACTS: &str = "select pg_is_in_recovery(), current_setting('server_version_num')::int, \
     (select system_identifier from pg_control_system()), \
@@ -81,6 +83,11 @@ impl Session {
     pub(super) async fn refresh(&mut self) -> Result<(), Trouble> {
         self.facts = facts(&self.client).await?;
         Ok(())
+    }
+
+    /// Ends the connection from outside.
+    pub(super) fn cutter(&self) -> AbortHandle {
+        self.driver.abort_handle()
     }
 }
 

@@ -12,6 +12,12 @@ use super::tls;
 /// What is told where a connection ended without a word.
 pub(super) const CLOSED: &str = "the connection to PostgreSQL was closed";
 
+/// Where the one row of `ringway.head` was deleted. The history knows the last revision.
+pub(crate) const NO_HEAD: &str = "table ringway.head has no row: it was deleted by hand, and nothing can be written or told apart \
+    without it; restore it with INSERT INTO ringway.head (revision, timeline, lineage) \
+    SELECT coalesce((SELECT max(revision) FROM ringway.change), 0) + 1, ringway.wal_timeline(), system_identifier \
+    FROM pg_control_system()";
+
 /// One failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
