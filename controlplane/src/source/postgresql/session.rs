@@ -14,6 +14,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 
+use super::load::Look;
 use super::target::{OneHost, Target, Wanted};
 use super::tls::{Connector, Mode, Stream};
 use super::trouble::Trouble;
@@ -66,6 +67,8 @@ pub(super) struct Session {
     pub(super) host: String,
     /// Counts notifications; closed when the connection is.
     pub(super) hints: watch::Receiver<u64>,
+    /// Prepared when it is first needed.
+    pub(super) look: Option<Look>,
     driver: JoinHandle<()>,
 }
 
@@ -203,7 +206,7 @@ async fn connect(host: OneHost) -> Result<Session, Trouble> {
     });
     // From here on the driver ends with the session, also when a limit passes.
     let facts = Facts { standby: true, lineage: 0, timeline: 0, replayed: 0, writable: false };
-    let mut session = Session { client, facts, host: host.name, hints, driver };
+    let mut session = Session { client, facts, host: host.name, hints, look: None, driver };
     limited("setting up the session", QUERY_MAX, session.client.batch_execute(SETTINGS)).await?;
     session.refresh().await?;
     Ok(session)
