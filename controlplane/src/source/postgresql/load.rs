@@ -34,7 +34,7 @@ const NEWS: &str = "with told as materialized \
     select h.revision, h.timeline, pg_is_in_recovery(), \
         (extract(epoch from clock_timestamp() - h.at) * 1000000)::bigint, \
         (select count(*) from told), (select count(distinct revision) from told), c.kind, c.id, r.spec \
-    from ringway.head h left join (select distinct kind, id from told) c on true \
+    from (select * from ringway.head limit 1) h left join (select distinct kind, id from told) c on true \
     left join lateral (select spec::text as spec from ringway.resource where kind = c.kind and id = c.id limit 1) r on true";
 /// One less than the limit in [`NEWS`].
 const NEWS_CHANGES_MAX: i64 = 256;
