@@ -27,8 +27,8 @@ const ALL: &str = "select kind, id, spec::text from ringway.resource";
 const CHANGED: &str = "select c.kind, c.id, r.spec \
     from (select distinct kind, id from ringway.change where revision > $1) c \
     left join lateral (select spec::text as spec from ringway.resource where kind = c.kind and id = c.id limit 1) r on true";
-/// The head, and what changed since, where that is little: one statement sees one moment. The plan must not depend on how many changes are
-/// expected (see [`PREPARE`]); by the order and the limit it is one look by each index whatever the statistics say.
+/// The head, and what changed since, where that is little: one statement sees one moment. Its plan is made once, maybe while the tables are
+/// still empty, and has to be good for any size: see [`PREPARE`].
 const NEWS: &str = "with told as materialized \
         (select revision, kind, id from ringway.change where revision > $1 order by revision limit 257) \
     select h.revision, h.timeline, pg_is_in_recovery(), \
@@ -38,8 +38,12 @@ const NEWS: &str = "with told as materialized \
     left join lateral (select spec::text as spec from ringway.resource where kind = c.kind and id = c.id limit 1) r on true";
 /// One less than the limit in [`NEWS`].
 const NEWS_CHANGES_MAX: i64 = 256;
-/// Planning each of its executions anew would take longer than executing it.
-const PREPARE: &str = "set plan_cache_mode = force_generic_plan";
+/// Planning each execution anew takes three times as long as executing it. So the plan is made without a look at the value, and by
+/// indexes whatever the statistics say: one look by each index for each change.
+const PREPARE: &str =
+    "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off";
+/// The opposite, for who reads much.
+const READ_MUCH: &str = "set local plan_cache_mode = auto; set local enable_seqscan = on; set local enable_bitmapscan = on";
 const REVISIONS: &str = "select count(distinct revision) from ringway.change where revision > $1";
 
 /// The head as one look found it.
@@ -178,6 +182,7 @@ async fn load_all(session: &mut Session, store: Store, base: Option<Base>) -> Re
         .read_only(true)
         .start()
         .await?;
+    transaction.batch_execute(READ_MUCH).await?;
     let head = parse_head(transaction.query_opt(HEAD, &[]).await?.as_ref(), lineage)?;
     let changed = match base {
         Some(base) if base.same_session => changed(&transaction, &base.head, &head).await?,
