@@ -43,7 +43,8 @@ const NEWS_CHANGES_MAX: i64 = 256;
 const PREPARE: &str =
     "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off";
 /// The opposite, for who reads much.
-const READ_MUCH: &str = "set local plan_cache_mode = auto; set local enable_seqscan = on; set local enable_bitmapscan = on";
+const READ_MUCH: &str =
+    "set local plan_cache_mode = auto; set local enable_seqscan = on; set local enable_bitmapscan = on";
 const REVISIONS: &str = "select count(distinct revision) from ringway.change where revision > $1";
 
 /// The head as one look found it.
