@@ -14,6 +14,10 @@ use tracing_subscriber::EnvFilter;
 /// How long a load or an encoding that is under way may keep the program from ending.
 const END_MAX: Duration = Duration::from_millis(500);
 
+/// A hundred thousand objects are a million small blocks of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,

@@ -253,9 +253,16 @@ impl Publisher {
                 link.schema >= SCHEMA_DELTA && !link.wants_all && link.served == Some(base.version)
             });
             let (target, schema) = (configuration.snapshot.clone(), link.schema);
-            // Not on the thread that answers pings: there may be a million objects.
-            let encoding = tokio::task::spawn_blocking(move || encode_offer(schema, base.as_ref(), target));
-            let (frame, changes) = encoding.await??;
+            let near = base.as_ref().and_then(|base| Delta::between_near(base, &target));
+            let (frame, changes) = match near.filter(|delta| delta.len() <= target.entries.len()) {
+                Some(delta) => encode_delta(schema, delta)?,
+                // Not on the thread that answers pings: there may be a million objects.
+                None => {
+                    let encoding =
+                        tokio::task::spawn_blocking(move || encode_offer(schema, base.as_ref(), target));
+                    encoding.await??
+                }
+            };
             link.in_flight = Some(Sent { configuration, at, bytes: frame.len(), changes });
             return Ok(Some(frame));
         }
@@ -351,13 +358,23 @@ fn encode_offer(
 ) -> Result<(Vec<u8>, Option<usize>), Lost> {
     let delta =
         base.map(|base| Delta::between(base, &target)).filter(|delta| delta.len() <= target.entries.len());
-    let changes = delta.as_ref().map(Delta::len);
-    let needed = delta.as_ref().map_or_else(|| target.schema(), Delta::schema);
+    match delta {
+        Some(delta) => encode_delta(schema, delta),
+        None => Ok((encode(schema, target.schema(), &ToDataplane::Full(target))?, None)),
+    }
+}
+
+fn encode_delta(schema: u16, delta: Delta) -> Result<(Vec<u8>, Option<usize>), Lost> {
+    let changes = delta.len();
+    Ok((encode(schema, delta.schema(), &ToDataplane::Delta(delta))?, Some(changes)))
+}
+
+/// A frame for a data plane of one schema of what needs another.
+fn encode(schema: u16, needed: u16, message: &ToDataplane) -> Result<Vec<u8>, Lost> {
     if needed > schema {
         return Err(Lost::Kinds(schema));
     }
-    let message = delta.map_or_else(|| ToDataplane::Full(target), ToDataplane::Delta);
-    Ok((encode_as(schema, FrameKind::ToDataplane, &message)?, changes))
+    Ok(encode_as(schema, FrameKind::ToDataplane, message)?)
 }
 
 /// A fault of the configuration as such.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringway_snapshot::limits::FAULTS_REPORTED_MAX;
-use ringway_snapshot::parse::parse_object;
+use ringway_snapshot::parse::parse_owned;
 use ringway_snapshot::sorted::Change;
 use ringway_snapshot::{Digest, Entries, Entry, Fault, Kind, Snapshot, Validator, Version};
 use serde_json::Value;
@@ -32,7 +32,7 @@ impl Store {
     /// Adds or replaces one object, given as JSON text.
     pub fn put_text(&mut self, kind: &str, id: &str, spec: &str) {
         match serde_json::from_str::<Value>(spec) {
-            Ok(value) => self.put(kind, id, &value),
+            Ok(value) => self.put_owned(kind, id, value),
             Err(error) => {
                 let reason = format!("is not JSON that can be read: {error}");
                 self.put_fault(Fault { kind: kind.into(), id: id.into(), pointer: String::new(), reason });
@@ -42,7 +42,11 @@ impl Store {
 
     /// Adds or replaces one object.
     pub fn put(&mut self, kind: &str, id: &str, spec: &Value) {
-        match parse_object(kind, id, spec) {
+        self.put_owned(kind, id, spec.clone());
+    }
+
+    fn put_owned(&mut self, kind: &str, id: &str, spec: Value) {
+        match parse_owned(kind, id, spec) {
             Ok(entry) => {
                 if !self.bad.is_empty() {
                     self.bad.remove(&(Box::from(kind), Box::from(id)));

@@ -492,3 +492,31 @@ fn no_sequence_of_accepted_writes_makes_an_invalid_configuration() {
     }
     assert!(accepted > 40 && refused > 40, "{accepted} accepted, {refused} refused");
 }
+
+#[test]
+fn a_route_is_written_and_deleted_among_many_without_a_look_at_all_of_them() {
+    const ROWS: u64 = 5_000;
+    let mut stand = Stand::new();
+    stand.cluster.sql(&format!(
+        "alter table ringway.resource set (autovacuum_enabled = false);
+         insert into ringway.resource (kind, id, spec) select 'routes', n, jsonb_build_object('uri', '/r/' || n)
+         from generate_series(1, {ROWS}) n; analyze ringway.resource"
+    ));
+    stand.program.wait_status("all of them", |status| status["version"]["revision"] == 1);
+    assert_eq!(stand.api.ask("PUT", "/apisix/admin/routes/7", Some(&json!({"uri": "/b"}))).status, 200);
+    assert_eq!(stand.api.ask("DELETE", "/apisix/admin/routes/8", None).status, 200);
+    assert!(stand.program.terminate().success());
+    let deadline = std::time::Instant::now() + program::WAIT_MAX;
+    // A server process tells its counts at its end at the latest.
+    let others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    while stand.cluster.sql(others) != "0" {
+        assert!(std::time::Instant::now() < deadline, "connections stay");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let read: u64 = stand
+        .cluster
+        .sql("select seq_tup_read from pg_stat_user_tables where schemaname = 'ringway' and relname = 'resource'")
+        .parse()
+        .unwrap();
+    assert!(read < ROWS, "{read} rows were read by sequential scans");
+}

@@ -24,6 +24,8 @@ const PREVIOUS: &str = "previous.snapshot";
 const BESIDE: &str = "next.snapshot";
 /// Writing may take one part in so many of the time.
 const DISK_DUTY: u32 = 10;
+/// How far this thread stands back (nice(2)); the others' is 0.
+const NICE: i32 = 10;
 /// After a failure. An operator who has made room should not wait long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -164,6 +166,10 @@ impl Keeper {
 }
 
 fn write_until_the_end(disk: &Disk, desk: &Desk, state: &State) {
+    // Where it shares a processor with a core or with `feed`, it is the one that waits.
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!("the thread that writes snapshots keeps its priority: {error}");
+    }
     let mut current_is_whole = None;
     let mut not_before = Instant::now();
     while let Some((snapshot, is_last)) = next(desk, not_before) {

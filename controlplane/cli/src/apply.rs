@@ -13,7 +13,7 @@ use crate::api::{ApiArgs, Question, Refused, Wait};
 use crate::declared::{Declared, FilesArgs, Sent};
 use crate::failure::{Doing as _, Failure};
 use crate::outcome;
-use crate::plan::{Plan, stored};
+use crate::plan::{self, Plan, stored};
 use crate::terminal::{say, warn};
 use crate::yaml;
 
@@ -84,7 +84,7 @@ pub(crate) fn dump(args: &DumpArgs) -> u8 {
 fn applied(args: &ApplyArgs) -> Result<u8, Refused> {
     let declared = Declared::read(&args.files)?;
     let api = args.api.find()?;
-    let plan = Plan::ask(&api, &declared, args.prune)?;
+    let mut plan = Plan::ask(&api, &declared, args.prune)?;
     if !args.json {
         plan.show();
     }
@@ -99,8 +99,7 @@ fn applied(args: &ApplyArgs) -> Result<u8, Refused> {
     if !nothing && !args.yes && !confirmed(args.files.reads_stdin())? {
         return Err(Failure::new("nothing was written").into());
     }
-    let operations = plan.operations();
-    let body = json!({ "operations": operations });
+    let body = plan::body(plan.take_operations());
     let question = Question {
         method: "POST",
         path: "/v1/transaction".into(),
@@ -108,7 +107,7 @@ fn applied(args: &ApplyArgs) -> Result<u8, Refused> {
         if_match: plan.tag.as_deref(),
         wait: args.wait,
     };
-    let answer = api.ask(&question, &Sent { declared: &declared, operations: &operations })?;
+    let answer = api.ask(&question, &Sent { declared: &declared, operations: plan::operations(&body) })?;
     if args.json {
         say(&json!({"plan": plan.document(), "result": answer.document}).to_string());
     } else if !nothing {

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use ringway_controlplane::source::file;
 use ringway_snapshot::Kind;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::api::Named;
 use crate::failure::{Doing as _, Failure};
+use crate::plan::operation;
 
 /// Bytes of one file.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -126,7 +127,7 @@ impl Declared {
             if let Value::Object(fields) = &mut value {
                 fields.remove("id");
             }
-            json!({"op": "put", "kind": kind.name(), "id": id, "value": value})
+            operation("put", kind.name(), id, Some(value))
         };
         self.0.iter().map(put).collect()
     }
@@ -203,6 +204,8 @@ fn folder(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Fai
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(files: &[(&str, &str)]) -> Result<Declared, String> {

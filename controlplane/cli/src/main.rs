@@ -90,6 +90,10 @@ enum Verb {
     Hold(hold::HoldArgs),
 }
 
+/// A hundred thousand objects are a million small blocks of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let as_json = std::env::args_os().any(|argument| argument == "--json");
     let parsed = Cli::try_parse().unwrap_or_else(|error| misused(&error, as_json));

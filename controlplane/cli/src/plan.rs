@@ -69,9 +69,15 @@ impl Op {
 impl Change {
     /// Reads what the API or the history tells of one object; `None` where nothing differs.
     pub(crate) fn read(told: &Value) -> Option<Change> {
+        Change::taken(told.clone())
+    }
+
+    /// The same of what is not needed any more.
+    fn taken(mut told: Value) -> Option<Change> {
+        let after = told.get_mut("after").map(Value::take).unwrap_or_default();
         let (kind, id) = (told["kind"].as_str()?, told["id"].as_str()?);
-        let (before, after) = (&told["before"], &told["after"]);
-        let fields = differences(before, after);
+        let (before, after) = (&told["before"], after);
+        let fields = differences(before, &after);
         let op = match (before.is_null(), after.is_null()) {
             (true, true) => return None,
             (true, false) => Op::Create,
@@ -80,8 +86,8 @@ impl Change {
             (false, false) => Op::Change,
         };
         let operation = match op {
-            Op::Delete => json!({"op": "delete", "kind": kind, "id": id}),
-            _ => json!({"op": "put", "kind": kind, "id": id, "value": after}),
+            Op::Delete => operation("delete", kind, id, None),
+            _ => operation("put", kind, id, Some(after)),
         };
         Some(Change { op, object: format!("{kind}/{id}"), fields, operation })
     }
@@ -121,24 +127,26 @@ impl Plan {
             }
             operations.extend(others(api, declared)?);
         }
-        let sent = Sent { declared, operations: &operations };
-        let body = json!({ "operations": operations });
+        let body = body(operations);
+        let sent = Sent { declared, operations: self::operations(&body) };
         let question =
             Question { method: "POST", path: "/v1/plan".into(), body: Some(&body), ..Question::default() };
-        let answer = api.ask(&question, &sent)?;
-        let told = answer.document["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut answer = api.ask(&question, &sent)?;
+        let mut take = |field| answer.document.get_mut(field).map(Value::take).unwrap_or_default();
+        let (told, routes) = (take("changes"), take("routes"));
+        let told = if let Value::Array(told) = told { told } else { Vec::new() };
         Ok(Plan {
             revision: answer.document["revision"].as_u64().unwrap_or_default(),
             tag: answer.tag,
-            changes: told.iter().filter_map(Change::read).collect(),
+            changes: told.into_iter().filter_map(Change::taken).collect(),
             declared: declared.len(),
-            routes: answer.document["routes"].clone(),
+            routes,
         })
     }
 
-    /// What has to be sent.
-    pub(crate) fn operations(&self) -> Vec<Value> {
-        self.changes.iter().map(|change| change.operation.clone()).collect()
+    /// What has to be sent, taken out of the changes.
+    pub(crate) fn take_operations(&mut self) -> Vec<Value> {
+        self.changes.iter_mut().map(|change| change.operation.take()).collect()
     }
 
     /// How many of each.
@@ -185,6 +193,24 @@ impl Plan {
     }
 }
 
+/// One operation of a transaction.
+pub(crate) fn operation(op: &str, kind: &str, id: &str, value: Option<Value>) -> Value {
+    let named = [("op", op), ("kind", kind), ("id", id)];
+    let named = named.map(|(name, text)| (name.to_owned(), Value::from(text)));
+    // Not by the macro, which copies values field by field: there may be a hundred thousand.
+    named.into_iter().chain(value.map(|value| ("value".to_owned(), value))).collect()
+}
+
+/// A transaction of these operations.
+pub(crate) fn body(operations: Vec<Value>) -> Value {
+    [("operations".to_owned(), Value::Array(operations))].into_iter().collect()
+}
+
+/// The operations of a body.
+pub(crate) fn operations(body: &Value) -> &[Value] {
+    body["operations"].as_array().map_or(&[], Vec::as_slice)
+}
+
 /// A `delete` for each stored object that stands in no file.
 fn others(api: &Api, declared: &Declared) -> Result<Vec<Value>, Refused> {
     let stored = stored(api)?;
@@ -192,7 +218,7 @@ fn others(api: &Api, declared: &Declared) -> Result<Vec<Value>, Refused> {
     for kind in Kind::ALL {
         for object in stored[kind.name()].as_array().into_iter().flatten() {
             if let Some(id) = object["id"].as_str().filter(|id| !declared.has(kind, id)) {
-                deletes.push(json!({"op": "delete", "kind": kind.name(), "id": id}));
+                deletes.push(operation("delete", kind.name(), id, None));
             }
         }
     }

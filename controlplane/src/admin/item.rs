@@ -4,6 +4,7 @@
 //! APISIX would have written into it. Indexes are revisions.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use ringway_snapshot::Kind;
 use ringway_snapshot::parse::parse_object;
@@ -201,6 +202,17 @@ pub(super) fn id_text(value: &Value) -> Option<String> {
 
 /// Whether this release acts on objects of a kind; told by the contract itself.
 pub(super) fn supported(kind: Kind) -> Result<(), String> {
+    static ALL: LazyLock<BTreeMap<Kind, Result<(), String>>> =
+        LazyLock::new(|| Kind::ALL.into_iter().map(|kind| (kind, ask_contract(kind))).collect());
+    ALL.get(&kind).cloned().unwrap_or(Ok(()))
+}
+
+/// Whether anything may refer to objects of a kind; see [`references`].
+pub(super) fn may_be_referred_to(kind: Kind) -> bool {
+    matches!(kind, Kind::Service | Kind::PluginConfig | Kind::Upstream | Kind::ConsumerGroup | Kind::Proto)
+}
+
+fn ask_contract(kind: Kind) -> Result<(), String> {
     match parse_object(kind.name(), "any", &json!({})) {
         Err(fault)
             if fault.pointer.is_empty() && fault.reason.contains("are not supported by this release") =>
@@ -246,6 +258,7 @@ mod tests {
                 (Kind::Proto, "p".to_owned())
             ]
         );
+        assert!(found.iter().all(|(kind, _)| may_be_referred_to(*kind)));
         assert!(references(Kind::Upstream, &object(&json!({"nodes": {}}))).is_empty());
     }
 

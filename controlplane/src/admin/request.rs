@@ -103,15 +103,14 @@ impl Query {
 impl Asked {
     /// The body as JSON. As with APISIX, texts may hold line ends and tabs as they are: many examples do.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Answer> {
-        let read = serde_json::from_slice(&self.body).or_else(|error| match escaped(&self.body) {
-            Some(body) => serde_json::from_slice(&body),
-            None => Err(error),
-        });
-        read.map_err(|error| {
-            let reason =
-                if self.body.is_empty() { "empty request body".to_owned() } else { error.to_string() };
-            Answer::bad(format!("invalid request body: {reason}"))
-        })
+        json(&self.body)
+    }
+
+    /// The same of a body that may hold many objects: not on the thread that answers pings.
+    pub(super) async fn json_aside<T: DeserializeOwned + Send + 'static>(&self) -> Result<T, Answer> {
+        let body = self.body.clone();
+        let read = tokio::task::spawn_blocking(move || json(&body)).await;
+        read.map_err(|error| Answer::unavailable(format!("reading the body failed: {error}")))?
     }
 
     /// `If-Match` and `If-None-Match` (RFC 9110 sections 13.1.1 and 13.1.2). A tag is a revision.
@@ -135,6 +134,17 @@ impl Asked {
             _ => Err(Answer::bad("give If-Match with a revision, or If-None-Match: *")),
         }
     }
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
+    let read = serde_json::from_slice(body).or_else(|error| match escaped(body) {
+        Some(body) => serde_json::from_slice(&body),
+        None => Err(error),
+    });
+    read.map_err(|error| {
+        let reason = if body.is_empty() { "empty request body".to_owned() } else { error.to_string() };
+        Answer::bad(format!("invalid request body: {reason}"))
+    })
 }
 
 impl Condition {

@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use ringway_snapshot::Kind;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::answer::{Answer, Outcome};
-use super::item::{Item, Place, supported};
+use super::item::{Fields, Place, supported};
 use super::object::{self, Naming};
 use super::patch;
 use super::request::{Asked, Condition};
 use super::resource::made_id;
-use super::work::{Changes, Work};
+use super::work::{Changes, Stored, Work, breathe};
 
 /// Operations of one transaction.
 const OPERATIONS_MAX: usize = 100_000;
@@ -56,16 +56,27 @@ enum Op {
     Delete,
 }
 
+impl Op {
+    fn name(self) -> &'static str {
+        match self {
+            Op::Put => "put",
+            Op::Post => "post",
+            Op::Patch => "patch",
+            Op::Delete => "delete",
+        }
+    }
+}
+
 /// What the operations come to.
 struct Outlook {
-    before: BTreeMap<Place, Item>,
+    before: BTreeMap<Place, Stored>,
     changes: Changes,
     done: Vec<Value>,
 }
 
 /// Answers `POST /v1/transaction`.
 pub(super) async fn answer(shared: &Shared, asked: &Asked) -> Outcome {
-    let (operations, places) = read(asked)?;
+    let (operations, places) = read(asked).await?;
     let mut lease = shared.shelf.writer().await?;
     let work = shared.begin(&mut lease, asked).await?;
     let Outlook { changes, done, .. } = outlook(&work, asked, operations, places).await?;
@@ -78,7 +89,7 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked) -> Outcome {
 
 /// Answers `POST /v1/plan`: the same checks, what would change, and which routes that reaches. Nothing is written.
 pub(super) async fn plan(shared: &Shared, asked: &Asked) -> Outcome {
-    let (operations, places) = read(asked)?;
+    let (operations, places) = read(asked).await?;
     let mut lease = shared.shelf.writer().await?;
     let work = shared.begin(&mut lease, asked).await?;
     let Outlook { before, changes, .. } = outlook(&work, asked, operations, places).await?;
@@ -87,27 +98,61 @@ pub(super) async fn plan(shared: &Shared, asked: &Asked) -> Outcome {
     let head = work.head;
     work.roll_back().await?;
     lease.give_back();
-    let listed: Vec<Value> = changes
-        .iter()
-        .map(|(place, after)| {
-            let before = before.get(place).map(|item| &item.spec);
-            let op = match (before, after) {
-                (_, None) => "delete",
-                (None, Some(_)) => "create",
-                (Some(before), Some(after)) if before == after => "none",
-                (Some(_), Some(_)) => "update",
-            };
-            json!({"op": op, "kind": place.0.name(), "id": place.1, "before": before, "after": after})
-        })
-        .collect();
-    let first: Vec<&String> = routes.iter().take(ROUTES_TOLD_MAX).collect();
-    let reach = json!({"total": routes.len(), "first": first});
-    Ok(Answer::json(StatusCode::OK, &json!({"revision": head, "changes": listed, "routes": reach}))
-        .tagged(head))
+    // A hundred thousand objects take a while to print, and to free.
+    let printed = tokio::task::spawn_blocking(move || {
+        let first: Vec<&String> = routes.iter().take(ROUTES_TOLD_MAX).collect();
+        let routes = Reach { total: routes.len(), first };
+        let changes = changes.iter().map(|(place, after)| planned(place, &before, after.as_ref())).collect();
+        serde_json::to_string(&Told { revision: head, changes, routes })
+    });
+    let text = printed
+        .await
+        .map_err(|error| error.to_string())
+        .and_then(|text| text.map_err(|error| error.to_string()));
+    let text = text.map_err(|error| Answer::unavailable(format!("printing failed: {error}")))?;
+    Ok(Answer::text(StatusCode::OK, text).tagged(head))
 }
 
-fn read(asked: &Asked) -> Result<(Vec<Operation>, Vec<Option<Place>>), Answer> {
-    let Document { operations } = asked.json()?;
+/// A plan, as it is told.
+#[derive(Serialize)]
+struct Told<'a> {
+    changes: Vec<Planned<'a>>,
+    revision: u64,
+    routes: Reach<'a>,
+}
+
+#[derive(Serialize)]
+struct Planned<'a> {
+    after: Option<&'a Fields>,
+    before: Option<&'a Fields>,
+    id: &'a str,
+    kind: &'static str,
+    op: &'static str,
+}
+
+#[derive(Serialize)]
+struct Reach<'a> {
+    first: Vec<&'a String>,
+    total: usize,
+}
+
+fn planned<'a>(
+    (kind, id): &'a Place,
+    before: &'a BTreeMap<Place, Stored>,
+    after: Option<&'a Fields>,
+) -> Planned<'a> {
+    let before = before.get(&(*kind, id.clone())).map(|stored| &stored.spec);
+    let op = match (before, after) {
+        (_, None) => "delete",
+        (None, Some(_)) => "create",
+        (Some(before), Some(after)) if before == after => "none",
+        (Some(_), Some(_)) => "update",
+    };
+    Planned { after, before, id, kind: kind.name(), op }
+}
+
+async fn read(asked: &Asked) -> Result<(Vec<Operation>, Vec<Option<Place>>), Answer> {
+    let Document { operations } = asked.json_aside().await?;
     if operations.len() > OPERATIONS_MAX {
         return Err(Answer::bad(format!("more than {OPERATIONS_MAX} operations")));
     }
@@ -126,15 +171,15 @@ async fn outlook(
 ) -> Result<Outlook, Answer> {
     asked.condition()?.check(Some(work.head))?;
     let named: Vec<Place> = places.iter().flatten().cloned().collect();
-    let before: BTreeMap<Place, Item> =
-        work.items(&named).await?.into_iter().map(|item| (item.place(), item)).collect();
+    let before = work.stored(&named).await?;
     let mut changes = Changes::new();
     let mut done = Vec::with_capacity(operations.len());
     for (index, (operation, named)) in operations.into_iter().zip(places).enumerate() {
+        breathe(index).await;
         let made =
             || (kind_of(&operation.kind).unwrap_or(Kind::Route), format!("{}-{index}", made_id(work.head)));
         let place = named.unwrap_or_else(made);
-        done.push(json!({"op": format!("{:?}", operation.op).to_lowercase(), "kind": place.0.name(), "id": place.1}));
+        done.push(json!({"op": operation.op.name(), "kind": place.0.name(), "id": place.1}));
         apply(operation, place, &before, &mut changes).map_err(|answer| in_operation(index, answer))?;
     }
     changes.retain(|place, after| after.is_some() || before.contains_key(place));
@@ -164,7 +209,7 @@ fn place(operation: &Operation) -> Result<Option<Place>, String> {
 fn apply(
     operation: Operation,
     place: Place,
-    before: &BTreeMap<Place, Item>,
+    before: &BTreeMap<Place, Stored>,
     changes: &mut Changes,
 ) -> Result<(), Answer> {
     let stored = before.get(&place);
@@ -172,7 +217,10 @@ fn apply(
         let condition = if wanted == 0 { Condition::Absent } else { Condition::Revisions(vec![wanted]) };
         condition.check(stored.map(|item| item.revision))?;
     }
-    let now = changes.get(&place).cloned().unwrap_or_else(|| stored.map(|item| item.spec.clone()));
+    let now = match changes.get(&place) {
+        Some(changed) => changed.as_ref(),
+        None => stored.map(|item| &item.spec),
+    };
     let (kind, id) = &place;
     let after = match (operation.op, now) {
         (Op::Delete, None) => return Err(Answer::not_found()),
@@ -180,7 +228,8 @@ fn apply(
         (Op::Put, _) => Some(object::read(*kind, Naming::Given(Some(id)), operation.value, false)?.1),
         (Op::Post, _) => Some(object::read(*kind, Naming::Made(id), operation.value, false)?.1),
         (Op::Patch, None) => return Err(Answer::not_found()),
-        (Op::Patch, Some(mut fields)) => {
+        (Op::Patch, Some(fields)) => {
+            let mut fields = fields.clone();
             let Value::Object(change) = operation.value else {
                 return Err(Answer::bad("the value of a patch is an object"));
             };

@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use ringway_snapshot::parse::parse_object;
+use ringway_snapshot::parse::parse_owned;
 use ringway_snapshot::validate::validate;
 use ringway_snapshot::{Entry, Fault, Kind, Version};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use super::answer::Answer;
-use super::item::{COLUMNS, Fields, Item, Place, fields, references};
+use super::item::{COLUMNS, Fields, Item, Place, fields, may_be_referred_to, references};
 use super::key::Actor;
 use super::pool::Lease;
 use super::schema::singular;
@@ -37,6 +37,16 @@ const REFERRERS: &str = "select kind, id, spec::text from ringway.resource \
       and (spec->>'upstream_id' = any($1) or spec->>'service_id' = any($1) or spec->>'plugin_config_id' = any($1) \
            or spec->>'group_id' = any($1) \
            or jsonb_path_exists(spec->'plugins', '$.**.upstream_id') or jsonb_path_exists(spec->'plugins', '$.**.proto_id'))";
+
+const STORED: &str = "select kind, id, spec::text, revision from ringway.resource where (kind, id) in \
+    (select kind, id from unnest($1::text[], $2::text[]) as given (kind, id))";
+
+/// An object before a change.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) spec: Fields,
+    pub(super) revision: u64,
+}
 
 /// The objects to write; `None` deletes.
 pub(super) type Changes = BTreeMap<Place, Option<Fields>>;
@@ -129,6 +139,21 @@ impl<'a> Work<'a> {
         rows.iter().filter_map(|row| Item::from_row(row).transpose()).collect()
     }
 
+    /// What stands at those places.
+    pub(super) async fn stored(&self, places: &[Place]) -> Result<BTreeMap<Place, Stored>, Answer> {
+        let (kinds, ids) = columns(places);
+        let rows = self.transaction.query(STORED, &[&kinds, &ids]).await?;
+        let mut found = BTreeMap::new();
+        for (index, row) in rows.iter().enumerate() {
+            breathe(index).await;
+            let Some(kind) = Kind::from_name(row.try_get(0)?) else { continue };
+            let (id, spec, revision): (String, &str, i64) =
+                (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            found.insert((kind, id), Stored { spec: fields(spec), revision: revision.unsigned_abs() });
+        }
+        Ok(found)
+    }
+
     /// All objects that are there.
     pub(super) async fn all(&self) -> Result<BTreeMap<Place, Fields>, Answer> {
         let rows = self.transaction.query("select kind, id, spec::text from ringway.resource", &[]).await?;
@@ -141,10 +166,12 @@ impl<'a> Work<'a> {
         places: &BTreeSet<Place>,
         changes: &Changes,
     ) -> Result<Vec<(Place, Fields, Place, String)>, Answer> {
-        if places.is_empty() {
+        // Of the others no look at all objects is needed to know that nothing refers to them.
+        let ids: Vec<&str> =
+            places.iter().filter(|(kind, _)| may_be_referred_to(*kind)).map(|(_, id)| id.as_str()).collect();
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<&str> = places.iter().map(|(_, id)| id.as_str()).collect();
         let rows = self.transaction.query(REFERRERS, &[&ids]).await?;
         let mut found = Vec::new();
         for (place, spec) in placed(&rows)? {
@@ -176,7 +203,10 @@ impl<'a> Work<'a> {
         }
         if !kept.is_empty() {
             let (kinds, ids) = columns(kept.iter().map(|(place, _)| *place));
-            let specs: Vec<String> = kept.iter().map(|(_, after)| json!(after).to_string()).collect();
+            let specs: Result<Vec<String>, _> =
+                kept.iter().map(|(_, after)| serde_json::to_string(after)).collect();
+            let specs =
+                specs.map_err(|error| Answer::bad(format!("an object cannot be written: {error}")))?;
             self.transaction.execute(PUT, &[&kinds, &ids, &specs]).await?;
         }
         Ok(())
@@ -225,7 +255,8 @@ impl<'a> Work<'a> {
         let mut faults = Vec::new();
         let mut entries = BTreeMap::new();
         let mut wanted: BTreeMap<Place, (Place, String)> = BTreeMap::new();
-        for (place, after) in changes {
+        for (index, (place, after)) in changes.iter().enumerate() {
+            breathe(index).await;
             let Some(after) = after else { continue };
             for (to, field) in references(place.0, after) {
                 wanted.entry(to).or_insert_with(|| (place.clone(), field));
@@ -332,8 +363,18 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Lets the others on this thread have a turn now and then: the source, and who answers the data plane's pings.
+pub(super) async fn breathe(index: usize) {
+    if index % BREATH_OBJECTS == BREATH_OBJECTS - 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Objects that are worked on in one go: less than a millisecond's work where they are of the usual size.
+const BREATH_OBJECTS: usize = 64;
+
 fn add(place: &Place, spec: &Fields, entries: &mut BTreeMap<Place, Entry>, faults: &mut Vec<Fault>) {
-    match parse_object(place.0.name(), &place.1, &Value::Object(spec.clone())) {
+    match parse_owned(place.0.name(), &place.1, Value::Object(spec.clone())) {
         Ok(entry) => {
             entries.insert(place.clone(), entry);
         }

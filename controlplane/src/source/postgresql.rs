@@ -1,8 +1,8 @@
 //! The PostgreSQL source: one connection that listens, loads and looks again.
 //!
 //! A notification is a hint and nothing more: every `poll_ms` and after each reconnect the head is compared, so that a
-//! lost one costs seconds and not correctness. Bursts are coalesced: between two loads at least as long passes as the last
-//! load took, within a bound, so that a database which changes without pause takes half of this process at most.
+//! lost one costs seconds and not correctness. The first change is read at once. Bursts are coalesced: between two loads at least as long passes
+//! as the last load took, within bounds, so that a database which changes without pause takes half of this process at most.
 //!
 //! Invariants: one connection (a second one only for the moment of a search); LISTEN stands before the first load; after each reconnect
 //! everything is read and compared, whatever the head says; a standby is never written to, and what it has is never
@@ -12,12 +12,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_snapshot::Version;
+use ringway_snapshot::{Fault, Snapshot, Version};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use self::load::{Base, Head};
+use self::load::{Base, Head, News};
 pub use self::nodes::Identity;
 use self::nodes::Nodes;
 use self::refusals::Refusals;
@@ -46,8 +46,8 @@ mod tls;
 mod trouble;
 pub mod visitor;
 
-/// After a hint, how long to wait for more of the same burst.
-const COALESCE: Duration = Duration::from_millis(3);
+/// The shortest pause between two loads, in which more of the same burst comes together. The first change of a burst never waits.
+const PAUSE_MIN: Duration = Duration::from_millis(3);
 /// The longest pause between two loads, whatever the last one took.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A standby is looked at this often at least: it sends no notifications.
@@ -216,7 +216,9 @@ impl Postgresql {
         let noticed = Instant::now();
         match wake {
             Wake::Hint => {
-                sleep_until(self.load_after.max(noticed + COALESCE)).await;
+                if self.load_after > noticed {
+                    sleep_until(self.load_after).await;
+                }
                 if let Some(session) = &mut self.session {
                     session.hints.mark_unchanged();
                 }
@@ -365,7 +367,8 @@ impl Postgresql {
     /// Compares the head and loads if it has moved.
     async fn look(&mut self, noticed: Instant) -> Result<Option<Loaded>, Trouble> {
         let Some(session) = &mut self.session else { return Ok(None) };
-        let head = load::head(session).await?;
+        let started = Instant::now();
+        let (head, news) = load::look(session, self.base).await?;
         if head.standby != session.facts.standby {
             tracing::info!(host = session.host, "the standby was promoted");
             session.refresh().await?;
@@ -386,8 +389,29 @@ impl Postgresql {
             self.settled(head.standby, None);
             return Ok(None);
         }
-        sleep_until(self.load_after).await;
-        self.load(noticed).await
+        match news {
+            Some(news) => self.follow(news, head, noticed, started).await,
+            None => {
+                sleep_until(self.load_after).await;
+                self.load(noticed).await
+            }
+        }
+    }
+
+    /// Brings the store to the head by the few changes that came with it.
+    async fn follow(
+        &mut self,
+        news: News,
+        head: Head,
+        noticed: Instant,
+        started: Instant,
+    ) -> Result<Option<Loaded>, Trouble> {
+        let (is_small, store) = (news.is_small()?, mem::take(&mut self.store));
+        // Until it is whole again, there is nothing to go on from.
+        self.base = None;
+        let work = move || news.fill(store).map(|store| checked(store, &head));
+        let (store, outcome) = if is_small { work()? } else { aside(work).await?? };
+        Ok(self.loaded(store, outcome, head, noticed, started))
     }
 
     /// Loads, and gives what the pipeline has not seen.
@@ -396,31 +420,35 @@ impl Postgresql {
         let started = Instant::now();
         let store = mem::take(&mut self.store);
         let (store, head) = load::load(session, store, self.base.take()).await?;
-        let Head { lineage, timeline, revision, .. } = head;
-        let mut store = store;
-        let checked = tokio::task::spawn_blocking(move || {
-            let outcome = store.snapshot(lineage, timeline, revision);
-            (store, outcome)
-        });
-        let (store, outcome) =
-            checked.await.map_err(|error| Trouble::out_of_reach(format!("validation failed: {error}")))?;
+        let (store, outcome) = aside(move || checked(store, &head)).await?;
+        Ok(self.loaded(store, outcome, head, noticed, started))
+    }
+
+    fn loaded(
+        &mut self,
+        store: Store,
+        outcome: Result<Snapshot, Vec<Fault>>,
+        head: Head,
+        noticed: Instant,
+        started: Instant,
+    ) -> Option<Loaded> {
         self.store = store;
         self.base = Some(Base { head, same_session: true });
         self.unproven = false;
         self.heard_at = Instant::now();
         self.settled(head.standby, None);
         let ended = Instant::now();
-        self.load_after = ended + (ended - started).min(PAUSE_MAX);
+        self.load_after = ended + (ended - started).clamp(PAUSE_MIN, PAUSE_MAX);
         let before_us = u64::try_from((head.read_at - noticed).as_micros()).unwrap_or(u64::MAX);
         let times = Times {
             noticed: noticed.into_std(),
             committed_us_before: u64::try_from(head.age_us).ok().map(|age| age.saturating_sub(before_us)),
             loaded: ended.into_std(),
         };
-        let loaded = Loaded::new(lineage, timeline, revision, outcome, times);
+        let loaded = Loaded::new(head.lineage, head.timeline, head.revision, outcome, times);
         let before = self.published.replace((head, loaded.version)).map(|(_, version)| version);
         // A reconnect that found everything as it was is no news.
-        Ok((loaded.outcome.is_err() || before != Some(loaded.version)).then_some(loaded))
+        (loaded.outcome.is_err() || before != Some(loaded.version)).then_some(loaded)
     }
 
     /// What to say where a standby shows less than this program published or the data plane serves: it may only be late.
@@ -474,6 +502,17 @@ impl Postgresql {
             }
         }
     }
+}
+
+fn checked(mut store: Store, head: &Head) -> (Store, Result<Snapshot, Vec<Fault>>) {
+    let outcome = store.snapshot(head.lineage, head.timeline, head.revision);
+    (store, outcome)
+}
+
+/// Off the thread that answers pings.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Trouble::out_of_reach(format!("parsing or validating failed: {error}")))
 }
 
 async fn asked(questions: &mut Option<mpsc::Receiver<FleetQuestion>>) -> FleetQuestion {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::frame::{SCHEMA_DELTA, SCHEMA_PLUGINS};
 use crate::model::{Id, Kind};
 use crate::snapshot::{Entry, Snapshot};
+use crate::sorted::Change;
 use crate::version::Version;
 
 /// See the module.
@@ -25,6 +26,10 @@ pub struct Delta {
     /// Objects that are gone.
     pub removed: Vec<(Kind, Id)>,
 }
+
+/// Objects that [`Delta::between_near`] looks at and names at most.
+const NEAR_LOOKS_MAX: usize = 8 * 1_024;
+const NEAR_CHANGES_MAX: usize = 32;
 
 /// Why a delta leads nowhere from here. A full configuration does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +48,19 @@ pub enum DeltaError {
 impl Delta {
     /// What leads from `base` to `target`. Costs what differs, not what there is.
     pub fn between(base: &Snapshot, target: &Snapshot) -> Delta {
+        Delta::of(base, target, base.entries.changes(&target.entries))
+    }
+
+    /// The same where it takes no time worth speaking of: nearly everything is shared. `None`: it may.
+    pub fn between_near(base: &Snapshot, target: &Snapshot) -> Option<Delta> {
+        let changes = base.entries.changes_among(&target.entries, NEAR_LOOKS_MAX)?;
+        (changes.len() <= NEAR_CHANGES_MAX).then(|| Delta::of(base, target, changes))
+    }
+
+    fn of(base: &Snapshot, target: &Snapshot, changes: Vec<Change<'_, Entry>>) -> Delta {
         let mut delta =
             Delta { base: base.version, version: target.version, changed: Vec::new(), removed: Vec::new() };
-        for change in base.entries.changes(&target.entries) {
+        for change in changes {
             match (change.old, change.new) {
                 // Written again with the same content.
                 (Some(old), Some(new)) if old.digest == new.digest => {}
@@ -125,6 +140,11 @@ mod tests {
             let list = |map: std::collections::BTreeMap<u8, u8>| map.into_iter().collect::<Vec<_>>();
             let (from, to) = (snapshot(1, &list(from)), snapshot(2, &list(to)));
             let delta = Delta::between(&from, &to);
+            if let Some(near) = Delta::between_near(&from, &to) {
+                prop_assert_eq!(&near, &delta);
+            } else {
+                prop_assert!(from.entries.changes(&to.entries).len() > NEAR_CHANGES_MAX);
+            }
             let result = delta.apply(&from);
             prop_assert_eq!(result.as_ref(), Ok(&to));
             prop_assert_eq!(to.check_integrity(), Ok(()));

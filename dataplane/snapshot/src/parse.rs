@@ -18,6 +18,11 @@ use crate::version::Digest;
 
 /// Reads one object. `kind` and `id` are those of the row, the file's key or the request's path.
 pub fn parse_object(kind: &str, id: &str, spec: &Value) -> Result<Entry, Fault> {
+    parse_owned(kind, id, spec.clone())
+}
+
+/// The same of a value that is not needed any more.
+pub fn parse_owned(kind: &str, id: &str, spec: Value) -> Result<Entry, Fault> {
     let fault =
         |pointer: String, reason: String| Fault { kind: kind.to_owned(), id: id.to_owned(), pointer, reason };
     let Some(known) = Kind::from_name(kind) else {
@@ -25,10 +30,12 @@ pub fn parse_object(kind: &str, id: &str, spec: &Value) -> Result<Entry, Fault> 
         return Err(fault(String::new(), format!("unknown kind; the kinds are {}", names.join(", "))));
     };
     check_id(id).map_err(|reason| fault("/id".to_owned(), reason))?;
-    let Value::Object(fields) = spec else {
-        return Err(fault(String::new(), format!("expected a JSON object, found {}", type_name(spec))));
+    let mut fields = match spec {
+        Value::Object(fields) => fields,
+        other => {
+            return Err(fault(String::new(), format!("expected a JSON object, found {}", type_name(&other))));
+        }
     };
-    let mut fields = fields.clone();
     match fields.remove("id") {
         None => {}
         Some(Value::String(own)) if own == id => {}

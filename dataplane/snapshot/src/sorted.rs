@@ -148,16 +148,24 @@ impl<T: Keyed> Sorted<T> {
 
     /// What `newer` has otherwise than `self`, in order. Costs what differs, and little for each chunk.
     pub fn changes<'a>(&'a self, newer: &'a Sorted<T>) -> Vec<Change<'a, T>> {
+        self.changes_among(newer, usize::MAX).unwrap_or_default()
+    }
+
+    /// The same, or `None` where more than so many elements would have to be looked at for it.
+    pub fn changes_among<'a>(&'a self, newer: &'a Sorted<T>, looks_max: usize) -> Option<Vec<Change<'a, T>>> {
         let (mut old, mut new) = (Cursor::new(self), Cursor::new(newer));
         let mut changes = Vec::new();
+        let mut looks = 0;
         loop {
             if old.shares_chunk(&new) {
                 old.skip_chunk();
                 new.skip_chunk();
                 continue;
             }
+            looks += 1;
             let order = match (old.item(), new.item()) {
-                (None, None) => return changes,
+                (None, None) => return Some(changes),
+                _ if looks > looks_max => return None,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (Some(before), Some(after)) => before.compare(&after.key()),
@@ -388,8 +396,9 @@ mod tests {
         second.put(Arc::new(Pair(50_000, 1)));
         let shared = first.chunks.iter().zip(&second.chunks).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
         assert_eq!(shared, first.chunks.len() - 1);
-        let changes = first.changes(&second);
+        let changes = first.changes_among(&second, CHUNK_LEN).unwrap();
         assert!(matches!(&*changes, [Change { old: Some(_), new: Some(new) }] if new.0 == 50_000));
+        assert!(first.changes_among(&second, CHUNK_LEN - 1).is_none());
     }
 
     #[test]

@@ -27,6 +27,21 @@ pub(crate) struct Change {
     pub(crate) commit_us: u64,
 }
 
+/// All changes in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) heard: Vec<Change>,
+    /// Those that the control plane heard of only later, all of a phase together.
+    pub(crate) unheard: Vec<Change>,
+}
+
+impl Changes {
+    /// Whether a version is made of changes that were heard at once.
+    pub(crate) fn is_of_heard(&self, applied: &Applied) -> bool {
+        self.heard.binary_search_by_key(&applied.revision, |change| change.revision).is_ok()
+    }
+}
+
 /// One word of the data plane: up to this revision everything is on every core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Applied {
@@ -39,7 +54,7 @@ pub(crate) struct Applied {
 /// Fields of the log line, and what they mean for a reader.
 pub(crate) const STAGES: [(&str, &str); 9] = [
     ("committed_to_noticed_us", "revision taken in PostgreSQL, until the control plane hears of it"),
-    ("load_us", "until it is read and checked, 3 ms of waiting for more included"),
+    ("load_us", "until it is read and checked"),
     ("wait_us", "until the data plane is free"),
     ("received_us", "from the frame's first byte: read"),
     ("decoded_us", "decoded and checked"),

@@ -1,8 +1,9 @@
 //! `churn`: what a hundred changes a second cost the requests at 100,000 routes, and how long a change takes to arrive.
 //!
-//! Rounds of two phases each, without and with changes, in a new random order each time; an open loop at a fixed rate all the
-//! while, so that what a change delays is seen in everything that was due meanwhile. Real executables, a real
-//! PostgreSQL, changes by SQL. Prints nothing but what failed when an answer was wrong or a change never arrived.
+//! Rounds of three phases each, in a new random order each time: without changes, with changes that nobody hears because the control
+//! plane stands still, and with changes that arrive. So what the machine and PostgreSQL do to the requests is told apart from what
+//! the gateway does. An open loop at a fixed rate all the while, so that what a change delays is seen in everything that was due meanwhile.
+//! Real executables, a real PostgreSQL, changes by SQL. Prints nothing but what failed when an answer was wrong or a change never arrived.
 
 mod changes;
 mod load;
@@ -28,9 +29,9 @@ use crate::fault::cluster::Programs;
 use crate::progress::{Progress, bar};
 use crate::stop::Stop;
 use crate::{affinity, duration, socket};
-use changes::{Change, Committer};
+use changes::{Changes, Committer};
 use load::{Driver, Load};
-use report::{Phase, Report};
+use report::{Arm, Phase, Report};
 use rig::{Order, Rig};
 
 /// Counted for nobody: between two phases.
@@ -51,7 +52,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Length of a phase: each round has one without changes and one with
+    /// Length of a phase: each round has one without changes, one with changes that nobody hears, and one with changes
     #[arg(long, value_parser = duration::parse, default_value = "8s")]
     duration: Duration,
     /// A multiple of 100
@@ -181,22 +182,21 @@ fn measure(
         body_bytes_expected: Some(load::REPLY_BYTES),
     };
     let load = Load { plan, requests_per_second: arguments.rate, core: arguments.other_core };
-    let driver = Driver::start(load, origin, 1 + 2 * arguments.rounds)?;
+    let driver = Driver::start(load, origin, 1 + Arm::ALL.len() * arguments.rounds)?;
     let mut shuffler = Shuffler::new(Shuffler::random_seed());
-    let (mut phases, mut changes) = (Vec::new(), Vec::new());
+    let (mut phases, mut changes) = (Vec::new(), Changes::default());
     for round in 0..arguments.rounds {
-        let mut order = [false, true];
+        let mut order = Arm::ALL;
         shuffler.shuffle(&mut order);
-        for has_changes in order {
+        for arm in order {
             let number = phases.len() + 1;
             let hall = Hall { arguments, rig, driver: &driver, stop };
-            let words = if has_changes { "with changes" } else { "without" };
-            let text = format!("round {} of {}, {words}", round + 1, arguments.rounds);
+            let text = format!("round {} of {}, {}", round + 1, arguments.rounds, arm.name());
             let mut show = |done: f64| {
-                let done = ((number - 1) as f64 + done) / (2 * arguments.rounds) as f64;
+                let done = ((number - 1) as f64 + done) / (Arm::ALL.len() * arguments.rounds) as f64;
                 progress.set(&format!("{} {text}", bar(done, 30)));
             };
-            phases.push(hall.phase(round, has_changes, number, &mut changes, &mut show)?);
+            phases.push(hall.phase(round, arm, number, &mut changes, &mut show)?);
         }
     }
     let has_priority = driver.has_priority;
@@ -248,15 +248,18 @@ impl Hall<'_> {
     fn phase(
         &self,
         round: usize,
-        has_changes: bool,
+        arm: Arm,
         number: usize,
-        changes: &mut Vec<Change>,
+        changes: &mut Changes,
         show: &mut dyn FnMut(f64),
     ) -> Result<Phase> {
         show(0.0);
         let Arguments { routes, changes: per_second, duration, .. } = *self.arguments;
-        let session = has_changes.then(|| self.rig.session()).transpose()?;
-        let first = changes.len() as u64;
+        let session = (arm != Arm::Without).then(|| self.rig.session()).transpose()?;
+        let first = (changes.heard.len() + changes.unheard.len()) as u64;
+        if arm == Arm::Unheard {
+            self.rig.hold_control();
+        }
         let committer =
             session.map(|session| Committer::start(session, routes, per_second, first)).transpose()?;
         self.stop.sleep(SETTLE)?;
@@ -276,10 +279,11 @@ impl Hall<'_> {
         let after = Sample::take(serving)?;
         if let Some(committer) = committer {
             let done = committer.finish()?;
+            self.rig.release_control();
             if let Some(last) = done.last() {
                 self.rig.served(last.revision, self.stop)?;
             }
-            changes.extend(done);
+            if arm == Arm::Unheard { &mut changes.unheard } else { &mut changes.heard }.extend(done);
         }
         self.stop.sleep(SETTLE)?;
         let wall_ns = (after.at - before.at).as_nanos() as f64;
@@ -287,7 +291,7 @@ impl Hall<'_> {
         let machine = after.machine.since(&before.machine);
         Ok(Phase {
             round,
-            has_changes,
+            arm,
             tally: Tally::default(),
             serving_cores: serving.run_ns as f64 / wall_ns,
             serving_waiting_cores: serving.wait_ns as f64 / wall_ns,

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::changes::{Applied, Change, STAGES, propagation};
+use super::changes::{Applied, Changes, STAGES, propagation};
 use crate::chart::{Bar, Curve, Group, curve_points, percentiles, ranges};
 use crate::client::tally::Tally;
 use crate::compare::machine_text;
@@ -18,11 +18,39 @@ const FOREIGN_CORES_NOTED: f64 = 0.1;
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 const TAIL: f64 = 0.999;
 
+/// One kind of phases beside another.
+type Compared = (Arm, Arm);
+const WHOLE: Compared = (Arm::With, Arm::Without);
+/// The whole's two parts.
+const MACHINE: Compared = (Arm::Unheard, Arm::Without);
+const OURS: Compared = (Arm::With, Arm::Unheard);
+
+/// What a phase is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arm {
+    Without,
+    /// The same transactions, while the control plane stands still.
+    Unheard,
+    With,
+}
+
+impl Arm {
+    pub(crate) const ALL: [Arm; 3] = [Arm::Without, Arm::Unheard, Arm::With];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Arm::Without => "without changes",
+            Arm::Unheard => "SQL alone",
+            Arm::With => "with changes",
+        }
+    }
+}
+
 /// One phase of one round.
 #[derive(Debug)]
 pub(crate) struct Phase {
     pub(crate) round: usize,
-    pub(crate) has_changes: bool,
+    pub(crate) arm: Arm,
     pub(crate) tally: Tally,
     /// The serving thread: running, and ready to run while something else had its core.
     pub(crate) serving_cores: f64,
@@ -34,7 +62,7 @@ pub(crate) struct Phase {
 pub(crate) struct Report {
     pub(crate) phases: Vec<Phase>,
     pub(crate) unmeasured: Tally,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Changes,
     pub(crate) applied: Vec<Applied>,
     pub(crate) has_priority: bool,
     pub(crate) routes: u32,
@@ -55,59 +83,59 @@ impl Report {
         if self.phases.iter().any(|phase| phase.tally.succeeded == 0) {
             problems.push("a phase without a good answer".to_owned());
         }
-        let arrived = propagation(&self.changes, &self.applied).len();
-        if arrived != self.changes.len() || arrived == 0 {
-            problems.push(format!("{arrived} of {} changes arrived", self.changes.len()));
+        let changes = &self.changes.heard;
+        let arrived = propagation(changes, &self.applied).len();
+        if arrived != changes.len() || arrived == 0 {
+            problems.push(format!("{arrived} of {} changes arrived", changes.len()));
         }
         problems
     }
 
     /// All rounds of one kind.
-    fn pooled(&self, has_changes: bool) -> Tally {
+    fn pooled(&self, arm: Arm) -> Tally {
         let mut pooled = Tally::default();
-        for phase in self.phases.iter().filter(|phase| phase.has_changes == has_changes) {
+        for phase in self.phases.iter().filter(|phase| phase.arm == arm) {
             pooled.merge(&phase.tally);
         }
         pooled
     }
 
-    /// p99.9 with changes to that without, of each round.
-    fn ratios(&self) -> Vec<f64> {
+    /// p99.9 of one kind to that of another, of each round.
+    fn ratios(&self, (arm, to): Compared) -> Vec<f64> {
         let tail = |phase: &Phase| phase.tally.latency_ns.value_at_quantile(TAIL) as f64;
-        let with = self.phases.iter().filter(|phase| phase.has_changes);
+        let of = self.phases.iter().filter(|phase| phase.arm == arm);
         let ratio = |phase: &Phase| {
-            let other = self.phases.iter().find(|other| other.round == phase.round && !other.has_changes)?;
+            let other = self.phases.iter().find(|other| other.round == phase.round && other.arm == to)?;
             Some(tail(phase) / tail(other).max(1.0))
         };
-        with.filter_map(ratio).collect()
+        of.filter_map(ratio).collect()
     }
 
-    fn pooled_ratio(&self) -> f64 {
-        let tail = |has_changes| self.pooled(has_changes).latency_ns.value_at_quantile(TAIL) as f64;
-        tail(true) / tail(false).max(1.0)
+    fn pooled_ratio(&self, (arm, to): Compared) -> f64 {
+        let tail = |arm| self.pooled(arm).latency_ns.value_at_quantile(TAIL) as f64;
+        tail(arm) / tail(to).max(1.0)
     }
 
     /// Microseconds as a histogram of nanoseconds.
     fn propagation(&self) -> Histogram<u64> {
-        histogram(propagation(&self.changes, &self.applied))
+        histogram(propagation(&self.changes.heard, &self.applied))
     }
 
     fn stage(&self, stage: usize) -> Histogram<u64> {
-        let first = self.changes.first().map_or(u64::MAX, |change| change.revision);
-        let of_changes = self.applied.iter().filter(|applied| applied.revision >= first);
-        histogram(of_changes.filter_map(|applied| applied.stages_us.get(stage).copied().flatten()).collect())
+        histogram(
+            self.versions().filter_map(|applied| applied.stages_us.get(stage).copied().flatten()).collect(),
+        )
     }
 
-    fn versions(&self) -> usize {
-        let first = self.changes.first().map_or(u64::MAX, |change| change.revision);
-        self.applied.iter().filter(|applied| applied.revision >= first).count()
+    fn versions(&self) -> impl Iterator<Item = &Applied> {
+        self.applied.iter().filter(|applied| self.changes.is_of_heard(applied))
     }
 
     fn about(&self) -> Vec<String> {
         vec![
             machine_text(),
             format!(
-                "{} routes, {} requests/s (open loop), without changes and with {} transactions/s by SQL",
+                "{} routes, {} requests/s (open loop), without changes and with {} transactions/s by SQL, which the control plane hears or not",
                 self.routes, self.requests_per_second, self.changes_per_second
             ),
             format!(
@@ -135,8 +163,8 @@ impl Report {
         text.push_str(&format!(
             "The serving thread waited for its core at most {:.2} % of the time, and used {:.1} % without changes, {:.1} % with.\n",
             waited * 100.0,
-            self.serving_percent(false),
-            self.serving_percent(true)
+            self.serving_percent(Arm::Without),
+            self.serving_percent(Arm::With)
         ));
         text.push_str(
             "A change's time begins when its COMMIT is sent and ends when the control plane knows that every core has it.\n",
@@ -144,8 +172,8 @@ impl Report {
         text
     }
 
-    fn serving_percent(&self, has_changes: bool) -> f64 {
-        let of = self.phases.iter().filter(|phase| phase.has_changes == has_changes);
+    fn serving_percent(&self, arm: Arm) -> f64 {
+        let of = self.phases.iter().filter(|phase| phase.arm == arm);
         Spread::of(of.map(|phase| phase.serving_cores * 100.0).collect()).map_or(0.0, |spread| spread.median)
     }
 
@@ -153,21 +181,30 @@ impl Report {
         let mut text = format!("{}\n\n", self.about().join("\n"));
         let heads: String = QUANTILES.iter().map(|(name, _)| format!("{name:>11}")).collect();
         text.push_str(&format!("{:<18}{:>10}{heads}{:>11}\n", "requests", "count", "max"));
-        for (name, has_changes) in [("without changes", false), ("with changes", true)] {
-            text.push_str(&row(name, &self.pooled(has_changes).latency_ns));
+        for arm in Arm::ALL {
+            text.push_str(&row(arm.name(), &self.pooled(arm).latency_ns));
         }
-        let ratios = Spread::of(self.ratios()).unwrap_or(Spread { median: 0.0, min: 0.0, max: 0.0 });
-        text.push_str(&format!(
-            "p99.9 with / without: {:.3} of all rounds together; of single rounds {:.3} (median), {:.3} - {:.3}; goal {GOAL:.2}\n\n",
-            self.pooled_ratio(),
-            ratios.median,
-            ratios.min,
-            ratios.max
-        ));
+        let goal = format!("; goal {GOAL:.2}");
+        for (name, compared, goal) in [
+            ("with / without", WHOLE, goal.as_str()),
+            ("  SQL alone / without", MACHINE, ""),
+            ("  with / SQL alone", OURS, ""),
+        ] {
+            let ratios =
+                Spread::of(self.ratios(compared)).unwrap_or(Spread { median: 0.0, min: 0.0, max: 0.0 });
+            text.push_str(&format!(
+                "p99.9 {name}: {:.3} of all rounds together; of single rounds {:.3} (median), {:.3} - {:.3}{goal}\n",
+                self.pooled_ratio(compared),
+                ratios.median,
+                ratios.min,
+                ratios.max
+            ));
+        }
+        text.push('\n');
         text.push_str(&format!("{:<18}{:>10}{heads}{:>11}\n", "changes", "count", "max"));
         text.push_str(&row("COMMIT, last core", &self.propagation()));
         text.push_str(&row("  of it COMMIT", &self.commits()));
-        text.push_str(&format!("in {} versions; the stages of one:\n", self.versions()));
+        text.push_str(&format!("in {} versions; the stages of one:\n", self.versions().count()));
         for (stage, (name, meaning)) in STAGES.iter().enumerate() {
             let histogram = self.stage(stage);
             text.push_str(&format!(
@@ -180,7 +217,7 @@ impl Report {
     }
 
     fn commits(&self) -> Histogram<u64> {
-        histogram(self.changes.iter().map(|change| change.commit_us).collect())
+        histogram(self.changes.heard.iter().map(|change| change.commit_us).collect())
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -194,7 +231,8 @@ impl Report {
         let phases = self.phases.iter().map(|phase| {
             json!({
                 "round": phase.round,
-                "changes": phase.has_changes,
+                "changes": phase.arm == Arm::With,
+                "unheard": phase.arm == Arm::Unheard,
                 "latency_ns": quantiles_json(&phase.tally.latency_ns),
                 "send_delay_ns": quantiles_json(&phase.tally.send_delay_ns),
                 "serving_cores": phase.serving_cores,
@@ -208,12 +246,15 @@ impl Report {
             "requests_per_second": self.requests_per_second,
             "changes_per_second": self.changes_per_second,
             "has_priority": self.has_priority,
-            "p999_ratio": self.pooled_ratio(),
-            "p999_ratio_of_rounds": self.ratios(),
-            "without_ns": quantiles_json(&self.pooled(false).latency_ns),
-            "with_ns": quantiles_json(&self.pooled(true).latency_ns),
-            "changes": self.changes.len(),
-            "versions": self.versions(),
+            "p999_ratio": self.pooled_ratio(WHOLE),
+            "p999_ratio_of_rounds": self.ratios(WHOLE),
+            "p999_ratio_of_sql_alone": self.pooled_ratio(MACHINE),
+            "p999_ratio_to_sql_alone": self.pooled_ratio(OURS),
+            "without_ns": quantiles_json(&self.pooled(Arm::Without).latency_ns),
+            "unheard_ns": quantiles_json(&self.pooled(Arm::Unheard).latency_ns),
+            "with_ns": quantiles_json(&self.pooled(Arm::With).latency_ns),
+            "changes": self.changes.heard.len(),
+            "versions": self.versions().count(),
             "commit_to_last_core_ns": quantiles_json(&self.propagation()),
             "commit_ns": quantiles_json(&self.commits()),
             "stages": stages,
@@ -222,29 +263,39 @@ impl Report {
     }
 
     pub(crate) fn html(&self) -> String {
-        let (without, with) = (self.pooled(false).latency_ns, self.pooled(true).latency_ns);
+        let pooled: Vec<_> = Arm::ALL.iter().map(|arm| (arm.name(), self.pooled(*arm).latency_ns)).collect();
         let curve = |name: &str, colour, histogram: &Histogram<u64>| Curve {
             name: name.to_owned(),
             colour,
             points: curve_points(histogram),
         };
-        let latency =
-            percentiles(&[curve("without changes", 0, &without), curve("with changes", 2, &with)], "latency");
+        let curves: Vec<Curve> =
+            pooled.iter().zip(0..).map(|((name, latency), colour)| curve(name, colour, latency)).collect();
+        let latency = percentiles(&curves, "latency");
         let heads = ["", "count", "p50", "p90", "p99", "p99.9", "max"];
-        let requests = [cells("without changes", &without), cells("with changes", &with)];
+        let requests: Vec<_> = pooled.iter().map(|(name, latency)| cells(name, latency)).collect();
         let mut parts = page::section(
             "Requests",
             "Latency from the time at which each request was due, all rounds together.",
             &format!("<figure>{latency}</figure>{}", page::table(&heads, &requests)),
         );
-        let bar =
-            Bar { name: "rounds".into(), colour: 2, median: self.pooled_ratio(), points: self.ratios() };
-        let group =
-            Group { title: "p99.9 with changes to p99.9 without".into(), goal: Some(GOAL), bars: vec![bar] };
+        let group = |title: &str, compared, goal| {
+            let (median, points) = (self.pooled_ratio(compared), self.ratios(compared));
+            Group {
+                title: title.into(),
+                goal,
+                bars: vec![Bar { name: "rounds".into(), colour: 2, median, points }],
+            }
+        };
+        let groups = [
+            group("p99.9 with changes to p99.9 without", WHOLE, Some(GOAL)),
+            group("of it: SQL that nobody hears to none", MACHINE, None),
+            group("of it: heard to not heard", OURS, None),
+        ];
         parts.push_str(&page::section(
             "What changes cost",
             "Each point is one round; the stroke and the number are all rounds together; the red stroke is the goal.",
-            &format!("<figure>{}</figure>", ranges(&[group], "ratio", Some(1.0), 3)),
+            &format!("<figure>{}</figure>", ranges(&groups, "ratio", Some(1.0), 3)),
         ));
         let (whole, commit) = (self.propagation(), self.commits());
         let curves = [
@@ -255,7 +306,7 @@ impl Report {
         rows.extend(STAGES.iter().enumerate().map(|(stage, (name, _))| cells(name, &self.stage(stage))));
         parts.push_str(&page::section(
             "Changes",
-            &format!("{} changes in {} versions.", self.changes.len(), self.versions()),
+            &format!("{} changes in {} versions.", self.changes.heard.len(), self.versions().count()),
             &format!("<figure>{}</figure>{}", percentiles(&curves, "time"), page::table(&heads, &rows)),
         ));
         let meanings: String = STAGES.iter().map(|(name, meaning)| format!("{name}: {meaning}\n")).collect();
@@ -293,10 +344,11 @@ fn histogram(microseconds: Vec<u64>) -> Histogram<u64> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::changes::Change;
     use super::*;
     use crate::client::tally::Failure;
 
-    fn phase(round: usize, has_changes: bool, tail_ms: u64) -> Phase {
+    fn phase(round: usize, arm: Arm, tail_ms: u64) -> Phase {
         let mut tally = Tally::default();
         for _ in 0..990 {
             tally.succeed(Duration::from_millis(1), 128);
@@ -304,22 +356,27 @@ mod tests {
         for _ in 0..10 {
             tally.succeed(Duration::from_millis(tail_ms), 128);
         }
-        Phase {
-            round,
-            has_changes,
-            tally,
-            serving_cores: 0.1,
-            serving_waiting_cores: 0.001,
-            foreign_cores: 0.2,
-        }
+        Phase { round, arm, tally, serving_cores: 0.1, serving_waiting_cores: 0.001, foreign_cores: 0.2 }
     }
 
     fn report() -> Report {
         Report {
-            phases: vec![phase(0, false, 10), phase(0, true, 12), phase(1, true, 11), phase(1, false, 10)],
+            phases: vec![
+                phase(0, Arm::Without, 100),
+                phase(0, Arm::With, 120),
+                phase(0, Arm::Unheard, 110),
+                phase(1, Arm::Unheard, 100),
+                phase(1, Arm::With, 110),
+                phase(1, Arm::Without, 100),
+            ],
             unmeasured: Tally::default(),
-            changes: vec![Change { revision: 5, sent_us: 1_000, commit_us: 300 }],
-            applied: vec![Applied { revision: 5, at_us: 7_000, stages_us: [Some(1_000); STAGES.len()] }],
+            changes: Changes {
+                heard: vec![Change { revision: 5, sent_us: 1_000, commit_us: 300 }],
+                unheard: vec![Change { revision: 6, sent_us: 8_000, commit_us: 300 }],
+            },
+            applied: [5, 6]
+                .map(|revision| Applied { revision, at_us: 7_000, stages_us: [Some(1_000); STAGES.len()] })
+                .into(),
             has_priority: false,
             routes: 100_000,
             changes_per_second: 100.0,
@@ -331,9 +388,16 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_a_round_and_of_all_together() {
-        let ratios = report().ratios();
-        assert!((ratios[0] - 1.2).abs() < 0.01 && (ratios[1] - 1.1).abs() < 0.01, "{ratios:?}");
-        assert!((report().pooled_ratio() - 1.2).abs() < 0.01);
+        for (compared, wanted, pooled) in [
+            (WHOLE, [1.2, 1.1], 1.2),
+            (MACHINE, [1.1, 1.0], 1.1),
+            (OURS, [120.0 / 110.0, 1.1], 120.0 / 110.0),
+        ] {
+            let ratios = report().ratios(compared);
+            let near = ratios.iter().zip(wanted).all(|(ratio, wanted)| (ratio / wanted - 1.0).abs() < 0.01);
+            assert!(near && ratios.len() == 2, "{ratios:?}");
+            assert!((report().pooled_ratio(compared) / pooled - 1.0).abs() < 0.01);
+        }
         assert!(report().problems().is_empty());
         let json = report().json();
         assert!(
@@ -349,7 +413,7 @@ mod tests {
         failed.phases[1].tally.fail(Failure::Status(502), Duration::ZERO);
         assert_eq!(failed.problems(), ["1 requests: status_502"]);
         let mut lost = report();
-        lost.changes.push(Change { revision: 6, sent_us: 1, commit_us: 1 });
+        lost.changes.heard.push(Change { revision: 7, sent_us: 1, commit_us: 1 });
         assert_eq!(lost.problems(), ["1 of 2 changes arrived"]);
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::affinity;
@@ -102,6 +102,16 @@ impl Rig {
 
     pub(crate) fn session(&self) -> Result<Session> {
         self.cluster.session()
+    }
+
+    /// Has the control plane stand still, so that nobody hears of changes. It must go on before the data plane takes its connection for dead.
+    pub(crate) fn hold_control(&self) {
+        self.control.signal(Signal::STOP);
+    }
+
+    /// Has it go on.
+    pub(crate) fn release_control(&self) {
+        self.control.signal(Signal::CONT);
     }
 
     /// What the control plane has logged, as JSON lines.

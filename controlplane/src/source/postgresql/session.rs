@@ -14,6 +14,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 
+use super::load::Look;
 use super::target::{OneHost, Target, Wanted};
 use super::tls::{Connector, Mode, Stream};
 use super::trouble::Trouble;
@@ -28,8 +29,10 @@ const SERVER_VERSION_MIN: i32 = 140_000;
 /// The server's own limits for this session; the client's are a little longer, so that the server's message is heard. The TCP
 /// settings make the server free the connection of a node that a cut network has taken away: its own default is two hours. A limit
 /// on idle sessions is taken off: this one waits for notifications. (13 does not know it, and is to be told that it is too old.)
+/// Where the planner expects too much, as it does of tables without statistics, compiling a statement takes half a second of which running
+/// it takes a tenth of a millisecond: no statement here is worth that.
 const SETTINGS: &str = "set statement_timeout = '60s'; set lock_timeout = '30s'; \
-    set idle_in_transaction_session_timeout = '60s'; set client_min_messages = warning; \
+    set idle_in_transaction_session_timeout = '60s'; set client_min_messages = warning; set jit = off; \
     set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 4; \
     set tcp_user_timeout = 40000; \
     select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'";
@@ -68,6 +71,8 @@ pub(super) struct Session {
     pub(super) host: String,
     /// Counts notifications; closed when the connection is.
     pub(super) hints: watch::Receiver<u64>,
+    /// Prepared when it is first needed.
+    pub(super) look: Option<Look>,
     driver: JoinHandle<()>,
 }
 
@@ -210,7 +215,7 @@ async fn connect(host: OneHost) -> Result<Session, Trouble> {
     });
     // From here on the driver ends with the session, also when a limit passes.
     let facts = Facts { standby: true, lineage: 0, timeline: 0, replayed: 0, writable: false };
-    let mut session = Session { client, facts, host: host.name, hints, driver };
+    let mut session = Session { client, facts, host: host.name, hints, look: None, driver };
     limited("setting up the session", QUERY_MAX, session.client.batch_execute(SETTINGS)).await?;
     session.refresh().await?;
     Ok(session)

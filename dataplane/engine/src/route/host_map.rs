@@ -41,10 +41,14 @@ pub(super) enum HostPattern {
     None,
 }
 
-/// Hosts of a shard that a new map aims at.
-const SHARD_HOSTS: usize = 512;
-/// Hosts of a shard, on average, above which a map is laid out anew.
-const SHARD_HOSTS_MAX: usize = 4 * SHARD_HOSTS;
+/// As many shards as a shard has hosts: a change copies the list of the ones and one of the others, and each host or shard that is copied is
+/// another place in memory.
+fn shards_for(hosts: usize) -> usize {
+    hosts.isqrt().next_power_of_two()
+}
+
+/// A map is laid out anew when that would give it so many times the shards it has.
+const SHARDS_GROW: usize = 4;
 
 impl HostPattern {
     /// Reads a route's host.
@@ -89,7 +93,7 @@ impl<T> HostMap<T> {
     /// A map of these hosts, each once.
     pub(super) fn new(entries: Vec<HostEntry<T>>) -> HostMap<T> {
         let len = entries.len();
-        let count = len.div_ceil(SHARD_HOSTS).next_power_of_two();
+        let count = shards_for(len);
         let mut lens = vec![0; count];
         for entry in &entries {
             lens[place(hash_text(&entry.name), count)] += 1;
@@ -140,7 +144,7 @@ impl<T> HostMap<T> {
             }
         }
         let map = HostMap { shards, len };
-        if len > map.shards.len() * SHARD_HOSTS_MAX {
+        if shards_for(len) >= map.shards.len() * SHARDS_GROW {
             return HostMap::new(map.iter().cloned().collect());
         }
         map

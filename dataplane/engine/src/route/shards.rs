@@ -32,6 +32,7 @@ pub(super) struct Shards<T> {
     tables: Box<[Arc<HostTable<T>>]>,
     rules: usize,
     patterns: usize,
+    /// Of the longest exact path and the deepest directory; may also be of those there were before changes.
     exact_bytes_max: usize,
     depth_max: usize,
 }
@@ -93,15 +94,14 @@ impl<T> Host<T> {
         let mut touched: Vec<usize> = touched.map(|uri| shard_of(uri.as_bytes(), count)).collect();
         touched.sort_unstable();
         touched.dedup();
-        let mut tables = shards.tables.clone();
+        let mut next = Shards { tables: shards.tables.clone(), ..**shards };
         for shard in touched {
-            let Some(table) = tables.get_mut(shard) else { continue };
-            let own = std::slice::from_ref(&*table);
+            let Some(old) = shards.tables.get(shard) else { continue };
+            let own = std::slice::from_ref(old);
             let builder = merge(own, gone, come, |uri| shard_of(uri.as_bytes(), count) == shard);
-            *table = Arc::new(builder.finish());
+            next.put(shard, old, Arc::new(builder.finish()));
         }
-        let host = Host::many(tables);
-        (host.counts().1 > 0).then_some(host)
+        (next.patterns > 0).then(|| Host::Many(Arc::new(next)))
     }
 
     fn many(tables: Box<[Arc<HostTable<T>>]>) -> Host<T> {
@@ -166,6 +166,18 @@ impl<T> Host<T> {
 }
 
 impl<T> Shards<T> {
+    /// Puts a table in another one's place. Looks at no third one: there may be thousands, in memory that was not touched for long.
+    fn put(&mut self, shard: usize, old: &HostTable<T>, new: Arc<HostTable<T>>) {
+        let (old, now) = (old.counts(), new.counts());
+        self.rules = self.rules + now.0 - old.0;
+        self.patterns = self.patterns + now.1 - old.1;
+        self.exact_bytes_max = self.exact_bytes_max.max(new.exact_bytes_max());
+        self.depth_max = self.depth_max.max(new.depth_max());
+        if let Some(table) = self.tables.get_mut(shard) {
+            *table = new;
+        }
+    }
+
     fn find(&self, asked: Asked<'_>, captures: &mut Captures) -> Option<(&HostTable<T>, &Candidate<T>)> {
         let count = self.tables.len();
         let mut exact = None;
