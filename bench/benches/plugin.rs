@@ -44,20 +44,23 @@ fn chains(criterion: &mut Criterion) {
     let facts = Facts {
         head: &head,
         bytes: REQUEST,
+        edits: None,
         path: b"/shop/cart",
         parameters: None,
+        route: None,
         client_ip: b"10.0.0.1",
         client_port: 5000,
         server_ip: IpAddr::from([10, 0, 0, 9]),
         server_port: 80,
         hostname: b"n1",
-        status: None,
+        status: Some(200),
+        upstream_status: Some(200),
     };
     let (mut course, mut chance) = (Course::default(), Chance::new(1));
     let mut group = criterion.benchmark_group("plugin chain");
     for length in [0, 5, 20] {
         let chain = chain(length);
-        let chains = Chains { global: &[], route: chain.as_ref() };
+        let chains = Chains { route: chain.as_ref(), ..Chains::default() };
         group.bench_function(BenchmarkId::new("request", length), |bencher| {
             bencher.iter(|| {
                 if chains.is_empty() {
@@ -70,7 +73,7 @@ fn chains(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("answer", length), |bencher| {
             bencher
-                .iter(|| chains.have_answer_phase().then(|| black_box(chains.answer(200, &facts, &course))));
+                .iter(|| chains.have_answer_phase().then(|| black_box(chains.answer(&facts, &course))));
         });
     }
     group.finish();

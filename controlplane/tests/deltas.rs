@@ -17,13 +17,18 @@ use ringway_snapshot::version::Refusal;
 
 /// A file of 50 routes, of which one has that path.
 fn write(path: &Path, changing: &str) {
+    write_with(path, changing, "");
+}
+
+/// The same with more objects behind.
+fn write_with(path: &Path, changing: &str, more: &str) {
     let mut text = "routes:\n".to_owned();
     for id in 0..50 {
         let uri = if id == 25 { changing.to_owned() } else { format!("/r{id}") };
         writeln!(text, "  - {{id: r{id}, uri: {uri}}}").unwrap();
     }
     let beside = path.with_extension("new");
-    fs::write(&beside, text + "#END\n").unwrap();
+    fs::write(&beside, text + more + "#END\n").unwrap();
     fs::rename(beside, path).unwrap();
 }
 
@@ -80,6 +85,27 @@ fn a_data_plane_of_schema_1_gets_whole_configurations_in_frames_it_reads() {
     assert_eq!((second.entries.len(), link.deltas), (50, 0));
     link.ack(second.version);
     link.quiet_for_pings(1);
+}
+
+#[test]
+fn a_data_plane_of_schema_2_is_sent_no_kind_that_it_does_not_know_and_the_log_says_why() {
+    let directory = program::directory();
+    let (feed, mut program) = start(directory.path());
+    let path = directory.path().join("gateway.yaml");
+    let mut link = feed.accept_as(2, None);
+    let first = link.full();
+    link.ack(first.version);
+    write_with(&path, "/b", "global_rules:\n  - {id: g, plugins: {request-id: {}}}\n");
+    assert_eq!(link.offered(), None);
+    program.wait_log("speaks schemas up to 2; update it");
+    assert_eq!(feed.accept_as(2, Some(first.version)).offered(), None);
+    // One that was updated gets it.
+    let whole = feed.accept(Some(first.version)).offered().unwrap();
+    assert_eq!(whole.entries.len(), 51);
+    // Without that object the old one goes on too; until the file was looked at, it still is refused.
+    write(&path, "/c");
+    let third = std::iter::repeat_with(|| feed.accept_as(2, Some(first.version)).offered()).flatten().next();
+    assert_eq!(third.unwrap().entries.len(), 50);
 }
 
 #[test]

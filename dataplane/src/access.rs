@@ -108,6 +108,11 @@ impl Access {
         }
     }
 
+    /// Whether any node was tried.
+    pub(crate) fn has_tried(&self) -> bool {
+        self.try_count > 0
+    }
+
     /// A new connection was made for the present try.
     pub(crate) fn connected(&mut self) {
         let connect_us = self.try_us(Instant::now());
@@ -335,7 +340,7 @@ fn describe<'a>(
         minor: u8::from(head.version == Version::Http11),
         status: ended.status,
         core: u16::try_from(connection.core.id).unwrap_or(u16::MAX),
-        client: connection.ends.client,
+        client: plugins::client(connection),
         ended_us: recorder.wall_us(ended.at),
         request_us: micros(ended.took),
         received_bytes: if ended.is_tunnel || method.is_empty() { ended.received } else { request_bytes },

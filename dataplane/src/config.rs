@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use ringway_engine::http1::HeadLimits;
-use ringway_snapshot::LogRate;
+use ringway_snapshot::{Cidr, LogRate};
 
 use crate::access::Format;
 
@@ -102,6 +102,11 @@ pub(crate) struct Flags {
     /// Add `Via` to what is forwarded (RFC 9110 section 7.6.3).
     #[arg(long, env = "RINGWAY_VIA")]
     pub(crate) via: bool,
+
+    /// Who may say where a request comes from (load balancers in front), as addresses or blocks: their X-Forwarded-Proto, -Host and
+    /// -Port and their Forwarded are passed on and not replaced.
+    #[arg(long, env = "RINGWAY_TRUSTED_ADDRESSES", value_delimiter = ',', value_name = "CIDR,...")]
+    pub(crate) trusted_addresses: Vec<Cidr>,
 
     /// Do without huge pages: less resident memory, a third less for each idle connection, and more CPU time for each request.
     #[arg(long, env = "RINGWAY_SMALL_PAGES")]

@@ -15,7 +15,7 @@ use httpdate::HttpDate;
 use ringway_engine::plugin::Chance;
 use ringway_engine::route::Captures;
 use ringway_engine::view::View;
-use ringway_snapshot::Version;
+use ringway_snapshot::{Cidr, Version};
 use smallvec::SmallVec;
 
 use crate::access::Recorder;
@@ -75,10 +75,19 @@ pub(crate) struct Scratch {
 }
 
 /// What the operator chose for every answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) hide_reasons: bool,
     pub(crate) via: bool,
+    /// Who may say where a request comes from.
+    pub(crate) trusted: Arc<[Cidr]>,
+}
+
+impl Options {
+    /// Whether that client may say where a request comes from.
+    pub(crate) fn trusts(&self, client: IpAddr) -> bool {
+        self.trusted.iter().any(|block| block.contains(client))
+    }
 }
 
 /// A view as this core holds it: cloning it touches no memory of another core.

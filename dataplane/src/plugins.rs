@@ -4,6 +4,7 @@
 //! with the connection until the request has ended. A request without plugins comes here for [`forget`] and [`begin`] alone, which look
 //! at one pointer.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,12 @@ pub(crate) fn cluster<'v>(
 ) -> Option<&'v Arc<Cluster>> {
     let chosen = connection.course.as_ref().and_then(|course| course.place);
     chosen.map_or_else(|| view.cluster(target), |place| view.cluster_at(place))
+}
+
+/// Who counts as the request's client.
+pub(crate) fn client(connection: &Downstream) -> SocketAddr {
+    let chosen = connection.course.as_ref().and_then(|course| course.client.as_ref());
+    chosen.map_or(connection.ends.client, |client| SocketAddr::new(client.address, client.port))
 }
 
 /// Lets the plugins look at the request that was just routed. Holds it for as long as they say.
@@ -106,7 +113,9 @@ pub(crate) fn own_answer(connection: &mut Downstream, chains: Chains<'_>, status
     let Some(changing) = changing(course, (&connection.head, bytes), &connection.ends, &core, chains) else {
         return;
     };
-    let changes = changing.decide(status.unwrap_or(changing.course.reply.status));
+    // Where nodes were tried, what the client gets stands for what they did not say.
+    let upstream = status.filter(|_| connection.access.has_tried());
+    let changes = changing.decide(status.unwrap_or(changing.course.reply.status), upstream);
     let body = changes.body.map(<[u8]>::to_vec);
     let own = OwnChanges { status: changes.status, edits: changes.edits, body };
     connection.own = Some(Box::new(own));

@@ -294,14 +294,17 @@ pub(crate) fn facts<'a>(
     Facts {
         head,
         bytes,
+        edits: None,
         path,
         parameters: None,
+        route: None,
         client_ip: &ends.client_ip,
         client_port: ends.client.port(),
         server_ip: ends.local.ip,
         server_port: ends.local.port,
         hostname: core.state.node.as_bytes(),
         status: None,
+        upstream_status: None,
     }
 }
 
@@ -314,6 +317,7 @@ fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
     let normal = path::normalize(raw, &mut scratch.path);
     let path = normal.map_or(raw, |normal| normal.path);
     let facts = facts(head, bytes, path, &connection.ends, &connection.core);
+    let facts = connection.course.as_deref().map_or(facts, |course| course.facts(facts));
     hash_of(rule, &facts)
 }
 
@@ -428,6 +432,8 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
         HostRule::Pass | HostRule::Node => &endpoint.authority,
         HostRule::Rewrite(host) => host,
     };
+    let client = course.and_then(|course| course.client.as_ref());
+    let client_ip = client.map_or(&*ends.client_ip, |client| &*client.ip);
     let facts = connection.exchange.response.facts();
     let lists = course.map(|course| course.request.lists()).unwrap_or_default();
     let edits = RequestEdits {
@@ -441,12 +447,12 @@ fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, o
         },
         host,
         forwarded: Some(Forwarded {
-            client_ip: &ends.client_ip,
+            client_ip,
             proto: b"http",
             host: client_host,
             port: &ends.local.port_digits,
-            real_ip: Some(&ends.client_ip),
-            trusted: false,
+            real_ip: Some(client_ip),
+            trusted: connection.core.options.trusts(ends.client.ip()),
             append_for: true,
         }),
         upgrade: facts.may_upgrade.then_some(b"websocket"),

@@ -127,12 +127,14 @@ fn start_cores(
     by_core: ByCore,
 ) -> Result<(), String> {
     let (recorders, scribe) = recorders(&flags.observation, cpus.len(), &state.ledger)?;
-    let options = Options { hide_reasons: flags.hide_reasons, via: flags.via };
+    let trusted = flags.trusted_addresses.as_slice().into();
+    let options = Options { hide_reasons: flags.hide_reasons, via: flags.via, trusted };
     let cores = cpus.iter().copied().enumerate().zip(inlets).zip(by_core).zip(recorders);
     for ((((id, cpu), inlet), sockets), recorder) in cores {
         let listeners =
             lend(state, id, sockets).map_err(|error| format!("cannot share a socket: {error}"))?;
         let (driver, limits, state) = (flags.io_driver, limits.clone(), Arc::clone(state));
+        let options = options.clone();
         steer(flags.steer, &listeners, cpu);
         let worker = Worker { id, cpu, driver, limits, options, state, inlet, listeners, recorder };
         worker.start().map_err(|error| format!("cannot start a core's thread: {error}"))?;

@@ -282,6 +282,89 @@ fn plugins_of_configurations_services_and_global_rules_are_merged_and_boot_from_
 }
 
 #[test]
+fn the_node_and_other_plugins_see_who_the_client_is_behind_a_proxy() {
+    let gateway = Gateway::start();
+    let (node, seen) = echoing_node();
+    let plugins = json!({"real-ip": {"source": "http_x_forwarded_for", "trusted_addresses": ["127.0.0.0/8"]},
+        "ip-restriction": {"blacklist": ["9.9.9.9"]}, "cors": {"allow_origins": "http://a"}});
+    gateway.configure(1, &[("routes", "r", json!({"uri": "/*", "upstream": at(node), "plugins": plugins}))]);
+    let refused = get(&gateway, "/", "X-Forwarded-For: 9.9.9.9\r\nOrigin: http://a\r\n");
+    assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+    assert!(
+        refused.contains("Access-Control-Allow-Origin: http://a\r\n") && refused.contains("Vary: Origin\r\n")
+    );
+    get(&gateway, "/", "X-Forwarded-For: 1.2.3.4\r\n");
+    get(&gateway, "/", "");
+    let seen = seen.lock().unwrap();
+    let [behind, direct] = &seen[..] else { panic!("{seen:?}") };
+    assert!(behind.contains("X-Real-IP: 1.2.3.4\r\n"), "{behind}");
+    assert!(behind.contains("X-Forwarded-For: 1.2.3.4, 1.2.3.4\r\n"), "{behind}");
+    assert!(direct.contains("X-Real-IP: 127.0.0.1\r\n"), "{direct}");
+}
+
+#[test]
+fn plugins_know_their_route_and_what_its_node_said() {
+    let gateway = Gateway::start();
+    let (node, _) = echoing_node();
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plugins = json!({"response-rewrite": {
+        "headers": {"set": {"X-Of": "$route_id,$route_name,$service_id,$upstream_status"}}}});
+    let rule = json!({"plugins": {"redirect": {"uri": "/at/$route_id", "_meta": {"filter": [["arg_to", "==", "1"]]}}}});
+    gateway.configure(
+        1,
+        &[
+            ("services", "s", json!({"plugins": plugins})),
+            ("global_rules", "g", rule),
+            ("routes", "a", json!({"uri": "/a", "name": "first", "service_id": "s", "upstream": at(node)})),
+            ("routes", "b", json!({"uri": "/b", "service_id": "s", "upstream": at(refusing)})),
+            ("routes", "c", json!({"uri": "/c", "service_id": "s"})),
+        ],
+    );
+    for (path, told) in [("/a", "a,first,s,200"), ("/b", "b,,s,502"), ("/c", "c,,s,")] {
+        let answer = get(&gateway, path, "");
+        assert!(answer.contains(&format!("X-Of: {told}\r\n")), "{path}: {answer}");
+    }
+    assert!(get(&gateway, "/a?to=1", "").contains("Location: /at/a\r\n"));
+    assert!(get(&gateway, "/none?to=1", "").contains("Location: /at/\r\n"));
+}
+
+#[test]
+fn who_is_trusted_may_say_how_the_request_came() {
+    let (node, seen) = echoing_node();
+    let route = [("routes", "r", json!({"uri": "/*", "upstream": at(node)}))];
+    let fields = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: shop\r\n";
+    for (trusted, proto, host) in [("10.0.0.0/8", "http", "h"), ("10.0.0.0/8,127.0.0.1", "https", "shop")] {
+        let gateway = Gateway::start_in(tempfile::tempdir().unwrap(), &["--trusted-addresses", trusted]);
+        gateway.configure(1, &route);
+        get(&gateway, "/", fields);
+        let sent = seen.lock().unwrap().pop().unwrap();
+        let count = sent.matches("X-Forwarded-Proto: ").count();
+        assert_eq!(count, 1, "{sent}");
+        assert!(sent.contains(&format!("X-Forwarded-Proto: {proto}\r\n")), "{trusted}: {sent}");
+        assert!(sent.contains(&format!("X-Forwarded-Host: {host}\r\n")), "{trusted}: {sent}");
+    }
+}
+
+#[test]
+fn of_two_upstreams_the_one_that_is_named_counts() {
+    let gateway = Gateway::start();
+    let (named, own) = (named_node("named"), named_node("own"));
+    gateway.configure(
+        1,
+        &[
+            ("upstreams", "u", at(named)),
+            ("services", "s", json!({"upstream": at(own), "upstream_id": "u"})),
+            ("routes", "a", json!({"uri": "/a", "upstream": at(own), "upstream_id": "u"})),
+            ("routes", "b", json!({"uri": "/b", "service_id": "s"})),
+            ("routes", "c", json!({"uri": "/c", "service_id": "s", "upstream": at(own)})),
+        ],
+    );
+    for (path, node) in [("/a", "named"), ("/b", "named"), ("/c", "own")] {
+        assert_eq!(body_of(&get(&gateway, path, "")), node, "{path}");
+    }
+}
+
+#[test]
 fn a_plugin_that_is_wrong_is_refused_with_its_place() {
     let gateway = Gateway::start();
     let wrong = json!({"uri": "/", "plugins": {"proxy-rewrite": {"uri": "no slash"}, "nope": {}}});

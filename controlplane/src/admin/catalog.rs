@@ -33,9 +33,9 @@ pub(super) fn plugins(asked: &Asked, path: &[String]) -> Outcome {
                 return Err(Answer::bad(format!("unsupported subsystem: {subsystem}")));
             }
             match path {
-                _ if subsystem == "stream" && path.len() < 2 => {
-                    let empty = if path.is_empty() { json!({}) } else { json!([]) };
-                    Ok(Answer::json(StatusCode::OK, &empty))
+                [] if subsystem == "stream" => Ok(Answer::json(StatusCode::OK, &json!({}))),
+                [list] if list == "list" && subsystem == "stream" => {
+                    Ok(Answer::json(StatusCode::OK, &json!([])))
                 }
                 [list] if list == "list" => {
                     let mut all = ringway_snapshot::plugin::ALL.to_vec();

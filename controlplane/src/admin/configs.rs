@@ -16,7 +16,7 @@ use tokio_postgres::{Client, IsolationLevel};
 
 use super::Shared;
 use super::answer::{Answer, Outcome};
-use super::item::{COLUMNS, Fields, Item, Place, fields, id_text};
+use super::item::{COLUMNS, Fields, Item, Place, fields, id_text, shown_alike};
 use super::object::{self, Naming};
 use super::request::Asked;
 use super::shelf::Shelf;
@@ -134,7 +134,8 @@ pub(super) async fn put(shared: &Shared, asked: &Asked) -> Outcome {
         Kind::ALL.into_iter().filter(|kind| versions.get(kind) == state.versions.get(kind)).collect();
     for (place, now) in work.all().await? {
         match wanted.get(&place) {
-            Some(Some(new)) if *new == now => {
+            // A client may send back what GET told it, with the defaults that were shown.
+            Some(Some(new)) if shown_alike(place.0, new, &now) => {
                 wanted.remove(&place);
             }
             Some(_) => {}

@@ -143,6 +143,16 @@ fn add_defaults(kind: Kind, fields: &mut Fields) {
     }
 }
 
+/// Whether both are shown alike: they differ in nothing but defaults that one of them spells out.
+pub(super) fn shown_alike(kind: Kind, one: &Fields, other: &Fields) -> bool {
+    let whole = |fields: &Fields| {
+        let mut fields = fields.clone();
+        add_defaults(kind, &mut fields);
+        fields
+    };
+    one == other || whole(one) == whole(other)
+}
+
 /// What an object refers to, and in which field.
 pub(super) fn references(kind: Kind, spec: &Fields) -> BTreeMap<Place, String> {
     let mut found = BTreeMap::new();

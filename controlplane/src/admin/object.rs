@@ -53,8 +53,15 @@ pub(super) fn read(
     if !times {
         forbid_times(&fields)?;
     }
-    if kind != Kind::Consumer {
-        fields.insert("id".to_owned(), id.clone());
+    match (kind, id.as_str()) {
+        (Kind::Consumer, _) => {}
+        // Its path is its consumer's and its own; only that is its own to be judged.
+        (Kind::Credential, Some(path)) => {
+            fields.insert("id".to_owned(), json!(path.rsplit('/').next()));
+        }
+        _ => {
+            fields.insert("id".to_owned(), id.clone());
+        }
     }
     let whole = Value::Object(fields);
     schema::check(kind, &whole).map_err(Answer::bad)?;

@@ -11,6 +11,7 @@ use ringway_snapshot::Kind;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Outcome};
+use super::dataplane::SHOWN;
 use super::item::supported;
 use super::resource::{WITHOUT_PATCH, WITHOUT_POST};
 use super::schema::{self, singular};
@@ -124,6 +125,7 @@ fn operations() -> Vec<Operation> {
     all.extend(of_many());
     all.extend(of_history());
     all.extend(of_catalog());
+    all.extend(of_dataplane());
     all
 }
 
@@ -248,6 +250,20 @@ fn of_catalog() -> Vec<Operation> {
     ]
 }
 
+/// Questions to this node's data plane.
+fn of_dataplane() -> Vec<Operation> {
+    let asks = |path: &str, summary: &str| {
+        let replies: Replies = &[(200, "Told"), (409, "Error")];
+        Operation::new("GET", format!("/v1/dataplane/{path}"), summary).replies(replies)
+    };
+    vec![
+        asks("{question}", "What this node's data plane tells of itself").replies(&[(404, "Error")]),
+        asks("routes", "Routes in force, searched").takes(&["search", "limit"]),
+        asks("explain", "Which route a request would take, and why")
+            .takes(&["host", "method", "path", "from"]),
+    ]
+}
+
 fn parameters() -> Value {
     let path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}});
     let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
@@ -264,7 +280,12 @@ fn parameters() -> Value {
     for name in ["page", "page_size", "before", "since", "until", "limit"] {
         all.insert(name.into(), query(name, number.clone()));
     }
-    for name in ["name", "label", "uri", "filter", "kind", "actor"] {
+    all.insert(
+        "question".into(),
+        json!({"name": "question", "in": "path", "required": true, "schema": {"type": "string", "enum": SHOWN}}),
+    );
+    all.insert("host".into(), json!({"name": "host", "in": "query", "required": true, "schema": text}));
+    for name in ["name", "label", "uri", "filter", "kind", "actor", "search", "method", "path", "from"] {
         all.insert(name.into(), query(name, text.clone()));
     }
     all.insert("of_id".into(), query("id", text));
@@ -326,6 +347,7 @@ fn schemas() -> Value {
         ("Names", json!({"type": "array", "items": text})),
         ("Object", json!({"type": "object"})),
         ("Whole", json!({"type": "object"})),
+        ("Told", json!({"type": ["object", "array"]})),
     ];
     all.extend(own.map(|(name, schema)| (name.to_owned(), schema)));
     Value::Object(all)

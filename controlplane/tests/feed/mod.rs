@@ -117,6 +117,33 @@ impl Link {
         }
     }
 
+    /// The next configuration; `None`: the control plane ends the connection.
+    #[track_caller]
+    pub fn offered(&mut self) -> Option<Snapshot> {
+        loop {
+            match hear(&mut self.stream) {
+                Ok((_, ToDataplane::Ping)) => say(&mut self.stream, self.schema, &ToControlplane::Pong),
+                Ok((schema, message @ (ToDataplane::Full(_) | ToDataplane::Delta(_)))) => {
+                    assert!(
+                        schema <= self.schema,
+                        "a frame of schema {schema} to a data plane of {}",
+                        self.schema
+                    );
+                    return Some(match message {
+                        ToDataplane::Delta(delta) => {
+                            delta.apply(self.known.as_ref()?).expect("the delta fits")
+                        }
+                        ToDataplane::Full(snapshot) => snapshot,
+                        _ => return None,
+                    });
+                }
+                Ok((_, other)) => panic!("not a configuration: {other:?}"),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// Takes configurations and acknowledges each until one is as wanted.
     #[track_caller]
     pub fn until(&mut self, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {

@@ -1,6 +1,6 @@
 //! What is known of a request beside its route: the values of nginx's variables, for conditions, hashing and plugins.
 //!
-//! Everything is borrowed from the head as it was received; only what is no piece of it (a port, an argument that was
+//! Everything is borrowed from the head as it was received, with its fields as plugins have changed them; only what is no piece of it (a port, an argument that was
 //! escaped) is written out, in place unless it is long. Names match as in nginx and APISIX: `_` in `http_NAME` stands for `-`, arguments are
 //! unescaped, fields that repeat are joined.
 
@@ -12,7 +12,9 @@ use ringway_snapshot::Variable;
 use smallvec::SmallVec;
 
 use crate::http1::{FieldKind, RequestHead, Version};
+use crate::plugin::Edits;
 use crate::route::Captures;
+use crate::view::Target;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +23,14 @@ pub struct Facts<'a> {
     pub head: &'a RequestHead,
     /// See `head`.
     pub bytes: &'a [u8],
+    /// What plugins have changed of its fields so far.
+    pub edits: Option<&'a Edits>,
     /// The path as it is matched.
     pub path: &'a [u8],
     /// The parameters of the route's pattern, once it is known.
     pub parameters: Option<&'a Captures>,
+    /// The route, once it is known, for plugins.
+    pub route: Option<&'a Target>,
     /// The client's address, as text.
     pub client_ip: &'a [u8],
     /// The client's port.
@@ -37,6 +43,8 @@ pub struct Facts<'a> {
     pub hostname: &'a [u8],
     /// The status of the answer, once there is one.
     pub status: Option<u16>,
+    /// The same where it is a node's, or stands for that of a node that gave none.
+    pub upstream_status: Option<u16>,
 }
 
 /// A variable's value.
@@ -87,6 +95,14 @@ impl<'a> Facts<'a> {
                 self.parameters.and_then(|parameters| parameters.get(name, self.path))
             }
             Variable::Status => return self.status.map(written),
+            Variable::UpstreamStatus => return self.upstream_status.map(written),
+            Variable::RouteId => self.route.map(|route| route.route_id.as_bytes()),
+            Variable::RouteName => {
+                self.route.and_then(|route| route.route.name.as_deref()).map(str::as_bytes)
+            }
+            Variable::ServiceId => {
+                self.route.and_then(|route| route.service_id.as_deref()).map(str::as_bytes)
+            }
         };
         received.map(Text::Received)
     }
@@ -98,28 +114,16 @@ impl<'a> Facts<'a> {
 
     /// The value of a field; of several they are joined. `_` in the name stands for `-` too.
     pub fn header(&self, name: &[u8]) -> Option<Text<'a>> {
-        let is_same = |given: &[u8]| {
-            given.len() == name.len()
-                && given
-                    .iter()
-                    .zip(name)
-                    .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'-' && *b == b'_'))
-        };
-        let mut values = self
-            .head
-            .fields
-            .iter()
-            .filter(|field| is_same(field.name.of(self.bytes)))
-            .map(|field| field.value);
-        let first = values.next()?.of(self.bytes);
-        let Some(second) = values.next() else { return Some(Text::Received(first)) };
-        let separator: &[u8] = if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " };
-        let mut joined = SmallVec::from_slice(first);
-        for value in std::iter::once(second).chain(values) {
-            joined.extend_from_slice(separator);
-            joined.extend_from_slice(value.of(self.bytes));
-        }
-        Some(Text::Made(joined))
+        let Some(edits) = self.edits else { return joined(name, self.received(name)) };
+        let received = self.received(name).filter(|_| !edits.replaces(name));
+        joined(name, received.chain(edits.values(name)))
+    }
+
+    /// The values of a field as the client sent it, whatever plugins made of it.
+    pub fn received(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let Facts { head, bytes, .. } = *self;
+        let fields = head.fields.iter().filter(move |field| is_same(field.name.of(bytes), name));
+        fields.map(move |field| field.value.of(bytes))
     }
 
     /// In lower case, as nginx has it.
@@ -133,10 +137,32 @@ impl<'a> Facts<'a> {
 
     /// A cookie's value (RFC 6265 section 4.2).
     pub fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let fields = self.head.fields.iter().filter(|field| field.kind == FieldKind::Cookie);
-        let pairs = fields.flat_map(|field| field.value.of(self.bytes).split(|byte| *byte == b';'));
-        pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+        let Facts { head, bytes, edits, .. } = *self;
+        let is_replaced = edits.is_some_and(|edits| edits.replaces(b"cookie"));
+        let fields = head.fields.iter().filter(|field| field.kind == FieldKind::Cookie && !is_replaced);
+        let added = edits.into_iter().flat_map(|edits| edits.values(b"cookie"));
+        let values = fields.map(|field| field.value.of(bytes)).chain(added);
+        let pairs = values.flat_map(|value| value.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+        pairs.into_iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
     }
+}
+
+/// Whether a field's name is the one that is asked for.
+pub(crate) fn is_same(given: &[u8], name: &[u8]) -> bool {
+    given.len() == name.len()
+        && given.iter().zip(name).all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'-' && *b == b'_'))
+}
+
+fn joined<'a>(name: &[u8], mut values: impl Iterator<Item = &'a [u8]>) -> Option<Text<'a>> {
+    let first = values.next()?;
+    let Some(second) = values.next() else { return Some(Text::Received(first)) };
+    let separator: &[u8] = if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " };
+    let mut joined = SmallVec::from_slice(first);
+    for value in std::iter::once(second).chain(values) {
+        joined.extend_from_slice(separator);
+        joined.extend_from_slice(value);
+    }
+    Some(Text::Made(joined))
 }
 
 /// The first argument of that name; one without `=` has no text.
@@ -192,14 +218,17 @@ pub(crate) mod tests {
         look(&Facts {
             head: &head,
             bytes,
+            edits: None,
             path: head.target.path_bytes(bytes),
             parameters: None,
+            route: None,
             client_ip: b"10.0.0.1",
             client_port: 5000,
             server_ip: IpAddr::from([10, 0, 0, 9]),
             server_port: 80,
             hostname: b"n1",
             status: None,
+            upstream_status: None,
         })
     }
 
@@ -242,6 +271,34 @@ pub(crate) mod tests {
                 let found = facts.value(&variable).map(|text| String::from_utf8_lossy(&text).into_owned());
                 assert_eq!(found.as_deref(), value, "{name}");
             }
+        });
+    }
+
+    #[test]
+    fn fields_are_as_plugins_left_them_and_as_they_came() {
+        let request =
+            "GET / HTTP/1.1\r\nHost: h\r\nX-Own: a\r\nX-More: b\r\nX-Gone: c\r\nCookie: k=1\r\n\r\n";
+        with_facts(request, |facts| {
+            let mut edits = Edits::default();
+            edits.set(b"x-own", b"new");
+            edits.add_with(b"X-More", |out| out.extend_from_slice(b"d"));
+            edits.remove(b"x-gone");
+            edits.set(b"Cookie", b"k=2; l=3");
+            let changed = Facts { edits: Some(&edits), ..*facts };
+            for (name, before, after) in [
+                ("x_own", Some("a"), Some("new")),
+                ("x-more", Some("b"), Some("b, d")),
+                ("X-Gone", Some("c"), None),
+                ("x-none", None, None),
+            ] {
+                let value = |facts: &Facts<'_>| {
+                    facts.header(name.as_bytes()).map(|text| String::from_utf8_lossy(&text).into_owned())
+                };
+                assert_eq!((value(facts).as_deref(), value(&changed).as_deref()), (before, after), "{name}");
+            }
+            assert_eq!((facts.cookie(b"k"), facts.cookie(b"l")), (Some(&b"1"[..]), None));
+            assert_eq!((changed.cookie(b"k"), changed.cookie(b"l")), (Some(&b"2"[..]), Some(&b"3"[..])));
+            assert_eq!(changed.received(b"x-own").collect::<Vec<_>>(), [b"a"]);
         });
     }
 }

@@ -8,6 +8,7 @@
 //! phase by priority; for the answer again the global rules first. Invariant: a request without plugins comes here never.
 
 mod chance;
+mod cors;
 mod course;
 mod edits;
 mod fault_injection;
@@ -15,14 +16,17 @@ mod ip_restriction;
 mod mocking;
 mod proxy_mirror;
 mod proxy_rewrite;
+mod real_ip;
 mod redirect;
 mod referer_restriction;
 mod request_id;
 mod response_rewrite;
 mod traffic_split;
+mod ua_restriction;
+mod uri_blocker;
 
 pub use chance::Chance;
-pub use course::{Changes, Copy, Course, Reply};
+pub use course::{Changes, Client, Copy, Course, Reply};
 pub use edits::{Edits, Lists};
 
 use std::sync::Arc;
@@ -33,6 +37,7 @@ use ringway_snapshot::template::{Piece, Template};
 
 use crate::facts::Facts;
 use crate::route::holds;
+use crate::view::Target;
 
 /// When a plugin looks at a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,12 +117,20 @@ impl Chain {
         self.steps.iter().map(|step| &**step)
     }
 
-    /// Lets each plugin look at a request that has come, in both phases.
+    /// Lets each plugin look at a request that has come, in both phases. What one changes of its fields or its client, the later
+    /// ones see so.
     pub fn request(&self, asked: &mut Asked<'_>) -> Verdict {
         for phase in [Phase::Rewrite, Phase::Access] {
-            for step in self.steps() {
-                if step.applies(asked.facts) && step.request(phase, asked) == Verdict::Answer {
-                    step.word_refusal(asked.course);
+            for step in self.steps().filter(|step| step.phase() == Some(phase)) {
+                let verdict = if asked.course.request.is_empty() && asked.course.client.is_none() {
+                    step.look(asked)
+                } else {
+                    let (edits, client) = (asked.course.request.clone(), asked.course.client.clone());
+                    let facts = course::seen(*asked.facts, &edits, client.as_ref());
+                    let (course, chance) = (&mut *asked.course, &mut *asked.chance);
+                    step.look(&mut Asked { facts: &facts, course, chance })
+                };
+                if verdict == Verdict::Answer {
                     return Verdict::Answer;
                 }
             }
@@ -131,21 +144,32 @@ impl Step {
         self.plugin.meta.filter.as_ref().is_none_or(|filter| holds(filter, facts))
     }
 
-    fn request(&self, phase: Phase, asked: &mut Asked<'_>) -> Verdict {
-        let own = self.phase();
-        if own != Some(phase) {
+    fn look(&self, asked: &mut Asked<'_>) -> Verdict {
+        if !self.applies(asked.facts) {
             return Verdict::Continue;
         }
+        let verdict = self.request(asked);
+        if verdict == Verdict::Answer {
+            self.word_refusal(asked.course);
+        }
+        verdict
+    }
+
+    fn request(&self, asked: &mut Asked<'_>) -> Verdict {
         match &self.plugin.conf {
+            Conf::Cors(_) => cors::rewrite(asked),
             Conf::FaultInjection(conf) => fault_injection::rewrite(conf, self.key, asked),
             Conf::IpRestriction(conf) => ip_restriction::access(conf, asked),
             Conf::Mocking(conf) => mocking::access(conf, asked),
             Conf::ProxyMirror(conf) => proxy_mirror::rewrite(conf, &self.places, self.key, asked),
             Conf::ProxyRewrite(conf) => proxy_rewrite::rewrite(conf, asked),
+            Conf::RealIp(conf) => real_ip::rewrite(conf, asked),
             Conf::Redirect(conf) => redirect::rewrite(conf, asked),
             Conf::RefererRestriction(conf) => referer_restriction::access(conf, asked),
             Conf::RequestId(conf) => request_id::rewrite(conf, asked),
             Conf::TrafficSplit(conf) => traffic_split::access(conf, &self.places, self.key, asked),
+            Conf::UaRestriction(conf) => ua_restriction::access(conf, asked),
+            Conf::UriBlocker(conf) => uri_blocker::rewrite(conf, asked),
             Conf::ResponseRewrite(_) => Verdict::Continue,
         }
     }
@@ -153,26 +177,32 @@ impl Step {
     /// When it looks at requests; `None`: it does not.
     fn phase(&self) -> Option<Phase> {
         match &self.plugin.conf {
-            Conf::FaultInjection(_)
+            Conf::Cors(_)
+            | Conf::FaultInjection(_)
             | Conf::ProxyMirror(_)
             | Conf::ProxyRewrite(_)
+            | Conf::RealIp(_)
             | Conf::Redirect(_)
-            | Conf::RequestId(_) => Some(Phase::Rewrite),
+            | Conf::RequestId(_)
+            | Conf::UriBlocker(_) => Some(Phase::Rewrite),
             Conf::IpRestriction(_)
             | Conf::Mocking(_)
             | Conf::RefererRestriction(_)
-            | Conf::TrafficSplit(_) => Some(Phase::Access),
+            | Conf::TrafficSplit(_)
+            | Conf::UaRestriction(_) => Some(Phase::Access),
             Conf::ResponseRewrite(_) => None,
         }
     }
 
     fn has_answer_phase(&self) -> bool {
-        matches!(&self.plugin.conf, Conf::ResponseRewrite(_))
+        matches!(&self.plugin.conf, Conf::Cors(_) | Conf::ResponseRewrite(_))
     }
 
     fn answer<'a>(&'a self, facts: &Facts<'_>, changes: &mut Changes<'a>) {
-        if let Conf::ResponseRewrite(conf) = &self.plugin.conf {
-            response_rewrite::answer(conf, facts, changes);
+        match &self.plugin.conf {
+            Conf::Cors(conf) => cors::answer(conf, facts, changes),
+            Conf::ResponseRewrite(conf) => response_rewrite::answer(conf, facts, changes),
+            _ => {}
         }
     }
 
@@ -195,6 +225,8 @@ pub struct Chains<'a> {
     pub global: &'a [Arc<Chain>],
     /// That of its route.
     pub route: Option<&'a Chain>,
+    /// Its route.
+    pub target: Option<&'a Target>,
 }
 
 impl<'a> Chains<'a> {
@@ -210,6 +242,9 @@ impl<'a> Chains<'a> {
 
     /// Lets the plugins look at a request that has come.
     pub fn request(&self, asked: &mut Asked<'_>) -> Verdict {
+        let facts = Facts { route: self.target, ..*asked.facts };
+        let (course, chance) = (&mut *asked.course, &mut *asked.chance);
+        let asked = &mut Asked { facts: &facts, course, chance };
         for chain in self.all() {
             if chain.request(asked) == Verdict::Answer {
                 return Verdict::Answer;
@@ -223,10 +258,10 @@ impl<'a> Chains<'a> {
         self.all().any(|chain| chain.answers)
     }
 
-    /// How an answer of that status is to be changed, whoever it comes from. `facts` are the request's.
-    pub fn answer(&self, status: u16, facts: &Facts<'_>, course: &Course) -> Changes<'a> {
+    /// How an answer is to be changed, whoever it comes from. `facts` are the request's, and tell the status.
+    pub fn answer(&self, facts: &Facts<'_>, course: &Course) -> Changes<'a> {
         let mut changes = Changes { edits: course.answer.clone(), ..Changes::default() };
-        let facts = Facts { status: Some(status), ..*facts };
+        let facts = Facts { route: self.target, ..course.facts(*facts) };
         for step in self.all().filter(|chain| chain.answers).flat_map(|chain| chain.steps.iter()) {
             if step.has_answer_phase() && step.applies(&facts) {
                 step.answer(&facts, &mut changes);
@@ -252,9 +287,10 @@ pub struct Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    /// How the answer is to be changed.
-    pub fn decide(&self, status: u16) -> Changes<'a> {
-        self.chains.answer(status, &self.facts, self.course)
+    /// How an answer of that status is to be changed; `upstream` is the status that its node has or stands for.
+    pub fn decide(&self, status: u16, upstream: Option<u16>) -> Changes<'a> {
+        let facts = Facts { status: Some(status), upstream_status: upstream, ..self.facts };
+        self.chains.answer(&facts, self.course)
     }
 }
 

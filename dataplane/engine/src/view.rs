@@ -115,7 +115,7 @@ impl View {
         let routes = Table::compile(snapshot.entries.iter().filter(is_route).filter_map(|entry| {
             compiler.view.counts.add(entry, 1);
             let own = compiler.add_clusters(entry);
-            let has_own = matches!(&entry.object, Object::Route(route) if route.upstream.is_some());
+            let has_own = matches!(&entry.object, Object::Route(route) if route.own_upstream().is_some());
             let place = own.first().filter(|_| has_own).map(|own| own.place);
             compiler
                 .inline
@@ -191,7 +191,7 @@ impl View {
 
     /// The plugins that a request passes; `None`: it has no route.
     pub fn chains<'v>(&'v self, target: Option<&'v Target>) -> Chains<'v> {
-        Chains { global: &self.global, route: target.and_then(|target| target.chain.as_deref()) }
+        Chains { global: &self.global, route: target.and_then(|target| target.chain.as_deref()), target }
     }
 
     /// Every cluster, by key.
@@ -340,9 +340,9 @@ impl<'a> Compiler<'a> {
         let Object::Route(route) = &entry.object else { return None };
         let shared = route.service_id.as_deref().and_then(|id| self.service(id));
         // APISIX: what a route says itself wins over its service.
-        let place = match (&route.upstream, &route.upstream_id) {
-            (Some(_), _) => own,
-            (None, Some(id)) => self.upstream(id),
+        let place = match (&route.upstream_id, &route.upstream) {
+            (Some(id), _) => self.upstream(id),
+            (None, Some(_)) => own,
             (None, None) => shared.and_then(|shared| shared.place),
         };
         let service = shared.map(|shared| shared.service);
@@ -371,9 +371,9 @@ impl<'a> Compiler<'a> {
             return *known;
         }
         let shared = service(id, self.entries).map(|service| {
-            let place = match (&service.upstream, &service.upstream_id) {
-                (Some(_), _) => self.place(Kind::Service, id),
-                (None, reference) => reference.as_deref().and_then(|id| self.upstream(id)),
+            let place = match &service.upstream_id {
+                Some(id) => self.upstream(id),
+                None => self.place(Kind::Service, id),
             };
             Shared { service, place }
         });
@@ -484,8 +484,8 @@ fn own_upstreams(entry: &Entry) -> SmallVec<[(String, String, Cow<'_, Upstream>)
     let mut all = SmallVec::new();
     let own = match &entry.object {
         Object::Upstream(upstream) => Some((String::new(), &**upstream)),
-        Object::Service(service) => service.upstream.as_deref().map(|own| ("/upstream".to_owned(), own)),
-        Object::Route(route) => route.upstream.as_deref().map(|own| ("/upstream".to_owned(), own)),
+        Object::Service(service) => service.own_upstream().map(|own| ("/upstream".to_owned(), own)),
+        Object::Route(route) => route.own_upstream().map(|own| ("/upstream".to_owned(), own)),
         Object::PluginConfig(_) | Object::GlobalRule(_) => None,
     };
     all.extend(own.map(|(at, upstream)| (cluster_key(entry), at, Cow::Borrowed(upstream))));

@@ -77,6 +77,10 @@ fn object(kind: u8, id: u8, form: u8) -> Entry {
             1 | 2 => spec["service_id"] = json!(reference),
             _ => spec["upstream"] = upstream(form),
         }
+        if form % 16 == 1 {
+            // Both: the one that is named counts.
+            (spec["upstream_id"], spec["upstream"]) = (json!(reference), upstream(form));
+        }
         spec["status"] = json!(u8::from(!form.is_multiple_of(11)));
         if form.is_multiple_of(3) {
             spec["plugin_config_id"] = json!(reference);
@@ -89,6 +93,9 @@ fn object(kind: u8, id: u8, form: u8) -> Entry {
             0 => spec["upstream_id"] = json!(reference),
             1 => spec["upstream"] = upstream(form),
             2 => spec["hosts"] = json!([host]),
+            3 if form > 99 => {
+                (spec["upstream_id"], spec["upstream"]) = (json!(reference), upstream(form));
+            }
             _ => {}
         }
     }

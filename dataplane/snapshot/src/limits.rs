@@ -64,3 +64,5 @@ pub const RESTRICTIONS_MAX: usize = 4_096;
 pub const DELAY_S_MAX: f64 = 3_600.0;
 /// Bytes of a request's name made by `request-id`.
 pub const RANGE_ID_BYTES_MAX: usize = 128;
+/// Values of an answer that `mocking` makes up.
+pub const MOCKED_VALUES_MAX: usize = 10_000;

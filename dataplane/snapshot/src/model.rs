@@ -193,7 +193,7 @@ pub struct Route {
     /// Plugins shared by reference.
     #[serde(deserialize_with = "id::option")]
     pub plugin_config_id: Option<Id>,
-    /// An upstream of its own.
+    /// An upstream of its own; where one is named besides, that counts, as in APISIX.
     #[serde(deserialize_with = "shared::option")]
     pub upstream: Option<Arc<Upstream>>,
     /// An upstream by reference.
@@ -227,6 +227,11 @@ impl Route {
         self.host.as_deref().into_iter().chain(list(&self.hosts))
     }
 
+    /// The upstream of its own, where that counts.
+    pub fn own_upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_deref().filter(|_| self.upstream_id.is_none())
+    }
+
     /// All client address patterns.
     pub fn remote_addrs(&self) -> impl Iterator<Item = &str> {
         self.remote_addr.as_deref().into_iter().chain(list(&self.remote_addrs))
@@ -251,7 +256,7 @@ pub struct Service {
     pub hosts: Option<Box<[Box<str>]>>,
     /// Plugins of all its routes.
     pub plugins: Plugins,
-    /// An upstream of its own.
+    /// An upstream of its own; where one is named besides, that counts, as in APISIX.
     #[serde(deserialize_with = "shared::option")]
     pub upstream: Option<Arc<Upstream>>,
     /// An upstream by reference.
@@ -265,6 +270,13 @@ pub struct Service {
     pub create_time: Option<i64>,
     /// Seconds since 1970, written by tools.
     pub update_time: Option<i64>,
+}
+
+impl Service {
+    /// The upstream of its own, where that counts.
+    pub fn own_upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_deref().filter(|_| self.upstream_id.is_none())
+    }
 }
 
 /// Plugins that several routes share.

@@ -65,16 +65,20 @@ macro_rules! plugins {
 }
 
 plugins! {
+    cors::Cors,
     fault_injection::FaultInjection,
     ip_restriction::IpRestriction,
     mocking::Mocking,
     proxy_mirror::ProxyMirror,
     proxy_rewrite::ProxyRewrite,
+    real_ip::RealIp,
     redirect::Redirect,
     referer_restriction::RefererRestriction,
     request_id::RequestId,
     response_rewrite::ResponseRewrite,
     traffic_split::TrafficSplit,
+    ua_restriction::UaRestriction,
+    uri_blocker::UriBlocker,
 }
 
 /// A plugin of an object, read and checked.
@@ -174,10 +178,22 @@ fn only_list(
     whitelist: Option<Vec<String>>,
     blacklist: Option<Vec<String>>,
 ) -> Result<(Vec<String>, &'static str, bool), Wrong> {
-    let (list, place, allows) = match (whitelist, blacklist) {
-        (Some(list), None) => (list, "/whitelist", true),
-        (None, Some(list)) => (list, "/blacklist", false),
-        _ => return Err(at("", "value should match only one schema: give either whitelist or blacklist")),
+    either([("/whitelist", whitelist), ("/blacklist", blacklist)])
+}
+
+/// The same of two lists at these places, of which the first names those who may.
+fn either(
+    [(allowed, those), (denied, others)]: [(&'static str, Option<Vec<String>>); 2],
+) -> Result<(Vec<String>, &'static str, bool), Wrong> {
+    let (list, place, allows) = match (those, others) {
+        (Some(list), None) => (list, allowed, true),
+        (None, Some(list)) => (list, denied, false),
+        _ => {
+            let names = [allowed, denied].map(|place| place.trim_start_matches('/'));
+            let reason =
+                format!("value should match only one schema: give either {} or {}", names[0], names[1]);
+            return Err(at("", reason));
+        }
     };
     if list.is_empty() || list.len() > RESTRICTIONS_MAX {
         return Err(at(place, format!("needs 1 to {RESTRICTIONS_MAX} entries")));

@@ -201,9 +201,6 @@ impl Faults<'_> {
     fn target(&mut self, own: Option<&Upstream>, reference: Option<&str>) {
         if let Some(upstream) = own {
             self.upstream("/upstream", upstream);
-            if reference.is_some() {
-                self.add("/upstream_id", "give either \"upstream\" or \"upstream_id\", not both");
-            }
         }
         if let Some(id) = reference.filter(|id| !(self.is_known)(Kind::Upstream, id)) {
             self.add("/upstream_id", format!("there is no upstream {id:?}"));
@@ -325,10 +322,10 @@ impl Faults<'_> {
             Err((place, reason)) => {
                 self.add(format!("/vars{place}"), reason);
             }
-            Ok(vars) if vars.names(&|name| matches!(name, Variable::Parameter(_) | Variable::Status)) => {
+            Ok(vars) if vars.names(&Variable::needs_route) => {
                 self.add(
                     "/vars",
-                    "names what is known only when the route is: \"uri_param_...\" or \"status\"",
+                    "names what is known only when the route is, such as \"uri_param_...\", \"status\" or \"route_id\"",
                 );
             }
             Ok(_) => {}

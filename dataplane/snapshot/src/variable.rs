@@ -42,9 +42,30 @@ pub enum Variable {
     Parameter(Box<str>),
     /// The status of the answer, once there is one. Not in `vars` of routes.
     Status,
+    /// The same where it is a node's answer, or what stands for that of a node that gave none. Not in `vars` of routes.
+    UpstreamStatus,
+    /// The id of the request's route. Not in `vars` of routes.
+    RouteId,
+    /// Its name. Not in `vars` of routes.
+    RouteName,
+    /// The id of its service. Not in `vars` of routes.
+    ServiceId,
 }
 
 impl Variable {
+    /// Whether it is known only once the request has a route.
+    pub fn needs_route(&self) -> bool {
+        matches!(
+            self,
+            Variable::Parameter(_)
+                | Variable::Status
+                | Variable::UpstreamStatus
+                | Variable::RouteId
+                | Variable::RouteName
+                | Variable::ServiceId
+        )
+    }
+
     /// Reads a name; tells why it is none.
     pub fn read(name: &str) -> Result<Variable, String> {
         Ok(match name {
@@ -62,6 +83,10 @@ impl Variable {
             "server_addr" => Variable::ServerAddr,
             "server_port" => Variable::ServerPort,
             "status" => Variable::Status,
+            "upstream_status" => Variable::UpstreamStatus,
+            "route_id" => Variable::RouteId,
+            "route_name" => Variable::RouteName,
+            "service_id" => Variable::ServiceId,
             "content_type" => Variable::Header("content-type".into()),
             "content_length" => Variable::Header("content-length".into()),
             _ => return Variable::family(name),
@@ -110,6 +135,7 @@ mod tests {
         assert_eq!(Variable::read("arg_a.b"), Ok(Variable::Argument("a.b".into())));
         assert_eq!(Variable::read("uri_param_id"), Ok(Variable::Parameter("id".into())));
         assert_eq!(Variable::read("args"), Ok(Variable::QueryString));
+        assert!(Variable::RouteId.needs_route() && !Variable::Uri.needs_route());
         for name in ["", "arg_", "http_a b", "nope", "cookie_;", "uri_param_", "arg_a&b"] {
             assert!(Variable::read(name).unwrap_err().contains("not a variable"), "{name}");
         }

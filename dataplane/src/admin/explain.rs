@@ -42,14 +42,17 @@ fn explain(state: &State, view: &View, request: &Request) -> Result<Value, Strin
     let facts = Facts {
         head: &head,
         bytes: &bytes,
+        edits: None,
         path: normal.path,
         parameters: None,
+        route: None,
         client_ip: client_ip.as_bytes(),
         client_port: 0,
         server_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         server_port: 0,
         hostname: state.node.as_bytes(),
         status: None,
+        upstream_status: None,
     };
     let query = Query {
         method: request.method.as_bytes(),

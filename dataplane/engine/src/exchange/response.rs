@@ -298,7 +298,7 @@ impl ResponseSide {
             return Err(UpstreamFault::UnaskedUpgrade);
         }
         let changes = match context.plugins {
-            Some(plugins) if !self.head.is_tunnel => plugins.decide(self.head.status),
+            Some(plugins) if !self.head.is_tunnel => plugins.decide(self.head.status, Some(self.head.status)),
             _ => Changes::default(),
         };
         let (body, sink) = self.framing(&changes);

@@ -2,9 +2,12 @@
 //!
 //! Used again for the next request of the same client connection, keeping its memory.
 
+use std::net::IpAddr;
+
 use smallvec::SmallVec;
 
 use super::edits::Edits;
+use crate::facts::Facts;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub struct Course {
     pub method: SmallVec<[u8; 16]>,
     /// Host for the node; empty: as without plugins.
     pub host: Vec<u8>,
+    /// Who counts as the client, where that is not who connected.
+    pub client: Option<Client>,
     /// Fields of the request for the node.
     pub request: Edits,
     /// Fields of the answer for the client.
@@ -29,6 +34,25 @@ pub struct Course {
     pub reply: Reply,
     /// The path as it was matched, for what is decided when the answer comes.
     pub path: Vec<u8>,
+}
+
+/// Who counts as the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The address in words.
+    pub ip: SmallVec<[u8; 39]>,
+}
+
+impl Client {
+    /// Of that address and port.
+    pub fn new(address: IpAddr, port: u16) -> Client {
+        let address = address.to_canonical();
+        Client { address, port, ip: SmallVec::from_slice(address.to_string().as_bytes()) }
+    }
 }
 
 /// A copy of a request that goes aside.
@@ -67,10 +91,16 @@ pub struct Changes<'a> {
 }
 
 impl Course {
+    /// What is known of the request after what was decided so far.
+    pub fn facts<'a>(&'a self, facts: Facts<'a>) -> Facts<'a> {
+        seen(facts, &self.request, self.client.as_ref())
+    }
+
     /// Forgets everything, keeping the memory.
     pub fn clear(&mut self) {
-        let Course { place, uri, method, host, request, answer, copies, delay_ms, reply, path } = self;
-        (*place, *delay_ms) = (None, 0);
+        let Course { place, uri, method, host, client, request, answer, copies, delay_ms, reply, path } =
+            self;
+        (*place, *delay_ms, *client) = (None, 0, None);
         uri.clear();
         method.clear();
         host.clear();
@@ -81,5 +111,15 @@ impl Course {
         reply.content_type = b"";
         reply.body.clear();
         path.clear();
+    }
+}
+
+/// What is known of a request with changed fields, or from another client.
+pub(super) fn seen<'a>(facts: Facts<'a>, request: &'a Edits, client: Option<&'a Client>) -> Facts<'a> {
+    Facts {
+        edits: Some(request).filter(|edits| !edits.is_empty()),
+        client_ip: client.map_or(facts.client_ip, |client| &client.ip),
+        client_port: client.map_or(facts.client_port, |client| client.port),
+        ..facts
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use crate::facts::is_same;
 use crate::http1::NameValue;
 
 /// See the module.
@@ -79,6 +80,17 @@ impl Edits {
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
         let is_it = |edit: &&Edit| edit.what == What::Set && self.of(&edit.name).eq_ignore_ascii_case(name);
         self.list.iter().rfind(is_it).map(|edit| self.of(&edit.value))
+    }
+
+    /// Whether what was there of a field has gone, or made room for what was set.
+    pub fn replaces(&self, name: &[u8]) -> bool {
+        self.list.iter().any(|edit| edit.what != What::Add && is_same(self.of(&edit.name), name))
+    }
+
+    /// The values that a field was given, without those that were there. `_` in the name stands for `-` too.
+    pub fn values(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let is_it = move |edit: &&Edit| edit.what != What::Remove && is_same(self.of(&edit.name), name);
+        self.list.iter().filter(is_it).map(|edit| self.of(&edit.value))
     }
 
     /// As the encoders take them.

@@ -12,6 +12,10 @@ pub(super) fn rewrite(conf: &Redirect, asked: &mut Asked<'_>) -> Verdict {
     let mut status = conf.status;
     match &conf.to {
         To::Https => {
+            // Whoever ends TLS before this gateway says so; where it says that it did, there is nothing to tell.
+            if facts.header(b"x-forwarded-proto").is_some_and(|proto| !proto.eq_ignore_ascii_case(b"http")) {
+                return Verdict::Continue;
+            }
             // Only a GET or HEAD is sure to be repeated as it is after a 301 (RFC 9110 section 15.4.2).
             let method = facts.value(&Variable::Method);
             let is_plain = matches!(method.as_deref(), Some(b"GET" | b"HEAD"));

@@ -11,13 +11,9 @@ pub(super) fn rewrite(conf: &RequestId, asked: &mut Asked<'_>) -> Verdict {
     let name = conf.field.as_bytes();
     let (course, chance) = (&mut *asked.course, &mut *asked.chance);
     let mut id = Vec::new();
-    let given = course.request.value(name).map(<[u8]>::to_vec);
-    match given.filter(|given| !given.is_empty()) {
-        Some(given) => id = given,
-        None => match asked.facts.header(name).filter(|given| !given.is_empty()) {
-            Some(given) => id.extend_from_slice(&given),
-            None => make(&conf.form, chance, &mut id),
-        },
+    match asked.facts.header(name).filter(|given| !given.is_empty()) {
+        Some(given) => id.extend_from_slice(&given),
+        None => make(&conf.form, chance, &mut id),
     }
     course.request.set(name, &id);
     if conf.in_answer {

@@ -145,13 +145,13 @@ fn answers_are_rewritten_where_vars_hold() {
     let rewrite = Arc::new(chain(&[("response-rewrite", conf)], &[]));
     with_facts("GET / HTTP/1.1\r\nHost: h\r\n\r\n", |facts| {
         let (rules, course) = ([Arc::clone(&rewrite)], Course::default());
-        let chains = Chains { global: &rules, route: None };
+        let chains = Chains { global: &rules, ..Chains::default() };
         assert!(chains.have_answer_phase());
-        let changes = chains.answer(200, facts, &course);
+        let changes = chains.answer(&Facts { status: Some(200), ..*facts }, &course);
         assert_eq!((changes.status, changes.body), (Some(201), Some(&b"new"[..])));
         assert_eq!(changes.edits.value(b"x-a"), Some(&b"200"[..]));
         assert!(changes.edits.lists().remove.contains(&&b"Server"[..]));
-        let changes = chains.answer(404, facts, &course);
+        let changes = chains.answer(&Facts { status: Some(404), ..*facts }, &course);
         assert!(changes.status.is_none() && changes.body.is_none() && changes.edits.is_empty());
     });
 }
@@ -192,6 +192,43 @@ fn answered() -> Vec<Row> {
         ),
         ("redirect", json!({"regex_uri": ["^/nope", "/x"]}), 0, "", None),
         ("redirect", json!({"http_to_https": true}), 301, "", Some(("Location", "https://h/test/a?x=1"))),
+        (
+            "mocking",
+            json!({"response_example": "hi", "response_headers": {"X-A": "$host"}}),
+            200,
+            "hi",
+            Some(("X-A", "h")),
+        ),
+    ]
+}
+
+fn restricted() -> Vec<Row> {
+    vec![
+        ("uri-blocker", json!({"block_rules": ["^/nope", "root.exe", "x=[0-9]"]}), 403, "", None),
+        (
+            "uri-blocker",
+            json!({"block_rules": ["TEST"], "case_insensitive": true, "rejected_code": 451, "rejected_msg": "no"}),
+            451,
+            "{\"error_msg\":\"no\"}\n",
+            None,
+        ),
+        ("uri-blocker", json!({"block_rules": ["TEST"]}), 0, "", None),
+        ("ua-restriction", json!({"allowlist": ["my-(bot|tool)"]}), 0, "", None),
+        ("ua-restriction", json!({"denylist": ["curl"]}), 0, "", None),
+        (
+            "ua-restriction",
+            json!({"denylist": ["curl", "tool/1"]}),
+            403,
+            "{\"message\":\"Not allowed\"}\n",
+            None,
+        ),
+        (
+            "ua-restriction",
+            json!({"allowlist": ["curl"], "message": "no"}),
+            403,
+            "{\"message\":\"no\"}\n",
+            None,
+        ),
         ("ip-restriction", json!({"whitelist": ["10.0.0.0/8"]}), 0, "", None),
         (
             "ip-restriction",
@@ -209,13 +246,6 @@ fn answered() -> Vec<Row> {
             None,
         ),
         (
-            "mocking",
-            json!({"response_example": "hi", "response_headers": {"X-A": "$host"}}),
-            200,
-            "hi",
-            Some(("X-A", "h")),
-        ),
-        (
             "ip-restriction",
             json!({"blacklist": ["10.0.0.1"], "_meta": {"error_response": {"error": 1}}}),
             403,
@@ -227,8 +257,8 @@ fn answered() -> Vec<Row> {
 
 #[test]
 fn requests_are_answered_by_plugins() {
-    let request = "GET /test/a?x=1 HTTP/1.1\r\nHost: h\r\nReferer: http://user@www.A.com:81/p\r\n\r\n";
-    for (name, conf, status, body, field) in answered() {
+    let request = "GET /test/a?x=1 HTTP/1.1\r\nHost: h\r\nReferer: http://user@www.A.com:81/p\r\nUser-Agent: my-tool/1.0\r\n\r\n";
+    for (name, conf, status, body, field) in answered().into_iter().chain(restricted()) {
         run(&chain(&[(name, conf.clone())], &[]), request, |verdict, course| {
             assert_eq!(verdict == Verdict::Answer, status != 0, "{name} {conf}");
             assert_eq!(
@@ -268,4 +298,185 @@ fn delays_add_up() {
     run(&chain(&both, &[]), "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |_, course| {
         assert_eq!(course.delay_ms, 2_500);
     });
+}
+
+#[test]
+fn who_sends_no_user_agent_is_refused_unless_told_otherwise() {
+    for (bypass, verdict) in [(false, Verdict::Answer), (true, Verdict::Continue)] {
+        let conf = json!({"denylist": ["curl"], "bypass_missing": bypass});
+        run(&chain(&[("ua-restriction", conf)], &[]), "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |found, _| {
+            assert_eq!(found, verdict);
+        });
+    }
+}
+
+#[test]
+fn what_came_over_tls_is_not_sent_there_again() {
+    let to_https = chain(&[("redirect", json!({"http_to_https": true}))], &[]);
+    for (proto, verdict) in [("https", Verdict::Continue), ("http", Verdict::Answer)] {
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: {proto}\r\n\r\n");
+        run(&to_https, &request, |found, _| assert_eq!(found, verdict, "{proto}"));
+    }
+}
+
+#[test]
+fn later_plugins_see_what_earlier_ones_made_of_the_fields() {
+    let both = chain(
+        &[
+            (
+                "proxy-rewrite",
+                json!({"headers": {"set": {"X-A": "new"}, "add": {"X-B": "2"}, "remove": ["X-C"]}}),
+            ),
+            (
+                "mocking",
+                json!({"response_example": "$http_x_a|$http_x_b|$http_x_c", "_meta": {"priority": 1}}),
+            ),
+        ],
+        &[],
+    );
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nX-A: old\r\nX-B: 1\r\nX-C: 3\r\n\r\n";
+    run(&both, request, |_, course| assert_eq!(course.reply.body, b"new|1, 2|"));
+    // Whether one acts, is decided on that too; and where the answer comes.
+    let named = Arc::new(chain(
+        &[
+            ("proxy-rewrite", json!({"headers": {"X-A": "new"}})),
+            ("redirect", json!({"uri": "/b", "_meta": {"filter": [["http_x_a", "==", "new"]]}})),
+            ("response-rewrite", json!({"status_code": 201, "vars": [["http_x_a", "==", "new"]]})),
+        ],
+        &[],
+    ));
+    with_facts(request, |facts| {
+        let (mut course, mut chance) = (Course::default(), Chance::new(1));
+        let rules = [Arc::clone(&named)];
+        let chains = Chains { global: &rules, ..Chains::default() };
+        let verdict = chains.request(&mut Asked { facts, course: &mut course, chance: &mut chance });
+        assert_eq!((verdict, course.reply.status), (Verdict::Answer, 302));
+        assert_eq!(chains.answer(facts, &course).status, Some(201));
+    });
+}
+
+#[test]
+fn behind_trusted_proxies_another_address_is_the_client() {
+    let list = "http_x_forwarded_for";
+    for (conf, fields, client) in [
+        (json!({"source": "http_xff"}), "XFF: 1.1.1.1", Some(("1.1.1.1", 5000))),
+        (json!({"source": "http_xff"}), "XFF: 1.1.1.1:80", Some(("1.1.1.1", 80))),
+        (json!({"source": "http_xff"}), "XFF: [::2]:81", Some(("::2", 81))),
+        (json!({"source": "http_xff"}), "XFF: [::2]", Some(("::2", 5000))),
+        (json!({"source": "http_xff"}), "XFF: ::ffff:1.2.3.4", Some(("1.2.3.4", 5000))),
+        (json!({"source": "http_xff"}), "XFF: 1.1.1.1.1", None),
+        (json!({"source": "http_xff"}), "XFF: 1.1.1.1:65536", None),
+        (json!({"source": "http_xff"}), "XFF: 1.1.1.1:0", None),
+        (json!({"source": "http_xff"}), "A: b", None),
+        (json!({"source": list}), "X-Forwarded-For: 1.1.1.1, 2.2.2.2", Some(("2.2.2.2", 5000))),
+        (
+            json!({"source": list}),
+            "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2",
+            Some(("2.2.2.2", 5000)),
+        ),
+        (json!({"source": list, "trusted_addresses": ["9.0.0.0/8"]}), "X-Forwarded-For: 1.1.1.1", None),
+        (
+            json!({"source": list, "trusted_addresses": ["10.0.0.0/8"]}),
+            "X-Forwarded-For: 1.1.1.1, 10.2.2.2",
+            Some(("10.2.2.2", 5000)),
+        ),
+        (
+            json!({"source": list, "trusted_addresses": ["10.0.0.0/8"], "recursive": true}),
+            "X-Forwarded-For: 6.6.6.6, 1.1.1.1, 10.2.2.2, 10.3.3.3",
+            Some(("1.1.1.1", 5000)),
+        ),
+        (
+            json!({"source": list, "trusted_addresses": ["10.0.0.0/8"], "recursive": true}),
+            "X-Forwarded-For: 10.2.2.2, 10.3.3.3",
+            Some(("10.2.2.2", 5000)),
+        ),
+        (
+            json!({"source": list, "trusted_addresses": ["10.0.0.0/8"], "recursive": true}),
+            "X-Forwarded-For: 1.1.1.1, nonsense, 10.2.2.2",
+            None,
+        ),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n");
+        let chain = chain(
+            &[
+                ("real-ip", conf.clone()),
+                ("mocking", json!({"response_example": "$remote_addr $remote_port"})),
+            ],
+            &[],
+        );
+        run(&chain, &request, |_, course| {
+            let found = course.client.as_ref().map(|client| (client.address.to_string(), client.port));
+            let want = client.map(|(address, port)| (address.to_owned(), port));
+            assert_eq!(found, want, "{conf} {fields}");
+            let (address, port) = client.unwrap_or(("10.0.0.1", 5000));
+            assert_eq!(course.reply.body, format!("{address} {port}").as_bytes(), "{conf} {fields}");
+        });
+    }
+}
+
+/// The fields of the answer to a request with that origin, sorted.
+fn cors_fields(conf: &Value, fields: &str) -> Vec<(String, String)> {
+    let cors = Arc::new(chain(&[("cors", conf.clone())], &[]));
+    let mut found = Vec::new();
+    with_facts(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"), |facts| {
+        let rules = [Arc::clone(&cors)];
+        let chains = Chains { global: &rules, ..Chains::default() };
+        let changes = chains.answer(facts, &Course::default());
+        let lists = changes.edits.lists();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        found = lists.set.iter().chain(&lists.add).map(|(name, value)| (text(name), text(value))).collect();
+    });
+    found.sort();
+    found.into_iter().map(|(name, value)| (name.replace("Access-Control-", ""), value)).collect()
+}
+
+#[test]
+fn pages_of_origins_that_are_named_may_read_and_no_others() {
+    let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let any =
+        pairs(&[("Allow-Headers", "*"), ("Allow-Methods", "*"), ("Allow-Origin", "*"), ("Max-Age", "5")]);
+    assert_eq!(cors_fields(&json!({}), ""), any);
+    assert_eq!(cors_fields(&json!({}), "Origin: http://a\r\n"), any);
+    let listed = json!({"allow_origins": "http://a,http://b", "allow_methods": "GET", "allow_headers": "**",
+        "expose_headers": "X-E", "max_age": 50, "allow_credential": true, "timing_allow_origins": "http://a"});
+    let allowed = cors_fields(&listed, "Origin: http://b\r\nAccess-Control-Request-Headers: x-y\r\n");
+    let want = [
+        ("Allow-Credentials", "true"),
+        ("Allow-Headers", "x-y"),
+        ("Allow-Methods", "GET"),
+        ("Allow-Origin", "http://b"),
+        ("Expose-Headers", "X-E"),
+        ("Max-Age", "50"),
+        ("Vary", "Origin"),
+    ];
+    assert_eq!(allowed, pairs(&want));
+    for fields in ["", "Origin: http://c\r\n", "Origin: http://a.b\r\n"] {
+        assert_eq!(cors_fields(&listed, fields), pairs(&[("Vary", "Origin")]), "{fields}");
+    }
+    assert!(
+        cors_fields(&listed, "Origin: http://a\r\n")
+            .contains(&("Timing-Allow-Origin".into(), "http://a".into()))
+    );
+    let each = json!({"allow_origins": "**"});
+    assert!(cors_fields(&each, "Origin: http://q\r\n").contains(&("Allow-Origin".into(), "http://q".into())));
+    assert!(cors_fields(&each, "").contains(&("Allow-Origin".into(), "*".into())));
+    // Patterns alone count where there are some.
+    let matching = json!({"allow_origins": "http://a", "allow_origins_by_regex": [".*\\.test\\.com$"]});
+    let origin = |origin: &str| {
+        let found = cors_fields(&matching, &format!("Origin: {origin}\r\n"));
+        found.into_iter().find(|(name, _)| name == "Allow-Origin").map(|(_, value)| value)
+    };
+    assert_eq!(origin("http://x.test.com").as_deref(), Some("http://x.test.com"));
+    assert_eq!((origin("http://a"), origin("http://x.test.com.evil")), (None, None));
+}
+
+#[test]
+fn preflights_are_answered_before_anybody_else_refuses_them() {
+    let both = chain(&[("cors", json!({})), ("uri-blocker", json!({"block_rules": ["/"]}))], &[]);
+    run(&both, "OPTIONS / HTTP/1.1\r\nHost: h\r\nOrigin: http://a\r\n\r\n", |verdict, course| {
+        assert_eq!((verdict, course.reply.status, course.reply.body.len()), (Verdict::Answer, 200, 0));
+    });
+    run(&both, "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |_, course| assert_eq!(course.reply.status, 403));
 }

@@ -100,6 +100,11 @@ fn one(name: &str, value: &str, groups: bool) -> Result<(Box<str>, Template), St
     Ok((name.into(), Template::read(value, groups)?))
 }
 
+/// Whether a text can be a field's value: what ends no line, and is not blank at its ends.
+pub(super) fn is_value(text: &str) -> bool {
+    !text.bytes().any(|byte| byte.is_ascii_control()) && text.trim_ascii() == text
+}
+
 /// RFC 9110 section 5.6.2.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -252,16 +252,19 @@ fn rewriting(conf: &serde_json::Value) -> &'static Answering<'static> {
     let facts = Facts {
         head: Box::leak(Box::new(RequestHead::new())),
         bytes: b"",
+        edits: None,
         path: b"/",
         parameters: None,
+        route: None,
         client_ip: b"::1",
         client_port: 1,
         server_ip: [127, 0, 0, 1].into(),
         server_port: 1,
         hostname: b"n",
         status: None,
+        upstream_status: None,
     };
-    let chains = Chains { global: &[], route: Some(chain) };
+    let chains = Chains { route: Some(chain), ..Chains::default() };
     Box::leak(Box::new(Answering { chains, facts, course: Box::leak(Box::default()) }))
 }
 
