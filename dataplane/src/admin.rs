@@ -5,6 +5,7 @@
 
 mod command;
 mod explain;
+mod history;
 mod latency;
 mod nodes;
 mod show;

@@ -28,7 +28,7 @@ use rustix::net::{
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde::{Deserialize, Serialize};
 
-use crate::sys;
+use crate::{bequest, sys};
 
 /// Both sides must speak the same.
 const PROTOCOL: u32 = 1;
@@ -47,7 +47,13 @@ const VARIABLE: &str = "RINGWAY_HANDOFF";
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Message {
     /// Successor: it is a data plane.
-    Hello { protocol: u32, build: String },
+    Hello {
+        protocol: u32,
+        build: String,
+        /// Up to which number it understands what is known of nodes; a release that does not say so understands none.
+        #[serde(default)]
+        bequest: u32,
+    },
     /// Predecessor: so many sockets follow.
     Offer { sockets: usize, tie: Tie, kept: bool },
     /// Predecessor: what the descriptors beside this message are, in order.
@@ -56,6 +62,8 @@ pub(crate) enum Message {
     Ready { version: Option<String> },
     /// Predecessor: what it serves last; with a descriptor when that is not on disk.
     Last { version: Option<String> },
+    /// Predecessor: what it knows of nodes (`bequest.rs`), by this number, in the descriptor beside it. Only to who understands it.
+    Bequest { schema: u32 },
     /// Predecessor: take connections.
     Go,
     /// Successor: every core takes connections.
@@ -213,6 +221,8 @@ pub(crate) trait Estate {
     fn sockets(&self) -> io::Result<Sockets>;
     /// Takes no configuration any more; gives the last one's version, and its bytes where they are not on disk.
     fn freeze(&self) -> Result<(Option<String>, Option<Vec<u8>>), String>;
+    /// What is known of nodes.
+    fn bequest(&self) -> io::Result<Vec<u8>>;
     /// Takes configurations again.
     fn thaw(&self);
     /// A reason to give up.
@@ -291,17 +301,18 @@ fn converse(
             _ => format!("does not listen: {error}"),
         })
     };
-    match hear()? {
-        Message::Hello { protocol: PROTOCOL, build } => {
+    let understood = match hear()? {
+        Message::Hello { protocol: PROTOCOL, build, bequest } => {
             tracing::info!(build, "upgrade: the successor has started");
+            bequest
         }
-        Message::Hello { protocol, build } => {
+        Message::Hello { protocol, build, .. } => {
             return Err(format!(
                 "(build {build}) takes over by protocol {protocol}, this process gives by {PROTOCOL}"
             ));
         }
         other => return Err(format!("says {other:?} instead of hello")),
-    }
+    };
     let sockets = estate.sockets().map_err(|error| format!("cannot be given the sockets: {error}"))?;
     let list = sockets.list();
     say(&Message::Offer { sockets: list.len(), tie: estate.tie(), kept: estate.kept() }, &[])?;
@@ -327,6 +338,13 @@ fn converse(
             return Err(format!("serves version {} where this process serves {}", text(version), text(last)));
         }
         other => return Err(format!("says {other:?} instead of ready")),
+    }
+    if understood >= bequest::SCHEMA {
+        // As late as can be, so that it is fresh. A successor does without, if it must.
+        match estate.bequest().and_then(|bytes| in_memory(&bytes)) {
+            Ok(file) => say(&Message::Bequest { schema: bequest::SCHEMA }, &[file.as_fd()])?,
+            Err(error) => tracing::warn!("upgrade: what is known of nodes cannot be handed over: {error}"),
+        }
     }
     say(&Message::Go, &[])?;
     match hear()? {
@@ -417,7 +435,7 @@ impl Heir {
         })?;
         let mut heir = Heir { link: Link(socket), tie: Tie { signal: None, parent: 0 }, kept: false };
         let build = env!("CARGO_PKG_VERSION").to_owned();
-        heir.say(&Message::Hello { protocol: PROTOCOL, build })?;
+        heir.say(&Message::Hello { protocol: PROTOCOL, build, bequest: bequest::SCHEMA })?;
         let (Message::Offer { sockets: count, tie, kept }, _) = heir.hear()? else {
             return Err("the predecessor offers nothing".to_owned());
         };
@@ -467,11 +485,21 @@ impl Heir {
         Ok((version, bytes))
     }
 
-    /// Waits for the word to take connections.
-    pub(crate) fn wait_for_go(&self) -> Result<(), String> {
-        match self.hear()?.0 {
-            Message::Go => Ok(()),
-            other => Err(format!("the predecessor says {other:?} instead of go")),
+    /// Waits for the word to take connections; what the predecessor knew of nodes, if it told.
+    pub(crate) fn wait_for_go(&self) -> Result<Option<Vec<u8>>, String> {
+        let mut bequest = None;
+        loop {
+            match self.hear()? {
+                (Message::Go, _) => return Ok(bequest),
+                (Message::Bequest { schema: bequest::SCHEMA }, descriptors) => {
+                    let mut bytes = Vec::new();
+                    let read = descriptors.into_iter().map(|one| File::from(one).read_to_end(&mut bytes));
+                    let is_whole = read.collect::<io::Result<Vec<_>>>().is_ok();
+                    bequest = Some(bytes).filter(|_| is_whole);
+                }
+                (Message::Bequest { .. }, _) => {}
+                (other, _) => return Err(format!("the predecessor says {other:?} instead of go")),
+            }
         }
     }
 
@@ -525,6 +553,22 @@ mod tests {
         );
         drop(near);
         assert_eq!(far.receive(|| None).unwrap_err(), CLOSED);
+    }
+
+    #[test]
+    fn releases_that_know_nothing_of_bequests_are_understood_and_understand() {
+        let old = br#"{"hello": {"protocol": 1, "build": "0.0.9"}}"#;
+        let hello: Message = serde_json::from_slice(old).unwrap();
+        assert_eq!(hello, Message::Hello { protocol: 1, build: "0.0.9".into(), bequest: 0 });
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Old {
+            Hello { protocol: u32, build: String },
+        }
+        let now = Message::Hello { protocol: PROTOCOL, build: "x".into(), bequest: 7 };
+        let Old::Hello { protocol, build } =
+            serde_json::from_slice(&serde_json::to_vec(&now).unwrap()).unwrap();
+        assert_eq!((protocol, &*build), (PROTOCOL, "x"));
     }
 
     #[test]

@@ -10,14 +10,17 @@ mod names;
 mod probe;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use monoio::{LegacyDriver, RuntimeBuilder};
-use ringway_engine::upstream::{Address, Cluster, Finding, Names, Orders, Probe, Resolved, Standings, Watch};
+use ringway_engine::upstream::{
+    Address, Change, Cluster, FailureKind, Finding, History, Memory, Names, Orders, Probe, Resolved,
+    Sickness, Standings, Watch,
+};
 use ringway_engine::view::View;
 
 use self::names::Resolver;
@@ -44,6 +47,12 @@ pub(crate) struct Inside {
     pub(crate) resolved: HashMap<Box<str>, Resolved>,
     /// The cores are to be told anew.
     pub(crate) changed: bool,
+    /// Names have other addresses.
+    renamed: bool,
+    /// What became of nodes lately.
+    pub(crate) history: History,
+    /// Upstreams that can serve nothing as they are, as the log says.
+    bare: HashSet<Box<str>>,
 }
 
 impl Default for Ward {
@@ -55,6 +64,9 @@ impl Default for Ward {
             names: Names::default(),
             resolved: HashMap::new(),
             changed: false,
+            renamed: false,
+            history: History::default(),
+            bare: HashSet::new(),
         }))
     }
 }
@@ -64,6 +76,45 @@ impl Inside {
     pub(crate) fn whole<'c>(&'c self, cluster: &'c Arc<Cluster>) -> &'c Arc<Cluster> {
         self.resolved.get(&cluster.key).map_or(cluster, |resolved| &resolved.cluster)
     }
+
+    /// What a successor has to know.
+    pub(crate) fn memory(&self, now_ms: u64) -> Memory {
+        Memory::of(&self.watch, &self.orders, &self.names, now_ms)
+    }
+
+    /// Takes over what a predecessor knew.
+    pub(crate) fn recall(&mut self, memory: Memory, now_ms: u64) {
+        tracing::info!(
+            nodes = memory.healths.len(),
+            orders = memory.orders.len(),
+            names = memory.names.len(),
+            "what the predecessor knew of nodes is taken over"
+        );
+        for known in &memory.healths {
+            if let Some((kind, in_requests)) = known.sick {
+                let why = format!("{}, as the process before knew", words(Sickness { kind, in_requests }));
+                let change = Change { at_ms: now_ms.saturating_sub(known.for_ms), to: "unhealthy", why };
+                self.history.note(&known.key, &known.address, change);
+            }
+        }
+        memory.restore(&mut self.watch, &mut self.orders, &mut self.names, now_ms);
+        (self.changed, self.renamed) = (true, true);
+    }
+
+    /// Whether the cores have yet to be told of something.
+    pub(crate) fn is_news(&self) -> bool {
+        self.changed || self.renamed
+    }
+}
+
+/// What there was too much of.
+pub(crate) fn words(sickness: Sickness) -> String {
+    let what = match sickness.kind {
+        FailureKind::Http => "bad statuses",
+        FailureKind::Tcp => "failed connections",
+        FailureKind::Timeout => "time-outs",
+    };
+    format!("{what} of {}", if sickness.in_requests { "requests" } else { "probes" })
 }
 
 impl Ward {
@@ -129,27 +180,39 @@ impl Work {
         let now_ms = self.state.uptime_ms();
         let view = self.state.feed().view.clone();
         let mut ward = self.state.ward.open();
-        let mut renamed = false;
+        let mut renamed = std::mem::take(&mut ward.renamed);
         for (name, answer) in self.resolver.answers() {
             if answer.is_none() && ward.names.failures(&name) == 0 {
                 tracing::warn!(name = &*name, "cannot be looked up; what was known of it stays");
             }
             renamed |= ward.names.answered(&name, answer, now_ms) || ward.names.addresses(&name).is_empty();
         }
-        if let Some(view) = view {
-            self.follow(&mut ward, view, renamed, now_ms);
+        match view {
+            Some(view) => self.follow(&mut ward, view, renamed, now_ms),
+            None => ward.renamed = renamed,
         }
         ward.names.due(now_ms).into_iter().for_each(|name| self.resolver.ask(name));
-        for core in &self.state.cores {
+        for (number, core) in self.state.cores.iter().enumerate() {
+            let turns = std::mem::take(&mut *core.turns.lock().unwrap_or_else(PoisonError::into_inner));
+            for (cluster, turn) in turns {
+                let (to, why) = match turn.out_ms {
+                    Some(ms) => {
+                        ("ejected", format!("failures in requests: core {number} leaves it out for {ms} ms"))
+                    }
+                    None => ("ready", format!("it answered a request of core {number}")),
+                };
+                tracing::info!(upstream = &*cluster.key, node = %turn.address, "a node is {to}: {why}");
+                ward.history.note(&cluster.key, &turn.address, Change { at_ms: now_ms, to, why });
+            }
             let tallies = std::mem::take(&mut *core.tallies.lock().unwrap_or_else(PoisonError::into_inner));
             for (cluster, address, tally) in tallies {
                 let tell = |watch: &mut Watch| watch.tallied(&cluster.key, &address, &tally, now_ms);
-                noting(&mut ward.watch, &cluster.key, &address, "requests", tell);
+                noting(&mut ward, (&cluster.key, &address), now_ms, tell);
             }
         }
         for (probe, finding) in self.found.borrow_mut().drain(..) {
             let tell = |watch: &mut Watch| watch.found(&probe, finding, now_ms);
-            noting(&mut ward.watch, &probe.key, &probe.address, "probes", tell);
+            noting(&mut ward, (&probe.key, &probe.address), now_ms, tell);
         }
         while self.under_way.get() < PROBES_MAX {
             let Some(probe) = ward.watch.probe(now_ms) else { break };
@@ -186,12 +249,15 @@ impl Work {
             ward.resolved.insert(cluster.key.clone(), resolved);
         }
         ward.changed |= known.len() != ward.resolved.len();
-        let Inside { watch, orders, resolved, .. } = ward;
+        let Inside { watch, orders, resolved, bare, .. } = ward;
         let whole = |cluster| -> &Arc<Cluster> {
             let cluster: &Arc<Cluster> = cluster;
             resolved.get(&cluster.key).map_or(cluster, |resolved| &resolved.cluster)
         };
         watch.follow(view.clusters().map(whole), now_ms);
+        let is_pending =
+            |cluster: &Arc<Cluster>| resolved.get(&cluster.key).is_some_and(|known| known.pending);
+        complain(bare, view.clusters().filter(|cluster| !is_pending(cluster)).map(whole));
         ward.changed |= orders.follow(|key| view.cluster_of(key).map(|cluster| &**whole(cluster)));
         // Only the present view is held, so that the feed can free it when it is replaced: within a tick.
         *followed = Some(view);
@@ -218,18 +284,35 @@ fn resolve(names: &Names, cluster: &Arc<Cluster>, old: Option<&Resolved>) -> Res
     Resolved { base: Arc::clone(cluster), cluster: whole, pending }
 }
 
-/// Does something to a node's health, and logs it when the node changes sides.
-fn noting(watch: &mut Watch, key: &str, address: &Address, by: &str, change: impl FnOnce(&mut Watch)) {
-    let look = |watch: &Watch| Some(watch.report(key, address, 0)?.health.is_healthy());
-    let was = look(watch);
-    change(watch);
-    match (was, look(watch)) {
-        (Some(true), Some(false)) => {
-            tracing::warn!(upstream = key, node = %address, by, "a node is unhealthy");
+/// Does something to a node's health, and notes it when the node changes sides.
+fn noting(ward: &mut Inside, (key, address): (&str, &Address), now_ms: u64, change: impl FnOnce(&mut Watch)) {
+    let look = |watch: &Watch| Some(watch.report(key, address, 0)?.health.sickness());
+    let was = look(&ward.watch);
+    change(&mut ward.watch);
+    let (to, why) = match (was, look(&ward.watch)) {
+        (Some(None), Some(Some(sickness))) => {
+            let why = words(sickness);
+            tracing::warn!(upstream = key, node = %address, "a node is unhealthy: {why}");
+            ("unhealthy", why)
         }
-        (Some(false), Some(true)) => {
-            tracing::info!(upstream = key, node = %address, by, "a node is healthy again");
+        (Some(Some(_)), Some(None)) => {
+            tracing::info!(upstream = key, node = %address, "a node is healthy again");
+            ("healthy", "good answers in a row".to_owned())
         }
-        _ => {}
+        _ => return,
+    };
+    ward.history.note(key, address, Change { at_ms: now_ms, to, why });
+}
+
+/// Says once of each upstream that it can serve nothing as it is, and why.
+fn complain<'c>(bare: &mut HashSet<Box<str>>, clusters: impl Iterator<Item = &'c Arc<Cluster>>) {
+    let mut still = HashSet::new();
+    for cluster in clusters {
+        let Some(why) = cluster.why_bare() else { continue };
+        if !bare.contains(&cluster.key) {
+            tracing::warn!(upstream = &*cluster.key, "requests to it are answered with 503: {why}");
+        }
+        still.insert(cluster.key.clone());
     }
+    *bare = still;
 }

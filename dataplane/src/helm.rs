@@ -358,6 +358,10 @@ impl Estate for Own {
         Ok((frozen.version.map(|version| version.to_string()), frozen.unsaved))
     }
 
+    fn bequest(&self) -> io::Result<Vec<u8>> {
+        Ok(crate::bequest::write(self.state.ward.open().memory(self.state.uptime_ms()))?)
+    }
+
     fn thaw(&self) {
         // The feed thread ends only with the process.
         let _ = self.events.send(Event::Thaw);

@@ -158,8 +158,15 @@ impl Deadlines {
         watch.registered.set(NEVER);
         if watch.read_due.get() <= tick {
             watch.read_due.set(NEVER);
-            watch.read_expired.set(true);
-            sys::shutdown(watch.fd.get(), watch.read_side);
+            if watch.rings.take() {
+                watch.rang.set(true);
+                if let Some(waker) = watch.waiting.take() {
+                    waker.wake();
+                }
+            } else {
+                watch.read_expired.set(true);
+                sys::shutdown(watch.fd.get(), watch.read_side);
+            }
         }
         if watch.write_due.get() <= tick {
             watch.write_due.set(NEVER);
@@ -199,6 +206,10 @@ struct Watch {
     registered: Cell<u32>,
     /// Nothing has come of what is read next: the end of this read loses nothing.
     idle: Cell<bool>,
+    /// A read that is due goes on, and whoever waits for it is told (see [`Reader::ready_within`]).
+    rings: Cell<bool>,
+    rang: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
     read_expired: Cell<bool>,
     write_expired: Cell<bool>,
     read_side: Side,
@@ -230,6 +241,9 @@ impl Watch {
             write_due: Cell::new(NEVER),
             registered: Cell::new(NEVER),
             idle: Cell::new(false),
+            rings: Cell::new(false),
+            rang: Cell::new(false),
+            waiting: RefCell::default(),
             read_expired: Cell::new(false),
             write_expired: Cell::new(false),
             read_side,
@@ -484,6 +498,37 @@ impl Reader {
             if self.clock.watch.is_done() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Waits for the armed read without taking it, at most `wait`. `false`: nothing has come yet, and the read goes on.
+    pub(crate) async fn ready_within(&mut self, wait: Duration) -> bool {
+        self.clock.watch.rings.set(true);
+        self.clock.watch.rang.set(false);
+        self.clock.read_within(wait);
+        poll_fn(|context| {
+            let is_ready = self.poll_ready(context);
+            let watch = &self.clock.watch;
+            if is_ready || watch.rang.get() {
+                watch.rings.set(false);
+                // A waker keeps its task's memory.
+                watch.waiting.take();
+                return Poll::Ready(is_ready);
+            }
+            *watch.waiting.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Whether the armed read is over; if not, the task is woken when it is.
+    pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> bool {
+        self.poll(context);
+        self.clock.watch.is_done()
+    }
+
+    /// Whether the armed read is over and brought bytes.
+    pub(crate) fn has_bytes(&self) -> bool {
+        matches!(&*self.clock.watch.step.borrow(), Step::Done(Read { result: Ok(1..), .. }))
     }
 
     fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Read> {

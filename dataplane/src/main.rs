@@ -7,6 +7,7 @@
 mod access;
 mod admin;
 mod answer;
+mod bequest;
 mod body;
 mod buf;
 mod config;
@@ -31,6 +32,8 @@ mod pool;
 mod proxy;
 mod publish;
 mod pump;
+mod queue;
+mod rescue;
 mod rosters;
 mod start;
 mod state;

@@ -5,7 +5,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway_engine::exchange::{Expectation, UpstreamFault};
 use ringway_engine::facts::Facts;
@@ -26,6 +26,7 @@ use crate::core::{Core, Ends, Pinned, Scratch};
 use crate::downstream::{Downstream, Fate};
 use crate::pool::{self, Upstream};
 use crate::pump::{self, Broken, Waits};
+use crate::rescue::Asking;
 use crate::rosters::Lease;
 use crate::{mirror, plugins, tunnel};
 
@@ -103,14 +104,15 @@ async fn respond<'v>(
     };
     connection.exchange.begin(&connection.head, target.may_upgrade);
     plugins::begin(connection);
-    let matched = Matched { view, timeouts: target.timeouts(cluster), chains };
-    forward(connection, matched, cluster).await
+    let matched = Matched { view, cluster, timeouts: target.timeouts(cluster), chains };
+    forward(connection, matched).await
 }
 
 /// What of a request's route counts once its upstream is known.
 #[derive(Debug, Clone, Copy)]
 struct Matched<'v> {
     view: &'v View,
+    cluster: &'v Arc<Cluster>,
     timeouts: Option<Timeouts>,
     chains: Chains<'v>,
 }
@@ -174,10 +176,14 @@ async fn answer_here(connection: &mut Downstream, answer: Option<&Answer<'_>>) -
 }
 
 /// The tries of one request.
-struct Tries {
-    /// Nodes that failed it.
-    excluded: SmallVec<[usize; 4]>,
-    left: u32,
+pub(crate) struct Tries {
+    /// Nodes that failed it, and those that it waits for.
+    pub(crate) excluded: SmallVec<[usize; 4]>,
+    pub(crate) left: u32,
+    /// What consistent hashing takes the request for.
+    pub(crate) hash: u64,
+    /// Until when it may wait for room, once it has begun to.
+    room_until: Option<Instant>,
     /// After this no further one begins.
     until_ms: u64,
     /// A kept connection turned out to be closed: the next one is made anew.
@@ -185,8 +191,23 @@ struct Tries {
     last: Option<UpstreamFault>,
 }
 
-async fn forward(connection: &mut Downstream, matched: Matched<'_>, cluster: &Arc<Cluster>) -> Fate {
-    let core = Rc::clone(&connection.core);
+impl Tries {
+    fn new(connection: &Downstream, cluster: &Cluster) -> Tries {
+        let now_ms = connection.core.deadlines.now_ms();
+        Tries {
+            excluded: SmallVec::new(),
+            left: cluster.tries_max(),
+            hash: cluster.hash_on.as_ref().map_or(0, |rule| hash(connection, rule)),
+            room_until: None,
+            until_ms: cluster.retry_ms_max.map_or(u64::MAX, |ms| now_ms.saturating_add(ms)),
+            fresh: false,
+            last: None,
+        }
+    }
+}
+
+async fn forward(connection: &mut Downstream, matched: Matched<'_>) -> Fate {
+    let (core, cluster) = (Rc::clone(&connection.core), matched.cluster);
     let body = BodyStart::take(connection).and_then(|mut body| body.gather(connection).map(|()| body));
     let mut body = match body {
         Ok(body) => body,
@@ -198,21 +219,19 @@ async fn forward(connection: &mut Downstream, matched: Matched<'_>, cluster: &Ar
         }
     };
     mirror::send(connection, matched.view, &body);
-    let now_ms = core.deadlines.now_ms();
-    let mut tries = Tries {
-        excluded: SmallVec::new(),
-        left: cluster.tries_max(),
-        until_ms: cluster.retry_ms_max.map_or(u64::MAX, |ms| now_ms.saturating_add(ms)),
-        fresh: false,
-        last: None,
-    };
-    let hash = cluster.hash_on.as_ref().map_or(0, |rule| hash(connection, rule));
-    while let Some((mut lease, endpoint)) = next_node(&core, cluster, &tries, hash) {
+    let mut tries = Tries::new(connection, cluster);
+    loop {
+        let Some((mut lease, endpoint)) = next_node(&core, cluster, &tries, tries.last.is_none()) else {
+            if cluster.tuning.pending_max > 0 && Box::pin(room(&core, cluster, &mut tries)).await {
+                continue;
+            }
+            break;
+        };
         if tries.last.is_some() {
             core.count(|counters| counters.retries.up());
         }
+        let ended = attempt(&core, connection, matched, endpoint, &mut body, &mut tries, &mut lease).await;
         let index = lease.index();
-        let ended = attempt(connection, matched, cluster, endpoint, &mut body, tries.fresh, &mut lease).await;
         conclude(&mut lease, &ended, connection.exchange.response.status());
         drop(lease);
         match ended {
@@ -252,7 +271,7 @@ async fn forward(connection: &mut Downstream, matched: Matched<'_>, cluster: &Ar
             }
         }
     }
-    give_up(connection, matched, cluster, &tries, body).await
+    give_up(connection, matched, &tries, body).await
 }
 
 /// What became of a try, as far as that says something of the node.
@@ -267,18 +286,32 @@ fn conclude(lease: &mut Lease<'_>, ended: &Result<Fate, Broken>, status: Option<
     }
 }
 
-fn next_node<'a>(
+/// Waits for room where all nodes have as many requests as they may have. `false`: there is none.
+async fn room(core: &Core, cluster: &Arc<Cluster>, tries: &mut Tries) -> bool {
+    let view = core.view();
+    let view = view.as_deref().map(|view| &**view);
+    if tries.left == 0 {
+        return false;
+    }
+    let Some(waiting) = core.rosters.enter(cluster, view, &tries.excluded) else { return false };
+    let wait = Duration::from_millis(cluster.tuning.pending_wait_ms.into());
+    let has_waited = tries.room_until.is_some();
+    let until = *tries.room_until.get_or_insert_with(|| Instant::now() + wait);
+    waiting.room(until, has_waited).await
+}
+
+pub(crate) fn next_node<'a>(
     core: &'a Core,
     cluster: &'a Arc<Cluster>,
     tries: &Tries,
-    hash: u64,
+    first: bool,
 ) -> Option<(Lease<'a>, &'a Endpoint)> {
     if tries.left == 0 || core.deadlines.now_ms() > tries.until_ms {
         return None;
     }
     let view = core.view();
     let view = view.as_deref().map(|view| &**view);
-    let lease = core.rosters.lease(cluster, view, hash, &tries.excluded, tries.last.is_none())?;
+    let lease = core.rosters.lease(cluster, view, tries.hash, &tries.excluded, first)?;
     let endpoint = cluster.endpoints.get(lease.index())?;
     Some((lease, endpoint))
 }
@@ -322,20 +355,26 @@ fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
 }
 
 /// Tells the client that no node answered.
-async fn give_up(
-    connection: &mut Downstream,
-    matched: Matched<'_>,
-    cluster: &Cluster,
-    tries: &Tries,
-    body: BodyStart,
-) -> Fate {
+async fn give_up(connection: &mut Downstream, matched: Matched<'_>, tries: &Tries, body: BodyStart) -> Fate {
+    let (core, cluster) = (Rc::clone(&connection.core), matched.cluster);
+    let view = core.view();
+    let view = view.as_deref().map(|view| &**view);
     connection.exchange.request.discard();
     let (status, code, reason) = match &tries.last {
-        None => {
+        None if core.rosters.is_full(cluster, view, &tries.excluded) => {
+            let waited =
+                tries.room_until.map_or("", |_| ", and there was no room in time (ringway.pending-wait-ms)");
             let reason = format!(
-                "upstream {} has no usable node: none is configured, every weight is 0, all are drained, down or full, or their names have no address",
+                "upstream {}: every usable node has as many open requests as it may have (ringway.node-requests-max){waited}",
                 cluster.key
             );
+            (503, "nodes_full", reason)
+        }
+        None => {
+            let why = cluster.why_bare();
+            let why =
+                why.as_deref().unwrap_or("operators have drained or taken down every node that has weight");
+            let reason = format!("upstream {} has no usable node: {why}", cluster.key);
             (503, "no_usable_node", reason)
         }
         Some(fault) => (fault.status(), pump::code_of(fault), format!("upstream {}: {fault}", cluster.key)),
@@ -348,19 +387,18 @@ async fn give_up(
 }
 
 /// Tries one node.
-async fn attempt(
+async fn attempt<'c>(
+    core: &'c Rc<Core>,
     connection: &mut Downstream,
-    matched: Matched<'_>,
-    cluster: &Cluster,
+    matched: Matched<'c>,
     endpoint: &Endpoint,
     body: &mut BodyStart,
-    fresh: bool,
-    lease: &mut Lease<'_>,
+    tries: &mut Tries,
+    lease: &mut Lease<'c>,
 ) -> Result<Fate, Broken> {
-    let core = Rc::clone(&connection.core);
-    let waits = Waits::new(matched.timeouts, &core.limits);
+    let (cluster, waits) = (matched.cluster, Waits::new(matched.timeouts, &core.limits));
     connection.access.tries(&endpoint.address);
-    let mut upstream = connect(&core, endpoint, fresh, waits.connect).await?;
+    let mut upstream = connect(core, endpoint, tries.fresh, waits.connect).await?;
     let reused = upstream.requests > 1;
     if !reused {
         connection.access.connected();
@@ -370,15 +408,33 @@ async fn attempt(
     write_head(connection, cluster, endpoint, &mut out);
     let (out, range) = body.join(out, connection);
     let written = upstream.socket.writer.write_all(out, range, waits.send).await;
-    body.sent(written.buffer, &core);
+    body.sent(written.buffer, core);
     if let Err(error) = written.result {
-        let fault = match error.kind() {
-            io::ErrorKind::TimedOut => UpstreamFault::SendTimeout,
-            _ => UpstreamFault::Closed,
-        };
-        return Err(Broken::Upstream { fault, sent: written.bytes > 0, stale: reused });
+        return Err(Broken::Upstream { fault: send_fault(&error), sent: written.bytes > 0, stale: reused });
     }
     connection.exchange.request.sent();
+    let hedges = cluster.tuning.hedge_ms.is_some();
+    let patience = lease.patience().filter(|patience| *patience < waits.read);
+    if connection.exchange.request.is_complete() && (hedges || patience.is_some()) {
+        if !upstream.socket.reader.is_armed() {
+            upstream.socket.reader.arm(core.buffers.take(upstream.room));
+        }
+        let waited = patience.filter(|_| !hedges).unwrap_or_default();
+        if !waited.is_zero() && upstream.socket.reader.ready_within(waited).await {
+            if upstream.socket.reader.has_bytes() {
+                lease.heard(false);
+            }
+        } else {
+            let first = lease.index();
+            let asking = Asking { connection, core, cluster, tries, waits, waited };
+            upstream = Box::pin(asking.seek(upstream, lease)).await?;
+            if let Some(endpoint) = cluster.endpoints.get(lease.index()).filter(|_| lease.index() != first) {
+                connection.access.try_failed();
+                connection.access.tries(&endpoint.address);
+            }
+        }
+    }
+    let reused = upstream.requests > 1;
     match pump::carry(connection, &mut upstream, waits, body, matched.chains).await {
         Ok(Fate::Tunnel) => {
             lease.switched(101);
@@ -409,17 +465,27 @@ async fn connect(core: &Core, endpoint: &Endpoint, fresh: bool, wait: Duration) 
     core.count(|counters| counters.upstream_connects.up());
     pool::connect(core, &endpoint.address, wait).await.map_err(|error| {
         tracing::debug!(node = %endpoint.address, "cannot connect: {error}");
-        let fault = match error.kind() {
-            io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,
-            _ if pool::lacks_descriptor(&error) => UpstreamFault::NoDescriptor,
-            _ => UpstreamFault::Connect,
-        };
-        Broken::Upstream { fault, sent: false, stale: false }
+        Broken::Upstream { fault: connect_fault(&error), sent: false, stale: false }
     })
 }
 
+pub(crate) fn connect_fault(error: &io::Error) -> UpstreamFault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,
+        _ if pool::lacks_descriptor(error) => UpstreamFault::NoDescriptor,
+        _ => UpstreamFault::Connect,
+    }
+}
+
+pub(crate) fn send_fault(error: &io::Error) -> UpstreamFault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => UpstreamFault::SendTimeout,
+        _ => UpstreamFault::Closed,
+    }
+}
+
 /// Appends the request's head as the node gets it.
-fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, out: &mut Vec<u8>) {
+pub(crate) fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &Endpoint, out: &mut Vec<u8>) {
     let (head, ends) = (&connection.head, &connection.ends);
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let client_host = head.host.map_or(&[][..], |authority| authority.whole.of(bytes));

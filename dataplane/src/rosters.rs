@@ -6,20 +6,23 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway_engine::exchange::UpstreamFault;
-use ringway_engine::upstream::{Ask, Cluster, Outcome, Roster, Standings, Ticket};
+use ringway_engine::upstream::{Ask, Cluster, Outcome, Roster, Standings, Suspicion, Ticket};
 use ringway_engine::view::View;
 use ringway_snapshot::model::Balancer;
 
 use crate::io::Deadlines;
+use crate::queue::Queue;
 use crate::state;
 
 /// Rosters of clusters that are gone, kept beside as many as there are clusters.
 const SPARE_MAX: usize = 64;
+/// Turns of breakers that wait for the health thread; more are lost.
+const TURNS_MAX: usize = 4_096;
 /// Nodes that one core shows to an operator: more would hold its requests up.
-const SHOWN_MAX: usize = 4_096;
+pub(crate) const SHOWN_MAX: usize = 4_096;
 
 /// All clusters' nodes, as this core sees them.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ struct Held {
     roster: RefCell<Roster>,
     generation: Cell<u64>,
     tells: Cell<bool>,
+    /// Requests that wait for room.
+    queue: Queue,
 }
 
 /// A node that a request was given.
@@ -50,6 +55,8 @@ pub(crate) struct Lease<'c> {
     outcome: Outcome,
     /// Where the balancer goes by time.
     begun: Option<Instant>,
+    /// The node was taken for hung, which has been told as its failure.
+    is_suspect: bool,
 }
 
 impl Rosters {
@@ -84,7 +91,24 @@ impl Rosters {
         let ticket = if is_followed { roster.pick(&ask) } else { roster.pick_of(cluster, &ask) }?;
         drop(roster);
         let begun = (cluster.balancer == Balancer::Ewma).then(Instant::now);
-        Some(Lease { rosters: self, held, ticket, outcome: Outcome::Unknown, begun })
+        Some(Lease { rosters: self, held, ticket, outcome: Outcome::Unknown, begun, is_suspect: false })
+    }
+
+    /// Lets a request wait for room at the cluster. `None`: nothing of it is full, or too many wait already.
+    pub(crate) fn enter(
+        &self,
+        cluster: &Arc<Cluster>,
+        view: Option<&View>,
+        excluded: &[usize],
+    ) -> Option<Waiting> {
+        let held = self.held(cluster, view);
+        let enters = held.roster.borrow_mut().enter(excluded);
+        enters.then(|| Waiting(held))
+    }
+
+    /// Whether nodes of the cluster have as many requests as they may have, and would take this one otherwise.
+    pub(crate) fn is_full(&self, cluster: &Arc<Cluster>, view: Option<&View>, excluded: &[usize]) -> bool {
+        self.held(cluster, view).roster.borrow().is_full(excluded)
     }
 
     /// Whether a request to the cluster may be tried again after `fault`.
@@ -130,18 +154,22 @@ impl Rosters {
                 let mut roster = held.roster.borrow_mut();
                 let cluster = Arc::clone(roster.cluster());
                 roster.take_tallies(|address, tally| tallies.push((Arc::clone(&cluster), address, tally)));
+                let mut turns = shared.turns.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = TURNS_MAX.saturating_sub(turns.len());
+                turns.extend(roster.take_turns().take(room).map(|turn| (Arc::clone(&cluster), turn)));
             }
         }
         if shared.wanted.swap(false, Relaxed) {
             let now_ms = self.deadlines.now_ms();
             let held = self.held.borrow();
-            let mut nodes = Vec::new();
+            let (mut nodes, mut cut) = (Vec::new(), 0u64);
             for (key, held) in &*held {
-                nodes.extend(held.roster.borrow().report(now_ms).map(|node| (key.clone(), node)));
-                if nodes.len() >= SHOWN_MAX {
-                    break;
-                }
+                let roster = held.roster.borrow();
+                let room = SHOWN_MAX - nodes.len();
+                nodes.extend(roster.report(now_ms).take(room).map(|node| (key.clone(), node)));
+                cut += roster.cluster().endpoints.len().saturating_sub(room) as u64;
             }
+            shared.nodes_cut.store(cut, Relaxed);
             *shared.nodes.lock().unwrap_or_else(PoisonError::into_inner) = Some(nodes);
         }
     }
@@ -158,6 +186,7 @@ impl Rosters {
                 roster: RefCell::new(roster),
                 generation: Cell::new(generation),
                 tells: Cell::new(false),
+                queue: Queue::default(),
             });
             all.insert(cluster.key.clone(), Rc::clone(&held));
             return held;
@@ -201,16 +230,71 @@ impl Lease<'_> {
 
     /// The node has failed.
     pub(crate) fn failed(&mut self, fault: UpstreamFault) {
-        self.outcome = Outcome::Failed(fault);
+        if !self.is_suspect {
+            self.outcome = Outcome::Failed(fault);
+        }
+    }
+
+    /// How long nothing may come before [`Lease::suspicion`] is to be asked.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.held.roster.borrow().patience_ms().map(Duration::from_millis)
+    }
+
+    /// The first byte of an answer has come; `raced` when another node had as good a chance to be first. A node that goes on after it was
+    /// taken for hung does not show how long answers take otherwise.
+    pub(crate) fn heard(&self, raced: bool) {
+        let usual = raced || !self.is_suspect;
+        self.held.roster.borrow_mut().heard(&self.ticket, usual, self.rosters.deadlines.now_ms());
+    }
+
+    /// What the wait for the node says of it; see [`Roster::suspicion`].
+    pub(crate) fn suspicion(&mut self, may_scout: bool) -> Suspicion {
+        if self.is_suspect {
+            return Suspicion::Strong;
+        }
+        let now_ms = self.rosters.deadlines.now_ms();
+        let suspicion = self.held.roster.borrow_mut().suspicion(&mut self.ticket, may_scout, now_ms);
+        if suspicion == Suspicion::Strong {
+            self.is_suspect = true;
+            self.note();
+        }
+        suspicion
+    }
+
+    /// Whether the request may be sent to another node beside this one.
+    pub(crate) fn may_go_beside(&self) -> bool {
+        self.held.roster.borrow_mut().may_go_beside(&self.ticket, self.rosters.deadlines.now_ms())
+    }
+
+    /// What the roster has to tell of its nodes is fetched with the next tick.
+    fn note(&self) {
+        if self.held.roster.borrow().has_tallies() && !self.held.tells.replace(true) {
+            self.rosters.telling.borrow_mut().push(Rc::clone(&self.held));
+        }
+    }
+}
+
+/// A request that waits for room, and counts until this is dropped.
+pub(crate) struct Waiting(Rc<Held>);
+
+impl Waiting {
+    /// Waits until there may be room again. `false`: that has lasted too long. Who has waited before waits in front.
+    pub(crate) async fn room(&self, until: Instant, has_waited: bool) -> bool {
+        self.0.queue.wait(until.saturating_duration_since(Instant::now()), has_waited).await
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.roster.borrow_mut().leave();
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let mut roster = self.held.roster.borrow_mut();
-        roster.finish(self.ticket, self.outcome, self.rosters.deadlines.now_ms());
-        if roster.has_tallies() && !self.held.tells.replace(true) {
-            self.rosters.telling.borrow_mut().push(Rc::clone(&self.held));
-        }
+        let now_ms = self.rosters.deadlines.now_ms();
+        self.held.roster.borrow_mut().finish(self.ticket, self.outcome, now_ms);
+        self.note();
+        self.held.queue.call();
     }
 }

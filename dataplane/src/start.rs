@@ -26,10 +26,12 @@ use crate::helm::{self, Helm, Local, Order};
 use crate::latency::Copies;
 use crate::state::{Core, Feed, Listening, State};
 use crate::worker::Worker;
-use crate::{listener, publish, status, supervisor, sys, topology, watchdog};
+use crate::{bequest, listener, publish, status, supervisor, sys, topology, watchdog};
 
 /// Configurations of control planes that wait for the feed thread.
 const EVENTS_WAITING_MAX: usize = 4;
+/// How long a successor waits for its cores to be told of nodes.
+const BEQUEST_WAIT: Duration = Duration::from_secs(1);
 /// Descriptors for everything that is not a client's connection: listeners, rings, sockets, files.
 const FILES_RESERVED: u64 = 256;
 
@@ -297,9 +299,28 @@ fn take_over(heir: &Heir, state: &State, feed_loop: &mut FeedLoop) -> Result<(),
     heir.ready(feed_loop.served())?;
     let (last, bytes) = heir.last()?;
     heir.ready(feed_loop.inherit(last.as_deref(), bytes.as_deref()))?;
-    heir.wait_for_go()?;
+    if let Some(bytes) = heir.wait_for_go()? {
+        inherit(state, &bytes);
+    }
     state.life.accept();
     Ok(())
+}
+
+/// Takes over what the predecessor knew of nodes, and gives the cores a moment to hear of it. Nothing of it is worth a failed upgrade.
+fn inherit(state: &State, bytes: &[u8]) {
+    match bequest::read(bytes) {
+        Ok(memory) => state.ward.open().recall(memory, state.uptime_ms()),
+        Err(error) => {
+            tracing::warn!(
+                "what the predecessor knew of nodes cannot be read, all count as healthy: {error}"
+            );
+            return;
+        }
+    }
+    let deadline = Instant::now() + BEQUEST_WAIT;
+    while state.ward.open().is_news() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Tells the predecessor that this process serves; follows its end.

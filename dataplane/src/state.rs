@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
-use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally};
+use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally, Turn};
 use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
 use ringway_snapshot::{Entries, Fault, Version};
@@ -66,10 +66,14 @@ pub(crate) struct Core {
     pub(crate) version: Mutex<Option<Version>>,
     /// What its requests told of nodes' health since the health thread last looked.
     pub(crate) tallies: Mutex<Vec<Told>>,
+    /// Breakers that opened or closed since then.
+    pub(crate) turns: Mutex<Vec<(Arc<Cluster>, Turn)>>,
     /// An operator wants to see its nodes.
     pub(crate) wanted: AtomicBool,
     /// Its nodes, by their clusters' keys, as of when they were last wanted.
     pub(crate) nodes: Mutex<Option<Vec<Reported>>>,
+    /// How many more it has than it told then.
+    pub(crate) nodes_cut: AtomicU64,
 }
 
 /// A node, and what requests told of its health.

@@ -40,7 +40,7 @@ fn spent(gateway: &Gateway) -> (u64, u64) {
     (requests.parse().unwrap(), spent.parse().unwrap())
 }
 
-/// The stretch that allocated least: its requests and allocations. Each time `request` is sent, and `answer_end` is the end of what
+/// The stretch that allocated least for a request: its requests and allocations. Each time `request` is sent, and `answer_end` is the end of what
 /// comes back.
 fn least_spent(request: String, node: SocketAddr, answer_end: &'static str) -> (u64, u64) {
     let gateway = Gateway::start_in(tempfile::tempdir().unwrap(), &["--workers", "1"]);
@@ -59,13 +59,14 @@ fn least_spent(request: String, node: SocketAddr, answer_end: &'static str) -> (
         })
         .collect();
     let until = Instant::now() + LOOK_FOR;
-    let (mut last, mut least) = (spent(&gateway), (0, u64::MAX));
+    let (mut last, mut least) = (spent(&gateway), (1, u64::MAX));
     while least.1 > 0 && Instant::now() < until {
         let now = wait_until("more requests", || {
             Some(spent(&gateway)).filter(|(requests, _)| *requests >= last.0 + REQUESTS_MIN)
         });
         let stretch = (now.0 - last.0, now.1 - last.1);
-        if stretch.1 < least.1 {
+        // Not the one that allocated least: that would be one of few requests, at the beginning, when pools are filled.
+        if stretch.1.saturating_mul(least.0) < least.1.saturating_mul(stretch.0) {
             least = stretch;
         }
         last = now;

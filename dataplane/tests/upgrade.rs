@@ -546,3 +546,52 @@ fn sockets_of_a_service_manager_are_served_and_outlive_the_process() {
         assert!(wait_until("its end", || child.try_wait().unwrap()).success());
     }
 }
+
+#[test]
+fn a_successor_knows_of_nodes_what_its_predecessor_knew() {
+    let (well, drained) = (named_node("well"), named_node("drained"));
+    // Probes find it dead, and there is no request that would.
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::start();
+    let _line = Line(&gateway);
+    // The successor makes no probe of its own within this test: what it says of the dead node it was told.
+    let checks = |interval: u32| json!({"active": {"type": "tcp", "healthy": {"interval": interval}, "unhealthy": {"interval": interval, "tcp_failures": 1}}});
+    let port = well.port();
+    let name = format!("localhost:{port}");
+    let upstream = json!({"nodes": {well.to_string(): 1, drained.to_string(): 1, dead.to_string(): 1}, "checks": checks(1)});
+    let named = json!({"uri": "/named", "upstream": {"nodes": {name: 1}}});
+    gateway.configure(
+        1,
+        &[("routes", "all", json!({"uri": "/*", "upstream": upstream})), ("routes", "named", named)],
+    );
+    let state = |address: SocketAddr| {
+        let told = gateway.ctl_json("show upstream routes/all");
+        let nodes = told["nodes"].as_array().unwrap().clone();
+        nodes.into_iter().find(|node| node["address"] == address.to_string()).unwrap()
+    };
+    gateway.ctl(&format!("set server routes/all/{drained} drain"));
+    wait_until("the dead node to be found", || (state(dead)["state"] == "unhealthy").then_some(()));
+    let sick_ms = state(dead)["checks"]["for_ms"].as_u64().unwrap();
+    assert!(get(&mut gateway.connect(), "/named").unwrap().0.contains("200"));
+    let before = pid(&gateway);
+    let said = gateway.ctl("upgrade");
+    assert!(said.starts_with("upgraded"), "{said}");
+    wait_until("the successor", || (pid(&gateway) != before).then_some(()));
+    let node = state(dead);
+    assert_eq!(node["state"], "unhealthy", "{node}");
+    // Since the process before found it, or as long as this process can tell; never "just now found by a probe of its own".
+    let history = gateway.ctl(&format!("show health routes/all/{dead} history"));
+    assert!(history.contains("as the process before knew"), "{history}, {sick_ms}");
+    let node = state(drained);
+    assert_eq!((&node["state"], &node["temporary"]), (&json!("drain"), &json!("drain")), "{node}");
+    for _ in 0..20 {
+        let (head, body) = get(&mut gateway.connect(), "/").unwrap();
+        assert!(head.contains("200") && body == b"well", "{head} {}", String::from_utf8_lossy(&body));
+        assert!(get(&mut gateway.connect(), "/named").unwrap().0.contains("200"));
+    }
+    // And the next one knows it from that one.
+    let before = pid(&gateway);
+    assert!(gateway.ctl("upgrade").starts_with("upgraded"));
+    wait_until("the next successor", || (pid(&gateway) != before).then_some(()));
+    assert_eq!(state(drained)["state"], "drain");
+}

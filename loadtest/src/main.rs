@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod affinity;
+mod balance;
 mod chart;
 mod churn;
 mod client;
@@ -48,6 +49,8 @@ enum Command {
     Hammer(hammer::Arguments),
     /// Measure Ringway, nginx and HAProxy against each other: CPU time per request, one core each
     Compare(compare::Arguments),
+    /// Show what each balancing algorithm makes of one slow backend of four
+    Balance(balance::Arguments),
     /// Measure what constant change costs the requests at 100,000 routes, and how long a change takes to arrive
     Churn(churn::Arguments),
     /// Check that a gateway speaks HTTP/1.1 to the letter and cannot be desynchronised
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Origin(arguments) => origin::execute(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Hammer(arguments) => hammer::execute(&arguments),
         Command::Compare(arguments) => compare::execute(&arguments),
+        Command::Balance(arguments) => balance::execute(&arguments),
         Command::Churn(arguments) => churn::execute(&arguments),
         Command::Conformance(arguments) => conformance::execute(&arguments),
         Command::Fault(arguments) => fault::execute(&arguments),

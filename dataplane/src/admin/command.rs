@@ -26,6 +26,7 @@ show limits                        limits and waits, and how far they are used
 show upstreams                     every upstream with its nodes: state and why, weights, open requests, breakers
 show upstream KEY                  one of them (upstreams/ID, or ID; services/ID, routes/ID)
 explain METHOD HOST PATH [from IP] [FIELD:VALUE ...]   which route takes this request, why the others do not, and where it would go
+show health KEY/ADDRESS history    when a node's state changed lately, and why
 set server KEY/ADDRESS ready|drain|down   for the time being: requests, no new ones, none at all
 set weight KEY/ADDRESS WEIGHT|configured  for the time being: another share of the requests
 adopt LINEAGE                      let another source replace this configuration
@@ -99,6 +100,7 @@ pub(crate) enum Show {
     Upstream(String),
     /// All of a kind, or one of them.
     Objects(Kind, Option<String>),
+    History(NodeName),
 }
 
 /// A request that is explained and not sent.
@@ -199,13 +201,15 @@ fn show(words: &[&str]) -> Result<Show, String> {
             let known = Kind::from_name(kind).ok_or_else(|| format!("{kind:?} is not a kind"))?;
             Show::Objects(known, id.first().map(|id| (*id).to_owned()))
         }
-        _ => {
-            return Err(
-                "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY or objects KIND [ID]".to_owned()
-            );
-        }
+        ["health", node, "history"] => Show::History(node_of(node).map_err(|_| HISTORY.to_owned())?),
+        ["health", ..] => return Err(HISTORY.to_owned()),
+        _ => return Err(SHOW.to_owned()),
     })
 }
+
+const SHOW: &str = "show info, snapshot, cores, counters, latency, connections, errors, limits, routes, route ID, upstreams, upstream KEY, health KEY/ADDRESS history or objects KIND [ID]";
+const HISTORY: &str =
+    "show health UPSTREAM/ADDRESS history, with the address and port that `show upstreams` tells";
 
 const SET_SERVER: &str =
     "set server UPSTREAM/ADDRESS ready|drain|down, or set weight UPSTREAM/ADDRESS WEIGHT|configured";
@@ -285,6 +289,8 @@ mod tests {
     fn what_is_not_understood_says_what_would_be() {
         assert!(Command::parse("shwo info").unwrap_err().contains("help"));
         assert!(Command::parse("show").unwrap_err().contains("upstreams"));
+        assert!(Command::parse("show health u/10.0.0.1:80").unwrap_err().contains("history"));
+        assert!(Command::parse("show health u history").unwrap_err().contains("ADDRESS"));
         assert!(Command::parse("set server 1/x drain").unwrap_err().contains("address"));
         assert!(Command::parse("set server 1/10.0.0.1:80 off").unwrap_err().contains("drain"));
         assert!(Command::parse("set weight 1/10.0.0.1:80 1000001").unwrap_err().contains("1000000"));

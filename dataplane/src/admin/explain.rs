@@ -1,11 +1,13 @@
 //! `explain`: what would become of a request, without sending it.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ringway_engine::facts::Facts;
 use ringway_engine::http1::{HeadLimits, Parse, RequestHead};
 use ringway_engine::route::path::{encode, normalize};
 use ringway_engine::route::{Captures, Outcome, Query, Step};
+use ringway_engine::upstream::{Cluster, Endpoint, Order};
 use ringway_engine::view::View;
 use serde_json::{Value, json};
 
@@ -78,11 +80,10 @@ fn explain(state: &State, view: &View, request: &Request) -> Result<Value, Strin
         "service": found.as_ref().and_then(|found| found.payload().service_id.clone()),
         "upstream": found.as_ref().and_then(|found| view.cluster(found.payload())).map(|cluster| show::upstream(cluster)),
         "answer": match &found {
-            None => Some("404: no route matches"),
+            None => Some("404: no route matches".to_owned()),
             Some(found) => match view.cluster(found.payload()) {
-                None => Some("503: neither the route nor its service names an upstream"),
-                Some(cluster) if cluster.usable() == 0 && cluster.names.is_empty() => Some("503: the upstream has no usable node"),
-                Some(_) => None,
+                None => Some("503: neither the route nor its service names an upstream".to_owned()),
+                Some(cluster) => unusable(state, cluster),
             },
         },
         "steps": view.routes.explain(&query).iter().map(step).collect::<Value>(),
@@ -109,6 +110,24 @@ fn parsed(bytes: &[u8]) -> Result<RequestHead, String> {
         Ok(Parse::Partial) => Err("answered with 400: the head does not end".to_owned()),
         Err(error) => Err(format!("answered with {}: {error}", error.status())),
     }
+}
+
+/// Why the upstream serves nothing at present, if so.
+fn unusable(state: &State, cluster: &Arc<Cluster>) -> Option<String> {
+    let ward = state.ward.open();
+    let cluster = ward.whole(cluster);
+    if let Some(why) = cluster.why_bare() {
+        return Some(format!("503: the upstream has no usable node: {why}"));
+    }
+    let is_out = |endpoint: &Endpoint| {
+        endpoint.weight == 0
+            || ward
+                .orders
+                .of(&cluster.key, &endpoint.address)
+                .is_some_and(|ordered| ordered.order != Order::Ready || ordered.weight == Some(0))
+    };
+    let all_out = cluster.endpoints.iter().all(is_out);
+    all_out.then(|| "503: operators have drained or taken down every node that has weight".to_owned())
 }
 
 fn step(step: &Step) -> Value {

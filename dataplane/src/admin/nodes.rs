@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_engine::upstream::{
-    Address, Cluster, Endpoint, FailureKind, Finding, HealthReport, NodeReport, Order, Ordered, Orders,
+    Address, Change, Cluster, Endpoint, Finding, HealthReport, NodeReport, Order, Ordered, Orders,
 };
 use ringway_engine::view::View;
 use ringway_snapshot::model::Balancer;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::command::{NodeName, Setting};
 use super::{Admin, show};
+use crate::rosters::SHOWN_MAX;
 use crate::state::State;
 
 /// How long a core may take to tell its nodes.
@@ -80,6 +81,12 @@ pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
         return format!("error: {} has no node {}; `show upstreams` lists them", cluster.key, node.address);
     }
     ward.changed = true;
+    let (to, at_ms) = (to(setting), state.uptime_ms());
+    let why = match setting {
+        Setting::Weight(Some(weight)) => format!("weight {weight}, by an operator"),
+        _ => "by an operator".to_owned(),
+    };
+    ward.history.note(&cluster.key, &node.address, Change { at_ms, to, why });
     let until =
         "until the configuration gives the node another weight or takes it away, or this process ends";
     match ward.orders.of(&cluster.key, &node.address) {
@@ -88,8 +95,18 @@ pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
     }
 }
 
+fn to(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Order(Order::Ready) => "ready",
+        Setting::Order(Order::Drain) => "drain",
+        Setting::Order(Order::Down) => "down",
+        Setting::Weight(Some(_)) => "another weight",
+        Setting::Weight(None) => "the configured weight",
+    }
+}
+
 /// An id alone is that of an upstream that is an object of its own.
-fn find<'v>(view: &'v View, key: &str) -> Result<&'v Arc<Cluster>, String> {
+pub(super) fn find<'v>(view: &'v View, key: &str) -> Result<&'v Arc<Cluster>, String> {
     let cluster = view.cluster_of(key).or_else(|| view.cluster_of(&format!("upstreams/{key}")));
     cluster.ok_or_else(|| format!("there is no upstream {key:?}; `show upstreams` lists them"))
 }
@@ -165,6 +182,17 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
         if silent > 0 {
             fields.insert("cores_silent".to_owned(), json!(silent));
         }
+        let is_told =
+            |endpoint: &&Endpoint| reports.contains_key(&(cluster.key.clone(), endpoint.address.clone()));
+        let left_out = cluster.endpoints.len() - cluster.endpoints.iter().filter(is_told).count();
+        let cut: u64 = state.cores.iter().map(|core| core.nodes_cut.load(Relaxed)).max().unwrap_or(0);
+        if left_out > 0 && cut > 0 {
+            let note = format!(
+                "left out for {left_out} of {} nodes: a core tells {SHOWN_MAX} nodes at most and has {cut} more",
+                cluster.endpoints.len()
+            );
+            fields.insert("open_requests_and_breakers".to_owned(), json!(note));
+        }
         fields.insert("nodes".to_owned(), nodes.collect());
     }
     told
@@ -187,17 +215,7 @@ fn node(
         _ if ordered.and_then(|ordered| ordered.weight).unwrap_or(endpoint.weight) == 0 => {
             ("drain", Some("its weight is 0".to_owned()))
         }
-        (_, Some(sickness)) => {
-            let what = match sickness.kind {
-                FailureKind::Http => "bad statuses",
-                FailureKind::Tcp => "failed connections",
-                FailureKind::Timeout => "time-outs",
-            };
-            (
-                "unhealthy",
-                Some(format!("{what} of {}", if sickness.in_requests { "requests" } else { "probes" })),
-            )
-        }
+        (_, Some(sickness)) => ("unhealthy", Some(crate::health::words(sickness))),
         _ if out > 0 => {
             let for_ms = cores.iter().map(|core| core.out_ms).max().unwrap_or(0);
             let why = format!(

@@ -8,13 +8,14 @@ use ringway_snapshot::{Kind, Version};
 use serde_json::{Value, json};
 
 use super::command::Show;
-use super::{Admin, latency, nodes, tally};
+use super::{Admin, history, latency, nodes, tally};
 use crate::drain::Phase;
 use crate::state::State;
 
 /// The reply to a `show` command.
 pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
     let of_nodes = matches!(what, Show::Upstreams | Show::Upstream(_));
+    let is_history = matches!(what, Show::History(_));
     let document = match what {
         Show::Info => Ok(info(admin)),
         Show::Snapshot => snapshot(&admin.state),
@@ -36,11 +37,13 @@ pub(crate) fn reply(admin: &Admin, what: Show, json: bool) -> String {
         Show::Upstreams => nodes::upstreams(admin),
         Show::Upstream(key) => nodes::upstream(admin, &key),
         Show::Objects(kind, id) => objects(&admin.state, kind, id.as_deref()),
+        Show::History(node) => history::of(&admin.state, &node),
     };
     match document {
         Err(error) => format!("error: {error}"),
         Ok(document) if json => document.to_string(),
         Ok(document) if of_nodes => nodes::text(&document),
+        Ok(document) if is_history => history::text(&document),
         Ok(document) => text(&document),
     }
 }

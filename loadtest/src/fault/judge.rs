@@ -15,8 +15,10 @@ use super::commits::{Commit, Done, Place};
 use super::load::{Sent, is_of_the_connection};
 use super::probe::Answers;
 use super::rig::Rig;
-use super::stage::{Ended, Excuse, Mark, MarkKind, Record};
+use super::stage::{Ended, Excuse, Mark, MarkKind, Record, Recovery};
 use super::watch::Seen;
+use crate::client::Event;
+use crate::client::tally::Failure;
 
 /// A new process answers before the watch has noticed that it is another one.
 const GENERATION_BLUR: Duration = Duration::from_secs(1);
@@ -54,6 +56,7 @@ pub(crate) struct Verdict {
     pub(crate) lost: u64,
     pub(crate) reversed: u64,
     pub(crate) lost_by_postgresql: u64,
+    pub(crate) recovery: Recovery,
     pub(crate) problems: Vec<String>,
     pub(crate) notes: Vec<String>,
 }
@@ -70,11 +73,12 @@ impl Verdict {
 
 /// Judges, and asks the gateway a last time for every change.
 pub(crate) fn judge(ended: Ended<'_>, record: &Record) -> Result<(Verdict, Done)> {
-    let Ended { rig, changes, marks, excuses, problems, notes, .. } = ended;
+    let Ended { rig, changes, marks, excuses, problems, notes, recovery, .. } = ended;
     let done = changes.finish();
     let kept = kept_by_postgresql(&rig).context("the database cannot be asked for its changes")?;
     let is_lost = |number: u64| !kept.contains(&number);
-    let mut verdict = Verdict { problems, notes, commits: done.commits.len(), ..Verdict::default() };
+    let commits = done.commits.len();
+    let mut verdict = Verdict { commits, recovery, problems, notes, ..Verdict::default() };
     verdict.lost_by_postgresql = done.commits.iter().filter(|commit| is_lost(commit.number)).count() as u64;
     verdict.excuse = excuses.first().map(|excuse| excuse.why);
     requests(&mut verdict, &record.sent, &excuses);
@@ -90,8 +94,18 @@ fn kept_by_postgresql(rig: &Rig<'_>) -> Result<BTreeSet<u64>> {
     Ok(rows.iter().filter_map(|row| row.first()?.parse().ok()).collect())
 }
 
-pub(crate) fn is_excused(excuses: &[Excuse], began: Instant, ended: Instant) -> bool {
+fn is_excused(excuses: &[Excuse], began: Instant, ended: Instant) -> bool {
     excuses.iter().any(|excuse| began <= excuse.to && ended >= excuse.from)
+}
+
+/// Whether a request could not but fail.
+pub(crate) fn could_not_but(excuses: &[Excuse], event: &Event, failure: Failure) -> bool {
+    let of_the_time =
+        excuses.iter().filter(|excuse| event.intended <= excuse.to && event.ended >= excuse.from);
+    let mut of_the_time = of_the_time.peekable();
+    let is_ours = matches!(failure, Failure::Status(502..=504));
+    (is_of_the_connection(failure) && of_the_time.peek().is_some())
+        || is_ours && of_the_time.any(|excuse| excuse.no_backend)
 }
 
 fn requests(verdict: &mut Verdict, sent: &[Sent], excuses: &[Excuse]) {
@@ -107,7 +121,7 @@ fn requests(verdict: &mut Verdict, sent: &[Sent], excuses: &[Excuse]) {
             good.push(event.ended);
             continue;
         };
-        let excused = is_of_the_connection(failure) && is_excused(excuses, event.intended, event.ended);
+        let excused = could_not_but(excuses, event, failure);
         let counted = if excused { &mut verdict.excused } else { &mut verdict.failed };
         *counted.entry(failure.to_string()).or_default() += 1;
     }
@@ -301,8 +315,6 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Event;
-    use crate::client::tally::Failure;
     use crate::fault::load::Stream;
     use crate::fault::probe::Answer;
 
@@ -333,7 +345,8 @@ mod tests {
     #[test]
     fn only_connections_that_failed_in_an_excused_time_are_excused() {
         let begun = Instant::now();
-        let excuses = [Excuse { from: begun + 10 * MS, to: begun + 20 * MS, why: "" }];
+        let (from, to) = (begun + 10 * MS, begun + 20 * MS);
+        let excuses = [Excuse { from, to, why: "", no_backend: false }];
         let sent = |from: u32, to: u32, failure| Sent {
             stream: Stream::Kept,
             event: Event { intended: begun + MS * from, ended: begun + MS * to, failure },
@@ -351,6 +364,10 @@ mod tests {
         assert_eq!(verdict.excused, BTreeMap::from([("reset".to_owned(), 1)]));
         assert_eq!(verdict.failed, BTreeMap::from([("status_502".to_owned(), 1), ("connect".to_owned(), 1)]));
         assert_eq!(verdict.gap_ms.round(), 100.0);
+        let no_backend = [Excuse { from, to, why: "", no_backend: true }];
+        let mut verdict = Verdict::default();
+        requests(&mut verdict, &all, &no_backend);
+        assert_eq!(verdict.failed, BTreeMap::from([("connect".to_owned(), 1)]));
     }
 
     #[test]

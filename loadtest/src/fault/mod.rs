@@ -7,6 +7,7 @@ pub(crate) mod ask;
 pub(crate) mod cluster;
 mod commits;
 mod cut;
+mod dns;
 mod judge;
 mod load;
 mod page;

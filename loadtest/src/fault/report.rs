@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::commits::Done;
-use super::judge::{Delays, Verdict, is_excused};
-use super::load::is_of_the_connection;
+use super::judge::{Delays, Verdict, could_not_but};
 use super::scenario::Scenario;
 use super::stage::{Excuse, Mark, MarkKind, Record};
 
@@ -143,13 +142,15 @@ impl Row {
 }
 
 /// The heads of the table.
-pub(crate) const HEADS: [&str; 14] = [
+pub(crate) const HEADS: [&str; 16] = [
     "fault",
     "requests",
     "failed",
     "excused",
     "gap ms",
     "p99 ms",
+    "out ms",
+    "in ms",
     "changes",
     "before ms",
     "during ms",
@@ -161,21 +162,27 @@ pub(crate) const HEADS: [&str; 14] = [
 ];
 
 /// The figures between the name and the result.
-pub(crate) fn figures(verdict: &Verdict) -> [String; 12] {
+pub(crate) fn figures(verdict: &Verdict) -> [String; 14] {
     [
         verdict.requests.to_string(),
         verdict.failures().to_string(),
         verdict.excused.values().sum::<u64>().to_string(),
         format!("{:.0}", verdict.gap_ms),
         format!("{:.1}", verdict.latency_p99_ms),
+        milliseconds(verdict.recovery.out_ms),
+        milliseconds(verdict.recovery.back_ms),
         verdict.commits.to_string(),
         pair(&verdict.before),
         pair(&verdict.during),
         pair(&verdict.after),
-        verdict.caught_up_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}")),
+        milliseconds(verdict.caught_up_ms),
         verdict.lost.to_string(),
         verdict.reversed.to_string(),
     ]
+}
+
+fn milliseconds(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"))
 }
 
 fn pair(delays: &Delays) -> String {
@@ -201,6 +208,8 @@ fn verdict_json(verdict: &Verdict, series: &Series) -> Value {
         "latency_ms": {
             "p50": verdict.latency_p50_ms, "p99": verdict.latency_p99_ms, "max": verdict.latency_max_ms,
         },
+        "nodes_out_ms": verdict.recovery.out_ms,
+        "nodes_in_ms": verdict.recovery.back_ms,
         "changes": verdict.commits,
         "commit_to_every_core": {
             "before": delays(&verdict.before), "during": delays(&verdict.during), "after": delays(&verdict.after),
@@ -309,11 +318,7 @@ impl Series {
             }
             let kind = match event.failure {
                 None => 0,
-                Some(failure)
-                    if is_of_the_connection(failure) && is_excused(excuses, event.intended, event.ended) =>
-                {
-                    2
-                }
+                Some(failure) if could_not_but(excuses, &event, failure) => 2,
                 Some(_) => 1,
             };
             if let Some(count) = series.buckets.get_mut(bucket).and_then(|counts| counts.get_mut(kind)) {

@@ -10,10 +10,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, DATABASE, Programs};
 use super::cut::Cut;
+use super::dns::Dns;
 use super::process::{Launch, Process, SELF, end_orphans, reap_orphans};
 use super::scenario::{Needs, libfaketime};
 use super::sql::{Session, USER};
@@ -22,7 +24,7 @@ use super::{ask, teller};
 use crate::stop::Stop;
 
 /// Nodes of the upstream under load.
-const NODES: usize = 3;
+const NODES: usize = 4;
 const WORKERS: &str = "2";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -51,6 +53,7 @@ pub(crate) struct Rig<'a> {
     control: Option<Process>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) cut: Option<Cut>,
+    pub(crate) dns: Option<Dns>,
     pub(crate) standby: Option<Cluster>,
     pub(crate) primary: Cluster,
     /// The standby has taken over.
@@ -75,12 +78,14 @@ impl<'a> Rig<'a> {
             .then(|| workshop.programs.standby(&primary, folder.join("pg2"), stop))
             .transpose()?;
         let cut = needs.cut.then(|| Cut::start(&primary.folder)).transpose()?;
+        let dns = needs.names.then(|| Dns::start(&folder)).transpose()?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut rig = Self {
             data: None,
             control: None,
             nodes: Vec::new(),
             cut,
+            dns,
             standby,
             primary,
             is_promoted: false,
@@ -92,7 +97,7 @@ impl<'a> Rig<'a> {
             workshop,
         };
         for number in 0..NODES {
-            let node = rig.origin(number, any)?;
+            let node = rig.origin(number, any, &[])?;
             rig.nodes.push(node);
         }
         rig.start_data()?;
@@ -188,10 +193,27 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
+    /// A backend hangs: the kernel takes connections and requests for it, and nobody answers.
+    pub(crate) fn hang_node(&self, number: usize) -> Result<()> {
+        self.nodes.get(number).context("no such node")?.process.signal(Signal::STOP);
+        Ok(())
+    }
+
+    /// A backend that hangs goes on.
+    pub(crate) fn wake_node(&self, number: usize) -> Result<()> {
+        self.nodes.get(number).context("no such node")?.process.signal(Signal::CONT);
+        Ok(())
+    }
+
     /// Starts a killed backend again, on its port.
     pub(crate) fn start_node(&mut self, number: usize) -> Result<()> {
+        self.start_node_as(number, &[])
+    }
+
+    /// Starts a killed backend again, on its port, with flags of its own.
+    pub(crate) fn start_node_as(&mut self, number: usize, flags: &[&str]) -> Result<()> {
         let address = self.nodes.get(number).context("no such node")?.address;
-        let node = self.origin(number, address)?;
+        let node = self.origin(number, address, flags)?;
         if let Some(place) = self.nodes.get_mut(number) {
             *place = node;
         }
@@ -225,22 +247,27 @@ impl<'a> Rig<'a> {
                 fs::write(self.path("clock"), "+0\n")?;
             }
         }
-        let arguments = flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
+        let mut program = self.workshop.executables.join(name);
+        let mut arguments: Vec<String> =
+            flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
+        if let Some(dns) = &self.dns {
+            (program, arguments) = dns.launch(&program, &arguments);
+        }
         Process::start(Launch {
-            program: &self.workshop.executables.join(name),
-            arguments: arguments.collect(),
+            program: &program,
+            arguments,
             environment,
             log: &self.path(&format!("{name}.log")),
             user: None,
         })
     }
 
-    fn origin(&self, number: usize, address: SocketAddr) -> Result<Node> {
+    fn origin(&self, number: usize, address: SocketAddr, flags: &[&str]) -> Result<Node> {
+        let (listen, name) = (address.to_string(), format!("node-{number}"));
+        let own = ["origin", "--listen", &listen, "--name", &name];
         let mut process = Process::start(Launch {
             program: Path::new(SELF),
-            arguments: ["origin", "--listen", &address.to_string(), "--name", &format!("node-{number}")]
-                .map(str::to_owned)
-                .into(),
+            arguments: own.iter().chain(flags).map(|&argument| argument.to_owned()).collect(),
             environment: Vec::new(),
             log: &self.path(&format!("node-{number}.log")),
             user: None,
@@ -264,8 +291,12 @@ impl<'a> Rig<'a> {
     fn seed(&self) -> Result<()> {
         // The first version, of nothing, tells that all migrations are done: rows without triggers would have no revision.
         self.until("the schema", || self.admin("show snapshot json")?.get("version").and_then(place))?;
+        let name = |(number, node): (usize, &Node)| match self.dns {
+            Some(_) => format!("{}:{}", Dns::name(number), node.address.port()),
+            None => node.address.to_string(),
+        };
         let nodes: serde_json::Map<String, Value> =
-            self.nodes.iter().map(|node| (node.address.to_string(), json!(1))).collect();
+            self.nodes.iter().enumerate().map(|node| (name(node), json!(1))).collect();
         let teller = teller::start()?;
         let told = json!({"uri": "/told", "upstream": {
             "type": "roundrobin", "nodes": {teller.to_string(): 1}, "pass_host": "rewrite", "upstream_host": "c0"
@@ -330,6 +361,7 @@ impl Drop for Rig<'_> {
         self.control = None;
         self.nodes.clear();
         self.cut = None;
+        self.dns = None;
         if let Some(standby) = &mut self.standby {
             standby.kill();
         }

@@ -38,6 +38,8 @@ pub(crate) struct Needs {
     pub(crate) small_disk: bool,
     /// The planes run on a clock that can be stepped.
     pub(crate) fake_clock: bool,
+    /// Nodes are told by name, and their DNS can be broken.
+    pub(crate) names: bool,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,7 @@ pub(crate) enum Outcome {
 
 impl Needs {
     pub(crate) const NOTHING: Self =
-        Self { standby: false, cut: false, small_disk: false, fake_clock: false };
+        Self { standby: false, cut: false, small_disk: false, fake_clock: false, names: false };
     pub(crate) const STANDBY: Self = Self { standby: true, ..Self::NOTHING };
     pub(crate) const CUT: Self = Self { cut: true, ..Self::NOTHING };
 
@@ -64,6 +66,11 @@ impl Needs {
                 .and_then(|folder| Tmpfs::mount(folder.path()).map(drop))
         {
             return Some(format!("a tmpfs cannot be mounted here: {error:#}"));
+        }
+        if self.names
+            && let Some(reason) = super::dns::missing()
+        {
+            return Some(reason);
         }
         if self.fake_clock && libfaketime().is_none() {
             return Some(

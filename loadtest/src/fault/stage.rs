@@ -14,6 +14,8 @@ use crate::progress::{Progress, bar};
 
 /// For every core to have the last change.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
+/// For every core to leave nodes out, or to use them again: a breaker waits a minute at most.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(70);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// What `--short` leaves of a wait.
 const SHORT_DIVISOR: u32 = 4;
@@ -46,6 +48,15 @@ pub(crate) struct Excuse {
     pub(crate) from: Instant,
     pub(crate) to: Instant,
     pub(crate) why: &'static str,
+    /// There was no backend either, so that an answer of 502, 503 or 504 was right.
+    pub(crate) no_backend: bool,
+}
+
+/// How long it took until every core left out the nodes that failed, and until all were in use again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recovery {
+    pub(crate) out_ms: Option<f64>,
+    pub(crate) back_ms: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -59,6 +70,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) problems: Vec<String>,
     pub(crate) notes: Vec<String>,
     pub(crate) effort: Effort,
+    recovery: Recovery,
     load: Load,
     watch: Watch,
     probe: Probe,
@@ -90,7 +102,22 @@ impl<'a> Stage<'a> {
         let load = Load::start(rig.http, scenario.streams, effort.requests_per_second)?;
         let changes = Committer::start(rig.primary.folder.clone(), effort.changes_per_second)?;
         let (marks, excuses, problems, notes) = Default::default();
-        Ok(Self { rig, changes, begun, marks, excuses, problems, notes, effort, load, watch, probe, line })
+        let recovery = Recovery::default();
+        Ok(Self {
+            rig,
+            changes,
+            begun,
+            marks,
+            excuses,
+            problems,
+            notes,
+            effort,
+            recovery,
+            load,
+            watch,
+            probe,
+            line,
+        })
     }
 
     /// Lets the load go on; a quarter as long in the short form.
@@ -126,7 +153,45 @@ impl<'a> Stage<'a> {
 
     /// From `from` until now there was nothing to connect to, or what connections led to was killed.
     pub(crate) fn excuse_since(&mut self, from: Instant, why: &'static str) {
-        self.excuses.push(Excuse { from, to: Instant::now(), why });
+        self.excuses.push(Excuse { from, to: Instant::now(), why, no_backend: false });
+    }
+
+    /// From `from` until now no backend could answer.
+    pub(crate) fn excuse_no_backend_since(&mut self, from: Instant, why: &'static str) {
+        self.excuses.push(Excuse { from, to: Instant::now(), why, no_backend: true });
+    }
+
+    /// Waits until every core leaves these nodes out, and notes how long after the fault that was.
+    pub(crate) fn await_out(&mut self, nodes: &[usize]) -> Result<()> {
+        let addresses = self.addresses(nodes);
+        self.await_that("the nodes are left out", RECOVERED_WITHIN, |rig| {
+            breakers(rig, &addresses).is_some_and(|mut all| all.all(|breaker| breaker != "closed"))
+        })?;
+        self.recovery.out_ms = later(self.recovery.out_ms, self.since(MarkKind::Fault));
+        Ok(())
+    }
+
+    /// Waits until every core uses all nodes, and notes how long after the end of the fault that was.
+    pub(crate) fn await_back(&mut self) -> Result<()> {
+        let addresses = self.addresses(&(0..self.rig.nodes.len()).collect::<Vec<_>>());
+        self.await_that("all nodes are used", RECOVERED_WITHIN, |rig| {
+            breakers(rig, &addresses).is_some_and(|mut all| all.all(|breaker| breaker == "closed"))
+        })?;
+        self.recovery.back_ms = later(self.recovery.back_ms, self.since(MarkKind::Healed));
+        Ok(())
+    }
+
+    fn addresses(&self, nodes: &[usize]) -> Vec<String> {
+        nodes
+            .iter()
+            .filter_map(|node| self.rig.nodes.get(*node))
+            .map(|node| node.address.to_string())
+            .collect()
+    }
+
+    fn since(&self, kind: MarkKind) -> Option<f64> {
+        let mark = self.marks.iter().rev().find(|mark| mark.kind == kind)?;
+        Some(mark.at.elapsed().as_secs_f64() * 1e3)
     }
 
     pub(crate) fn note(&mut self, text: impl Into<String>) {
@@ -210,6 +275,7 @@ impl<'a> Stage<'a> {
             excuses: self.excuses,
             problems: self.problems,
             notes: self.notes,
+            recovery: self.recovery,
         };
         Ok((ended, Record { sent, seen, probed }))
     }
@@ -232,6 +298,32 @@ impl<'a> Stage<'a> {
     }
 }
 
+fn later(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.into_iter().chain(other).reduce(f64::max)
+}
+
+/// What every core's breaker of some nodes says; `None` when that is not told, or not by every core.
+fn breakers(rig: &Rig<'_>, addresses: &[String]) -> Option<impl Iterator<Item = String> + use<>> {
+    let told = rig.admin("show upstream nodes json")?;
+    if told.get("cores_silent").is_some() {
+        return None;
+    }
+    let nodes = told.get("nodes")?.as_array()?;
+    let is_asked = |node: &&serde_json::Value| {
+        let address = node.get("address").and_then(serde_json::Value::as_str);
+        address.is_some_and(|address| addresses.iter().any(|asked| asked == address))
+    };
+    let asked: Vec<_> = nodes.iter().filter(is_asked).collect();
+    if asked.len() != addresses.len() {
+        return None;
+    }
+    let of_node =
+        |node: &serde_json::Value| node.get("breakers").and_then(serde_json::Value::as_array).cloned();
+    let all: Vec<serde_json::Value> = asked.into_iter().filter_map(of_node).flatten().collect();
+    let texts = all.into_iter().filter_map(|breaker| breaker.as_str().map(str::to_owned));
+    Some(texts.collect::<Vec<_>>().into_iter())
+}
+
 /// A stage whose load has ended.
 #[derive(Debug)]
 pub(crate) struct Ended<'a> {
@@ -242,4 +334,5 @@ pub(crate) struct Ended<'a> {
     pub(crate) excuses: Vec<Excuse>,
     pub(crate) problems: Vec<String>,
     pub(crate) notes: Vec<String>,
+    pub(crate) recovery: Recovery,
 }

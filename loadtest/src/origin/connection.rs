@@ -206,9 +206,14 @@ impl Connection {
     }
 
     fn complete(&mut self, plan: &ServerPlan, counts: &mut Counts) -> Option<u64> {
-        if let Some(RequestHead { action: Action::Delay { ms }, .. }) = self.request {
+        let asked_ms = match self.request {
+            Some(RequestHead { action: Action::Delay { ms }, .. }) => ms,
+            _ => 0,
+        };
+        let delay_ms = asked_ms + plan.delay_ms;
+        if delay_ms > 0 {
             self.state = State::Waiting;
-            return Some(ms);
+            return Some(delay_ms);
         }
         self.answer(plan, counts);
         None

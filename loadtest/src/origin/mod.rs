@@ -36,13 +36,23 @@ pub(crate) struct Arguments {
     /// Size of the default answer's body
     #[arg(long, default_value_t = 128)]
     body_bytes: u64,
+    /// Answer everything so much later
+    #[arg(long, default_value_t = 0)]
+    delay_ms: u64,
+    /// Reset every connection as soon as it is made
+    #[arg(long)]
+    resets: bool,
 }
 
 pub(crate) fn execute(arguments: &Arguments) -> Result<()> {
     if !(1..=THREADS_MAX).contains(&arguments.threads) {
         bail!("--threads must be between 1 and {THREADS_MAX}");
     }
-    let plan = ServerPlan::new(&arguments.name, arguments.body_bytes)?;
+    let plan = ServerPlan {
+        delay_ms: arguments.delay_ms,
+        resets: arguments.resets,
+        ..ServerPlan::new(&arguments.name, arguments.body_bytes)?
+    };
     let first = listen(arguments.listen)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];

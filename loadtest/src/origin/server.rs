@@ -26,6 +26,9 @@ const GENERATIONS: u32 = 0x7fff_ffff;
 pub(crate) struct ServerPlan {
     pub(crate) name: String,
     pub(crate) body_bytes: u64,
+    /// Beside what a request asks for.
+    pub(crate) delay_ms: u64,
+    pub(crate) resets: bool,
 }
 
 /// What a server did so far.
@@ -63,7 +66,7 @@ impl ServerPlan {
         if body_bytes > REPLY_BYTES_MAX {
             bail!("a body of {body_bytes} bytes: the limit is {REPLY_BYTES_MAX}");
         }
-        Ok(Self { name: name.to_owned(), body_bytes })
+        Ok(Self { name: name.to_owned(), body_bytes, delay_ms: 0, resets: false })
     }
 }
 
@@ -156,6 +159,11 @@ impl Server {
     fn insert(&mut self, poller: &Poller, stream: TcpStream) {
         // A socket that is already reset refuses options; dropping it is all that is left.
         if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        if self.plan.resets {
+            // Dropped with nothing to wait for, a connection ends with a reset. Where that is refused it ends all the same.
+            let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
             return;
         }
         let index = self.free.pop().unwrap_or_else(|| {

@@ -1,7 +1,7 @@
 //! Keeps a node out for a while after it failed too often, on the core that saw it, without any configured check.
 //!
 //! Closed: requests go to it. Open: none do until a time that doubles with each opening. Half-open: one request tries it; its success
-//! closes, its failure opens again; when it takes too long to tell (a long download), another one may try too. What counts is what a node cannot mean: connections that are not made, and time-outs.
+//! closes, its failure opens again; when it takes too long to tell (a long download), another one may try too. What counts is what a node cannot mean: connections that are not made or end before an answer, and time-outs.
 //! A status says nothing here, that is for health checks.
 //!
 //! Invariants: it opens after `eject_failures` failures in a row, or past `eject_percent` of the recent ones, and never by a success;

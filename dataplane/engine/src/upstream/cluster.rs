@@ -15,6 +15,8 @@ use super::Address;
 use super::ring::Ring;
 
 const DEFAULT_PORT: u16 = 80;
+/// Of names without an address, in a message.
+const NAMES_TOLD_MAX: usize = 3;
 /// What a node that is a Unix socket has for a name, as nginx has it.
 const SOCKET_AUTHORITY: &[u8] = b"localhost";
 
@@ -195,6 +197,19 @@ impl Cluster {
     /// How many nodes may get requests.
     pub fn usable(&self) -> usize {
         self.endpoints.iter().filter(|endpoint| endpoint.weight > 0).count()
+    }
+
+    /// Why no request can be served whatever its nodes' health, if so.
+    pub fn why_bare(&self) -> Option<String> {
+        if self.endpoints.is_empty() && self.names.is_empty() {
+            return Some("no node is configured".to_owned());
+        }
+        if self.endpoints.is_empty() {
+            let names: Vec<&str> = self.names.iter().take(NAMES_TOLD_MAX).map(|named| &*named.host).collect();
+            let more = if self.names.len() > names.len() { ", ..." } else { "" };
+            return Some(format!("no address is known for {}{more}", names.join(", ")));
+        }
+        (self.usable() == 0).then(|| "every node has weight 0".to_owned())
     }
 
     /// How often one request may be tried in all.

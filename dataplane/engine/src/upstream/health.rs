@@ -38,6 +38,14 @@ pub struct Health {
 }
 
 impl Health {
+    /// As another process knew it. What contradicts itself is made to fit.
+    pub(super) fn restored(sickness: Option<Sickness>, successes: u32, failures: Rows) -> Health {
+        match sickness {
+            Some(_) => Health { sickness, successes, failures: Rows::default() },
+            None => Health { sickness, successes: 0, failures },
+        }
+    }
+
     /// Whether it may get requests.
     pub fn is_healthy(&self) -> bool {
         self.sickness.is_none()

@@ -74,6 +74,20 @@ impl Names {
         changed
     }
 
+    pub(super) fn remember(&self) -> Vec<(String, Vec<IpAddr>)> {
+        let known = self.names.iter().filter(|(_, name)| !name.addresses.is_empty());
+        known.map(|(text, name)| (text.to_string(), name.addresses.clone())).collect()
+    }
+
+    /// Takes over what another process knew of a name, until an answer comes. It is forgotten if nothing uses the name then.
+    pub(super) fn recall(&mut self, text: &str, addresses: Vec<IpAddr>, now_ms: u64) {
+        let name =
+            self.names.entry(text.into()).or_insert_with(|| Name { due_ms: now_ms, ..Name::default() });
+        if name.addresses.is_empty() {
+            name.addresses = addresses;
+        }
+    }
+
     /// The addresses of a name, as far as they are known.
     pub fn addresses(&self, name: &str) -> &[IpAddr] {
         self.names.get(name).map_or(&[], |name| &name.addresses)

@@ -1,6 +1,7 @@
 //! What operators ordered for nodes, for the time being: an order ends when the configuration says something else of its node, that is
 //! another weight, or no such node any more.
 
+use super::memory::KnownOrder;
 use super::{Address, Cluster, NodeStanding, Order, Standings};
 
 type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
@@ -42,6 +43,26 @@ impl Orders {
     /// What is ordered for a node.
     pub fn of(&self, key: &str, address: &Address) -> Option<Ordered> {
         self.clusters.get(key)?.get(address).copied()
+    }
+
+    pub(super) fn remember(&self) -> Vec<KnownOrder> {
+        let known = |key: &str, address: &Address, ordered: &Ordered| KnownOrder {
+            key: key.to_owned(),
+            address: address.clone(),
+            order: ordered.order,
+            weight: ordered.weight,
+            configured: ordered.configured,
+        };
+        let of_cluster = self.clusters.iter().flat_map(|(key, nodes)| {
+            nodes.iter().map(|(address, ordered)| known(key, address, ordered)).collect::<Vec<_>>()
+        });
+        of_cluster.collect()
+    }
+
+    pub(super) fn recall(&mut self, known: KnownOrder) {
+        let KnownOrder { key, address, order, weight, configured } = known;
+        let nodes = self.clusters.entry(key.into()).or_default();
+        nodes.insert(address, Ordered { order, weight, configured });
     }
 
     /// Ends what the configuration has overtaken. Tells whether anything was.

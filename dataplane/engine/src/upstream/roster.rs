@@ -4,6 +4,9 @@
 //! latency and its breaker. Requests of an older version are given that version's nodes, without disturbing the order of the present
 //! one. Costs O(1) or O(log n) a pick and allocates nothing then; only a change of nodes or of what is known of them costs more.
 //!
+//! A node that says nothing to anybody while it should is taken for hung (`silence.rs`); one that comes back may begin with a small share
+//! (`warmth.rs`).
+//!
 //! Invariants: a node that is ordered down or drained, has weight 0, has as many requests as it may have, or is excluded is never
 //! picked. One that is unhealthy or kept out by its breaker is picked only in panic: when fewer nodes of its priority than the
 //! configured share are usable, and no lower priority has better ones.
@@ -16,13 +19,17 @@ use super::breaker::{Breaker, State};
 use super::budget::Budget;
 use super::picker::{Kept, Picker};
 use super::round_robin::mix;
+use super::silence::{Silence, Suspicion, WAITING_MIN};
 use super::standing::{NodeStanding, Order, Standing};
 use super::tally::{FailureKind, Tally};
+use super::warmth::{self, Warmth};
 use super::{Address, Cluster, Endpoint};
 use crate::exchange::UpstreamFault;
 
 /// Picks that a core makes in advance, so that cores do not march in step.
 const HEAD_START_MAX: u64 = 64;
+/// Turns of breakers that wait to be told; more are lost.
+const TURNS_MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -42,7 +49,13 @@ pub struct Roster {
     turn_at_ms: u64,
     /// Nodes with something in their tally.
     told: Vec<u32>,
+    turns: Vec<Turn>,
     strays: usize,
+    silence: Silence,
+    /// Requests that wait for room.
+    pending: u32,
+    /// It is being made: what is usable now has been so all along.
+    is_building: bool,
 }
 
 type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
@@ -65,6 +78,20 @@ struct Node {
     usable: bool,
     /// It may get them in panic.
     able: bool,
+    /// When it said something last.
+    heard_ms: u64,
+    /// Requests that have waited for too long since then.
+    waiting: u32,
+    warmth: Warmth,
+}
+
+/// A breaker that opened or closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Of which node.
+    pub address: Address,
+    /// For how long it leaves the node out; `None`: it has closed.
+    pub out_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -94,6 +121,9 @@ pub struct Ticket {
     pub index: usize,
     node: u32,
     stamp: u32,
+    begun_ms: u64,
+    /// When its wait was found to be too long; 0: never.
+    waited_ms: u64,
 }
 
 /// What became of a request at a node.
@@ -151,7 +181,11 @@ impl Roster {
             stamps: 0,
             turn_at_ms: u64::MAX,
             told: Vec::new(),
+            turns: Vec::new(),
             strays: core,
+            silence: Silence::default(),
+            pending: 0,
+            is_building: false,
             cluster,
         };
         roster.rebuild(&[]);
@@ -265,7 +299,9 @@ impl Roster {
         let endpoint = cluster.endpoints.get(found)?;
         match known(endpoint).map(|(node, _)| node) {
             Some(node) => self.begin(found, node, ask.now_ms),
-            None => Some(Ticket { index: found, node: u32::MAX, stamp: 0 }),
+            None => {
+                Some(Ticket { index: found, node: u32::MAX, stamp: 0, begun_ms: ask.now_ms, waited_ms: 0 })
+            }
         }
     }
 
@@ -285,22 +321,112 @@ impl Roster {
         }
     }
 
-    /// Whether there is something for [`Roster::take_tallies`].
+    /// Whether there is something for [`Roster::take_tallies`] or [`Roster::take_turns`].
     pub fn has_tallies(&self) -> bool {
-        !self.told.is_empty()
+        !self.told.is_empty() || !self.turns.is_empty()
+    }
+
+    /// Gives the turns of breakers since the last time.
+    pub fn take_turns(&mut self) -> impl Iterator<Item = Turn> + '_ {
+        self.turns.drain(..)
+    }
+
+    /// How long a request may be without a byte of its answer before [`Roster::suspicion`] is to be asked. `None`: for as long as it takes, as
+    /// where there is no other node.
+    pub fn patience_ms(&self) -> Option<u64> {
+        if self.nodes.len() < 2 { None } else { self.silence.patience_ms(self.cluster.tuning.silence_ms) }
+    }
+
+    /// The first byte of an answer came; `usual` when that tells how long answers may take.
+    pub fn heard(&mut self, ticket: &Ticket, usual: bool, now_ms: u64) {
+        if usual {
+            self.silence.took(now_ms.saturating_sub(ticket.begun_ms), now_ms);
+        }
+        let Some(node) = self.find(ticket).and_then(|index| self.nodes.get_mut(index)) else { return };
+        (node.heard_ms, node.waiting) = (now_ms, 0);
+        self.silence.heard(node.stamp, now_ms);
+    }
+
+    /// Asked for a request whose patience is over. A strong suspicion is a failure of the node; what becomes of this request there is
+    /// [`Outcome::Unknown`] then. `may_scout`: the request could be tried elsewhere.
+    pub fn suspicion(&mut self, ticket: &mut Ticket, may_scout: bool, now_ms: u64) -> Suspicion {
+        let never = Suspicion::None { again_ms: u64::MAX };
+        let Some(patience_ms) = self.patience_ms() else { return never };
+        let Some(index) = self.find(ticket) else { return never };
+        let Some(node) = self.nodes.get_mut(index) else { return never };
+        let since_ms = node.heard_ms.max(ticket.begun_ms);
+        let quiet_ms = now_ms.saturating_sub(since_ms);
+        if quiet_ms < patience_ms {
+            return Suspicion::None { again_ms: patience_ms - quiet_ms };
+        }
+        if ticket.waited_ms <= node.heard_ms {
+            ticket.waited_ms = now_ms;
+            node.waiting = node.waiting.saturating_add(1);
+        }
+        if node.usable && node.waiting < WAITING_MIN {
+            return Suspicion::none(quiet_ms);
+        }
+        if self.silence.others_heard(node.stamp, since_ms) {
+            self.learn(index, Outcome::Failed(UpstreamFault::ReadTimeout), now_ms);
+            return Suspicion::Strong;
+        }
+        let scouts = may_scout && self.silence.may_scout(patience_ms, now_ms);
+        if scouts { Suspicion::Some } else { Suspicion::none(quiet_ms) }
+    }
+
+    /// Whether a request may be sent to another node beside the one that says nothing. That is free where this node is left out and others
+    /// are not: it is what the request would have cost there from the start.
+    pub fn may_go_beside(&mut self, ticket: &Ticket, now_ms: u64) -> bool {
+        let is_out =
+            self.find(ticket).and_then(|index| self.nodes.get(index)).is_some_and(|node| !node.usable);
+        let free = is_out && self.tiers.iter().any(|tier| tier.usable > 0);
+        free || self.budget.take(self.cluster.tuning.retry_percent, now_ms)
+    }
+
+    /// Whether there are nodes that would take a request if they had not as many as they may have.
+    pub fn is_full(&self, excluded: &[usize]) -> bool {
+        let Some(max) = self.cluster.tuning.node_requests_max else { return false };
+        let mut nodes = self.nodes.iter().enumerate();
+        nodes.any(|(index, node)| node.able && node.open >= max && !excluded.contains(&index))
+    }
+
+    /// A request wants to wait until there is room. Each that may has to [`Roster::leave`].
+    pub fn enter(&mut self, excluded: &[usize]) -> bool {
+        let enters = self.pending < self.cluster.tuning.pending_max && self.is_full(excluded);
+        self.pending = self.pending.saturating_add(u32::from(enters));
+        enters
+    }
+
+    /// A request waits no longer.
+    pub fn leave(&mut self) {
+        self.pending = self.pending.saturating_sub(1);
     }
 
     fn learn(&mut self, index: usize, outcome: Outcome, now_ms: u64) {
         let tuning = self.cluster.tuning;
         let (Some(node), cluster) = (self.nodes.get_mut(index), &self.cluster) else { return };
         node.failed = node.failed.wrapping_add(u64::from(matches!(outcome, Outcome::Failed(_))));
+        let was = node.breaker.state();
         match outcome {
-            Outcome::Answered { .. } => node.breaker.success(now_ms),
+            Outcome::Answered { .. } => {
+                (node.heard_ms, node.waiting) = (now_ms, 0);
+                self.silence.heard(node.stamp, now_ms);
+                node.breaker.success(now_ms);
+            }
             Outcome::Failed(fault) if is_connection(&fault) => node.breaker.failure(now_ms, &tuning),
             Outcome::Failed(_) | Outcome::Unknown => node.breaker.neutral(node.open == 0),
         }
         if node.breaker.waits() {
             self.turn_at_ms = self.turn_at_ms.min(node.breaker.until_ms());
+        }
+        if node.breaker.state() != was
+            && matches!(node.breaker.state(), State::Open | State::Closed)
+            && self.turns.len() < TURNS_MAX
+            && let Some(endpoint) = cluster.endpoints.get(index)
+        {
+            let is_open = node.breaker.state() == State::Open;
+            let out_ms = is_open.then(|| node.breaker.until_ms().saturating_sub(now_ms));
+            self.turns.push(Turn { address: endpoint.address.clone(), out_ms });
         }
         let was_silent = node.tally.is_empty();
         tell(&mut node.tally, cluster, &outcome);
@@ -365,6 +491,11 @@ impl Roster {
             } else if node.breaker.waits() {
                 self.turn_at_ms = self.turn_at_ms.min(node.breaker.until_ms());
             }
+            let Some(node) = self.nodes.get_mut(index) else { continue };
+            if let Some(next_ms) = node.warmth.turn(now_ms, self.cluster.tuning.slow_start_s) {
+                self.turn_at_ms = self.turn_at_ms.min(next_ms);
+                self.refresh(index);
+            }
         }
     }
 
@@ -383,7 +514,7 @@ impl Roster {
         }
         self.refresh(number as usize);
         self.check_invariants();
-        Some(Ticket { index, node: number, stamp })
+        Some(Ticket { index, node: number, stamp, begun_ms: now_ms, waited_ms: 0 })
     }
 
     /// Where a ticket's node is now, if it is still the same.
@@ -417,7 +548,7 @@ impl Roster {
             let is_first = self.by_address.get(&endpoint.address) == Some(&index);
             let node = match old.filter(|_| is_first) {
                 Some((node, _)) => Node { usable: false, able: false, ..node.clone() },
-                None => self.new_node(),
+                None => Node { warmth: warmth::of_a_new_node(!before.is_empty()), ..self.new_node() },
             };
             if !node.tally.is_empty() {
                 self.told.push(index);
@@ -435,9 +566,13 @@ impl Roster {
                 }
             }
         }
+        self.is_building = true;
         for index in 0..self.nodes.len() {
             self.instruct(index);
         }
+        self.is_building = false;
+        // Nodes may have to be warmed.
+        self.turn_at_ms = 0;
         self.resume(before, &known, &kept);
     }
 
@@ -468,6 +603,9 @@ impl Roster {
             place: 0,
             usable: false,
             able: false,
+            heard_ms: 0,
+            waiting: 0,
+            warmth: Warmth::default(),
         }
     }
 
@@ -495,6 +633,10 @@ impl Roster {
         let usable = able && node.standing.healthy && node.breaker.is_usable();
         tier.able = tier.able + u32::from(able) - u32::from(node.able);
         tier.usable = tier.usable + u32::from(usable) - u32::from(node.usable);
+        if usable && !node.usable && !self.is_building && self.cluster.tuning.slow_start_s > 0 {
+            node.warmth = Warmth::Cold;
+            self.turn_at_ms = 0;
+        }
         (node.able, node.usable) = (able, usable);
         let panics = tier.usable == 0 || tier.usable.saturating_mul(100) < percent.saturating_mul(tier.able);
         if panics == tier.panics {
@@ -527,7 +669,8 @@ impl Roster {
 fn place(node: &Node, tier: &mut Tier, cluster: &Cluster) {
     let is_full = cluster.tuning.node_requests_max.is_some_and(|max| node.open >= max);
     let may = !is_full && if tier.panics { node.able } else { node.usable };
-    tier.picker.set(node.place, if may { node.weight } else { 0 });
+    let weight = if cluster.tuning.slow_start_s == 0 { node.weight } else { node.warmth.weigh(node.weight) };
+    tier.picker.set(node.place, if may { weight } else { 0 });
 }
 
 /// Whether a failure is one that only a node or the way to it can have.
@@ -536,6 +679,7 @@ fn is_connection(fault: &UpstreamFault) -> bool {
         fault,
         UpstreamFault::Connect
             | UpstreamFault::ConnectTimeout
+            | UpstreamFault::Closed
             | UpstreamFault::SendTimeout
             | UpstreamFault::ReadTimeout
     )
@@ -558,5 +702,7 @@ fn tell(tally: &mut Tally, cluster: &Cluster, outcome: &Outcome) {
     }
 }
 
+#[cfg(test)]
+mod option_tests;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ringway_snapshot::upstream::Checks;
 
 use super::health::{Finding, Health};
+use super::memory::KnownHealth;
 use super::round_robin::mix;
 use super::tally::Tally;
 use super::{Address, Cluster, NodeStanding, Standing};
@@ -290,6 +291,39 @@ impl Watch {
         let node = self.groups.get(key)?.nodes.get(address)?;
         let for_ms = now_ms.saturating_sub(node.since_ms);
         Some(HealthReport { health: node.health, last: node.last, for_ms })
+    }
+
+    /// What is known of all nodes, those that are gone too, as far as it is not what a new one has.
+    pub(super) fn remember(&self, now_ms: u64) -> Vec<KnownHealth> {
+        let known = |key: &str, address: &Address, health: &Health, since_ms: u64| {
+            (*health != Health::default())
+                .then(|| KnownHealth::new(key, address.clone(), health, now_ms.saturating_sub(since_ms)))
+        };
+        let watched = self.groups.iter().flat_map(|(key, group)| {
+            group.nodes.iter().filter_map(|(address, node)| known(key, address, &node.health, node.since_ms))
+        });
+        let gone = self
+            .gone
+            .iter()
+            .filter_map(|((key, address), gone)| known(key, address, &gone.health, gone.since_ms));
+        watched.chain(gone).collect()
+    }
+
+    /// Takes over what another process knew of a node.
+    pub(super) fn recall(&mut self, known: &KnownHealth, now_ms: u64) {
+        let (health, since_ms) = (known.health(), now_ms.saturating_sub(known.for_ms));
+        let node = self.groups.get_mut(&*known.key).and_then(|group| group.nodes.get_mut(&known.address));
+        match node {
+            Some(node) => {
+                self.changed |= node.health.is_healthy() != health.is_healthy();
+                (node.health, node.since_ms) = (health, since_ms);
+            }
+            None if self.gone.len() < KEPT_MAX => {
+                let gone = Gone { health, since_ms, at_ms: now_ms };
+                self.gone.insert((Arc::from(&*known.key), known.address.clone()), gone);
+            }
+            None => {}
+        }
     }
 
     /// How many nodes are watched.

@@ -25,6 +25,16 @@ pub struct Tuning {
     pub eject_ms_max: u32,
     /// `ringway.node-requests-max`: open requests of one core at one node; `None`: no limit.
     pub node_requests_max: Option<u32>,
+    /// `ringway.pending-max`: requests of one core that may wait for room when all nodes are full; 0: none waits.
+    pub pending_max: u32,
+    /// `ringway.pending-wait-ms`: for how long.
+    pub pending_wait_ms: u32,
+    /// `ringway.slow-start-s`: so long the share of a node that is new or came back grows; 0: it has all of it at once.
+    pub slow_start_s: u32,
+    /// `ringway.silence-ms`: a node that says nothing at all for so long is left out, and who waits for it is tried elsewhere; 0: never.
+    pub silence_ms: u32,
+    /// `ringway.hedge-ms`: after so long without an answer a second try begins beside the first; `None`: never.
+    pub hedge_ms: Option<u32>,
 }
 
 impl Default for Tuning {
@@ -38,12 +48,21 @@ impl Default for Tuning {
             eject_ms: 2_000,
             eject_ms_max: 60_000,
             node_requests_max: None,
+            pending_max: 0,
+            pending_wait_ms: 1_000,
+            slow_start_s: 0,
+            silence_ms: 3_000,
+            hedge_ms: None,
         }
     }
 }
 
 const PREFIX: &str = "ringway.";
+const MINUTE_MS: u32 = 60_000;
+const HOUR_MS: u32 = 3_600_000;
 const DAY_MS: u32 = 86_400_000;
+const OPTIONS: &str = "hash-balance, panic-percent, retry-percent, eject-failures, eject-percent, eject-ms, eject-ms-max, \
+    node-requests-max, pending-max, pending-wait-ms, slow-start-s, silence-ms and hedge-ms";
 
 impl Tuning {
     /// Reads the labels that are options.
@@ -59,6 +78,10 @@ impl Tuning {
         if tuning.eject_ms > tuning.eject_ms_max {
             let reason = format!("is below \"ringway.eject-ms\", {}", tuning.eject_ms);
             wrong.push((format!("/labels/{PREFIX}eject-ms-max"), reason));
+        }
+        if tuning.pending_max > 0 && tuning.node_requests_max.is_none() {
+            let reason = format!("needs \"{PREFIX}node-requests-max\": without it no node is ever full");
+            wrong.push((format!("/labels/{PREFIX}pending-max"), reason));
         }
         if wrong.is_empty() { Ok(tuning) } else { Err(wrong) }
     }
@@ -83,11 +106,14 @@ impl Tuning {
             "eject-ms" => self.eject_ms = number(value, 1, DAY_MS)?,
             "eject-ms-max" => self.eject_ms_max = number(value, 1, DAY_MS)?,
             "node-requests-max" => self.node_requests_max = Some(number(value, 1, 1_000_000)?),
-            _ => {
-                return Err(
-                    "is not an option; they are hash-balance, panic-percent, retry-percent, eject-failures, eject-percent, eject-ms, eject-ms-max and node-requests-max".to_owned(),
-                );
+            "pending-max" => self.pending_max = number(value, 0, 1_000_000)?,
+            "pending-wait-ms" => self.pending_wait_ms = number(value, 1, MINUTE_MS)?,
+            "slow-start-s" => self.slow_start_s = number(value, 0, 3_600)?,
+            "silence-ms" => self.silence_ms = if value == "off" { 0 } else { number(value, 100, HOUR_MS)? },
+            "hedge-ms" => {
+                self.hedge_ms = if value == "off" { None } else { Some(number(value, 1, MINUTE_MS)?) }
             }
+            _ => return Err(format!("is not an option; they are {OPTIONS}")),
         }
         Ok(())
     }
@@ -127,6 +153,10 @@ mod tests {
             ("ringway.panic-percent", "101"),
             ("ringway.eject-ms", "0"),
             ("ringway.eject-ms-max", "1"),
+            ("ringway.pending-max", "5"),
+            ("ringway.slow-start-s", "3601"),
+            ("ringway.silence-ms", "99"),
+            ("ringway.hedge-ms", "0"),
         ] {
             let wrong = read(&[(name, value)]).unwrap_err();
             assert_eq!(wrong[0].0, format!("/labels/{name}"));

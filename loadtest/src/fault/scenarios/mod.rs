@@ -7,6 +7,8 @@ mod control_plane;
 mod data_plane;
 mod disk;
 mod failover;
+mod fleet;
+mod names;
 mod network;
 mod postgresql;
 mod upgrade;
@@ -30,6 +32,14 @@ pub(crate) const ALL: &[Scenario] = &[
     configuration::STORM,
     backend::KILL,
     backend::RESTART,
+    backend::HANG,
+    backend::SLOW,
+    backend::RESETTING,
+    backend::FLAPPING,
+    backend::HALF_DOWN,
+    backend::HALF_HANG,
+    fleet::DOWN,
+    names::DOWN,
     upgrade::GOOD,
     upgrade::BAD,
     clock::STEP,

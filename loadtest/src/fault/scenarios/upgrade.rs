@@ -39,21 +39,26 @@ fn good(stage: &mut Stage<'_>) -> Result<Outcome> {
         return Ok(Outcome::Skipped(reason));
     }
     for _ in 0..2 {
-        let before = pid(&stage.rig);
         stage.fault("upgrade");
-        let reply = ask::socket(&stage.rig.path("admin.sock"), "upgrade")?;
-        stage.note(format!("it answered {:?}", reply.trim()));
-        stage.await_that("another process answers", PATIENCE, |rig| {
-            pid(rig).is_some_and(|now| Some(now) != before)
-        })?;
-        stage.await_that("the old process has ended", PATIENCE, |rig| {
-            rig.reap();
-            before.is_none_or(|pid| !is_running(pid))
-        })?;
+        once(stage)?;
         stage.healed("upgraded");
         stage.hold(Duration::from_secs(3))?;
     }
     Ok(Outcome::Done)
+}
+
+/// Has the data plane replaced, and waits until only the new process is left.
+pub(super) fn once(stage: &mut Stage<'_>) -> Result<()> {
+    let before = pid(&stage.rig);
+    let reply = ask::socket(&stage.rig.path("admin.sock"), "upgrade")?;
+    stage.note(format!("it answered {:?}", reply.trim()));
+    stage.await_that("another process answers", PATIENCE, |rig| {
+        pid(rig).is_some_and(|now| Some(now) != before)
+    })?;
+    stage.await_that("the old process has ended", PATIENCE, |rig| {
+        rig.reap();
+        before.is_none_or(|pid| !is_running(pid))
+    })
 }
 
 fn bad(stage: &mut Stage<'_>) -> Result<Outcome> {

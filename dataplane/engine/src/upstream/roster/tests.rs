@@ -11,7 +11,7 @@ use crate::upstream::{NodeStanding, Order};
 const TYPES: [&str; 4] = ["roundrobin", "chash", "least_conn", "ewma"];
 
 /// Nodes as port, weight and priority.
-fn cluster(kind: &str, nodes: &[(u16, u32, i32)], labels: &str) -> Arc<Cluster> {
+pub(super) fn cluster(kind: &str, nodes: &[(u16, u32, i32)], labels: &str) -> Arc<Cluster> {
     let nodes: Vec<String> = nodes
         .iter()
         .map(|(port, weight, priority)| {
@@ -25,24 +25,24 @@ fn cluster(kind: &str, nodes: &[(u16, u32, i32)], labels: &str) -> Arc<Cluster> 
     Arc::new(Cluster::compile("upstreams/1".into(), &serde_json::from_str(&json).unwrap()).unwrap())
 }
 
-fn port(cluster: &Cluster, ticket: &Ticket) -> u16 {
+pub(super) fn port(cluster: &Cluster, ticket: &Ticket) -> u16 {
     cluster.endpoints[ticket.index].address.tcp().unwrap().port()
 }
 
-fn ask(hash: u64, excluded: &[usize], now_ms: u64) -> Ask<'_> {
+pub(super) fn ask(hash: u64, excluded: &[usize], now_ms: u64) -> Ask<'_> {
     Ask { hash: mix(hash), excluded, now_ms }
 }
 
-fn standing(nodes: &[(u16, NodeStanding)]) -> Arc<Standing> {
+pub(super) fn standing(nodes: &[(u16, NodeStanding)]) -> Arc<Standing> {
     let nodes =
         nodes.iter().map(|(port, standing)| (SocketAddr::new([10, 0, 0, 1].into(), *port).into(), *standing));
     Arc::new(Standing { nodes: nodes.collect(), resolved: None })
 }
 
-const OK: Outcome = Outcome::Answered { status: 200, latency_us: 1_000 };
+pub(super) const OK: Outcome = Outcome::Answered { status: 200, latency_us: 1_000 };
 const REFUSED: Outcome = Outcome::Failed(UpstreamFault::Connect);
 
-fn spread(roster: &mut Roster, picks: u64, now_ms: u64) -> Map<u16, u64> {
+pub(super) fn spread(roster: &mut Roster, picks: u64, now_ms: u64) -> Map<u16, u64> {
     let mut counts = Map::new();
     for hash in 0..picks {
         let ticket = roster.pick(&ask(hash, &[], now_ms)).unwrap();
@@ -222,6 +222,9 @@ fn requests_tell_passive_checks_what_counts_in_a_row() {
     assert_eq!(told, [(2, 1, since)]);
 }
 
+const LIMITED: &str =
+    r#""ringway.node-requests-max": "3", "ringway.eject-failures": "2", "ringway.slow-start-s": "5""#;
+
 #[derive(Debug, Clone)]
 enum Step {
     Pick { excluded: Vec<usize>, of_older: bool },
@@ -254,7 +257,7 @@ proptest! {
         limit in proptest::bool::ANY,
         steps in proptest::collection::vec(step(), 1..150),
     ) {
-        let labels = if limit { r#""ringway.node-requests-max": "3", "ringway.eject-failures": "2""# } else { r#""ringway.eject-failures": "1""# };
+        let labels = if limit { LIMITED } else { r#""ringway.eject-failures": "1""# };
         let make = |nodes: &[(u16, u32, i32)]| {
             let mut nodes = nodes.to_vec();
             nodes.sort_unstable_by_key(|(port, ..)| *port);
