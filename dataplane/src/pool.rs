@@ -38,7 +38,8 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    upstream: Upstream,
+    /// In a block of its own, so that it is not copied from here to the request and back.
+    upstream: Box<Upstream>,
     until_ms: u64,
 }
 
@@ -48,7 +49,7 @@ impl Pool {
     }
 
     /// The connection that was used last and is still open.
-    pub(crate) fn take(&self, address: &Address) -> Option<Upstream> {
+    pub(crate) fn take(&self, address: &Address) -> Option<Box<Upstream>> {
         let mut pool = self.idle.borrow_mut();
         let idle = pool.get_mut(address)?;
         let now_ms = self.deadlines.now_ms();
@@ -62,13 +63,13 @@ impl Pool {
     }
 
     /// A new connection.
-    pub(crate) async fn connect(&self, address: &Address, wait: Duration) -> io::Result<Upstream> {
+    pub(crate) async fn connect(&self, address: &Address, wait: Duration) -> io::Result<Box<Upstream>> {
         let socket = Socket::connect(address, wait, &self.deadlines).await?;
-        Ok(Upstream { socket, address: address.clone(), requests: 1, room: Room::Small })
+        Ok(Box::new(Upstream { socket, address: address.clone(), requests: 1, room: Room::Small }))
     }
 
     /// Keeps a connection for later, when there is room.
-    pub(crate) fn keep(&self, mut upstream: Upstream, rule: &KeepalivePool, buffers: &Buffers) {
+    pub(crate) fn keep(&self, mut upstream: Box<Upstream>, rule: &KeepalivePool, buffers: &Buffers) {
         if upstream.requests >= rule.requests || upstream.socket.reader.is_armed() {
             return;
         }
