@@ -272,7 +272,8 @@ pub(crate) fn finish(connection: &mut Downstream, view: Option<&View>, found: Op
     core.counters.received_bytes.add(received);
     core.counters.sent_bytes.add(sent);
     if let Some(recorder) = &connection.core.recorder {
-        let status = connection.access.own.map(|(status, _)| status).or(answered);
+        let given = connection.exchange.response.status_given();
+        let status = connection.access.own.map(|(status, _)| status).or(given);
         let status = status.unwrap_or(STATUS_CLIENT_GONE);
         let logged = recorder.logs(found.and_then(|target| target.log_rate), status);
         if logged || recorder.rules.counts {

@@ -10,7 +10,7 @@ mod nodes;
 mod show;
 mod tally;
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -46,6 +46,23 @@ pub(crate) struct Admin {
     pub(crate) asking: Mutex<()>,
 }
 
+/// One of the connections that there may be, for as long as it is kept.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Option<Place> {
+        let is_free = open.fetch_add(1, Relaxed) < CONNECTIONS_MAX;
+        let place = Place(Arc::clone(open));
+        is_free.then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Admin {
     /// Serves until the process ends or a successor does.
     pub(crate) fn serve(self: &Arc<Self>, listener: &UnixListener) {
@@ -59,18 +76,17 @@ impl Admin {
                     continue;
                 }
             };
-            if !feed::is_trusted(&stream) || open.fetch_add(1, Relaxed) >= CONNECTIONS_MAX {
+            if !feed::is_trusted(&stream) {
                 continue;
             }
-            let (admin, open_here) = (Arc::clone(self), Arc::clone(&open));
-            let spawned = std::thread::Builder::new().name("admin".into()).spawn(move || {
+            let Some(place) = Place::take(&open) else { continue };
+            let admin = Arc::clone(self);
+            // Where no thread can be started the connection ends, and its place is free again.
+            let _ = std::thread::Builder::new().name("admin".into()).spawn(move || {
+                let _place = place;
                 // A peer that breaks off is its own matter.
                 let _ = admin.converse(&stream);
-                open_here.fetch_sub(1, Relaxed);
             });
-            if spawned.is_err() {
-                open.fetch_sub(1, Relaxed);
-            }
         }
     }
 
@@ -79,15 +95,25 @@ impl Admin {
         stream.set_write_timeout(Some(WAIT))?;
         let mut writer = stream;
         let mut interactive = false;
+        // One for all lines: what comes behind a line is the next one.
+        let mut reader = BufReader::new(stream).take(0);
         loop {
             if interactive {
                 writer.write_all(b"> ")?;
             }
-            let mut line = String::new();
-            let mut reader = BufReader::new(io::Read::take(stream, LINE_BYTES_MAX));
-            if reader.read_line(&mut line)? == 0 {
+            let mut bytes = Vec::new();
+            reader.set_limit(LINE_BYTES_MAX);
+            if reader.read_until(b'\n', &mut bytes)? == 0 {
                 return Ok(());
             }
+            // What was cut would be another command than the one that was meant.
+            if reader.limit() == 0 && bytes.last() != Some(&b'\n') {
+                return writer
+                    .write_all(format!("error: a line has at most {LINE_BYTES_MAX} bytes\n").as_bytes());
+            }
+            let Ok(line) = String::from_utf8(bytes) else {
+                return writer.write_all(b"error: commands are UTF-8\n");
+            };
             for text in line.split(';').map(str::trim).filter(|text| !text.is_empty()) {
                 if text == "prompt" {
                     interactive = true;

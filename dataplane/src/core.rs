@@ -62,6 +62,8 @@ pub(crate) struct Core {
     spent: Cell<(u64, u64)>,
     turned_at: Cell<Instant>,
     pub(crate) clients: Clients,
+    /// How often descriptors had been lacking when this core last gave its own.
+    descriptors_lacked: Cell<u64>,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
     /// Where records of finished requests go, if anybody wants them.
@@ -124,6 +126,7 @@ impl Core {
             spent: Cell::default(),
             turned_at: Cell::new(Instant::now()),
             clients: Clients::default(),
+            descriptors_lacked: Cell::new(0),
             shedding: Cell::new(0),
             recorder,
         };
@@ -175,6 +178,24 @@ impl Core {
         self.state.life.is_closing()
     }
 
+    /// This process has no descriptor left for somebody: connections to nodes that are only kept give theirs, here at once and on the
+    /// other cores with their next turn.
+    pub(crate) fn free_descriptors(&self) {
+        self.pool.clear();
+        self.state.descriptors_lacked.fetch_add(1, Relaxed);
+    }
+
+    fn give_descriptors(&self) {
+        let lacked = self.state.descriptors_lacked.load(Relaxed);
+        if self.descriptors_lacked.replace(lacked) != lacked {
+            self.pool.clear();
+            tracing::warn!(
+                core = self.id,
+                "the limit of open files is reached: kept connections to nodes were closed; raise it (LimitNOFILE)"
+            );
+        }
+    }
+
     /// Gives freed memory back when nobody waits for this core.
     fn tidy(&self) {
         let requests = self.counters().map_or(0, |counters| counters.requests.get());
@@ -203,6 +224,7 @@ impl Core {
         self.show_spent();
         self.deadlines.turn(Instant::now());
         self.note_stall(Instant::now());
+        self.give_descriptors();
         if let Some(pooled) = self.pool.sweep() {
             self.count(|counters| counters.pooled.set(pooled as u64));
         }

@@ -20,6 +20,7 @@ use crate::downstream::{self, Idle};
 use crate::drain::HANDSHAKES_WAIT;
 use crate::guard;
 use crate::io::Socket;
+use crate::pool;
 use crate::sys;
 
 /// Connections that the kernel keeps for a core that is busy (capped by net.core.somaxconn).
@@ -225,6 +226,9 @@ async fn accept(core: Rc<Core>, listener: Rc<CoreListener>, cancel: CancelHandle
                 Ok((stream, client)) => admit(&core, stream, client, &local),
                 Err(_) if core.is_closing() => break,
                 Err(error) => {
+                    if pool::lacks_descriptor(&error) {
+                        core.free_descriptors();
+                    }
                     tracing::error!("cannot accept a connection: {error}");
                     monoio::time::sleep(PAUSE).await;
                 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_engine::exchange::Expectation;
-use ringway_engine::http1::{RequestEdits, encode_request};
+use ringway_engine::http1::{Forwarded, RequestEdits, encode_request};
 use ringway_engine::plugin::Copy;
 use ringway_engine::upstream::{Address, Cluster};
 use ringway_engine::view::View;
@@ -27,7 +27,7 @@ const COPIES_MAX: u32 = 256;
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of an answer that are read before the connection is closed.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// For each step of a copy.
+/// For each step of a copy, and for its answer as a whole.
 const STEP_WAIT: Duration = Duration::from_secs(10);
 
 /// How many copies are under way on this core.
@@ -94,6 +94,8 @@ fn written(connection: &Downstream, body: &BodyStart, copy: &Copy) -> Option<Vec
         set: &lists.set,
         add: &lists.add,
         remove: &lists.remove,
+        // What the client says of itself is not passed on as if it had been judged.
+        forwarded: Some(Forwarded { real_ip: Some(b""), ..Forwarded::default() }),
         body: request.body_header(),
         close: true,
         ..RequestEdits::default()
@@ -119,8 +121,9 @@ async fn carry(under_way: UnderWay, address: Address, message: Vec<u8>) {
         return;
     }
     let mut dropped = 0;
-    while dropped < ANSWER_BYTES_MAX {
-        let read = socket.reader.read(core.buffers.take(Room::Head), STEP_WAIT).await;
+    let until_ms = core.deadlines.until_ms(STEP_WAIT);
+    while let Some(left) = core.deadlines.left(until_ms).filter(|_| dropped < ANSWER_BYTES_MAX) {
+        let read = socket.reader.read(core.buffers.take(Room::Head), left).await;
         dropped += read.buffer.len();
         core.buffers.give(read.buffer);
         if !matches!(read.result, Ok(1..)) {

@@ -4,7 +4,7 @@
 //! read is over and the connection is not used; when it is used, that same read brings the answer.
 //!
 //! Invariants: only a connection whose exchange ended cleanly comes in; at most so many are kept for each address as the upstream
-//! says, none longer than it says.
+//! says, none longer than it says; and none while a request of any core lacks a descriptor for a connection of its own.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,6 +15,7 @@ use ringway_engine::upstream::Address;
 use ringway_snapshot::model::KeepalivePool;
 
 use crate::buf::{Buffers, Room};
+use crate::core::Core;
 use crate::io::{Deadlines, Socket};
 
 /// One connection to a node.
@@ -62,12 +63,6 @@ impl Pool {
         None
     }
 
-    /// A new connection.
-    pub(crate) async fn connect(&self, address: &Address, wait: Duration) -> io::Result<Box<Upstream>> {
-        let socket = Socket::connect(address, wait, &self.deadlines).await?;
-        Ok(Box::new(Upstream { socket, address: address.clone(), requests: 1, room: Room::Small }))
-    }
-
     /// Keeps a connection for later, when there is room.
     pub(crate) fn keep(&self, mut upstream: Box<Upstream>, rule: &KeepalivePool, buffers: &Buffers) {
         if upstream.requests >= rule.requests || upstream.socket.reader.is_armed() {
@@ -84,6 +79,11 @@ impl Pool {
             _ => u64::MAX,
         };
         idle.push(Idle { upstream, until_ms });
+    }
+
+    /// Drops all of them.
+    pub(crate) fn clear(&self) {
+        self.idle.borrow_mut().clear();
     }
 
     /// Drops what has been idle too long or was closed by its node.
@@ -104,6 +104,33 @@ impl Pool {
 }
 
 const SWEEP_EVERY_MS: u64 = 1_000;
+/// How long a connection waits for a descriptor, and how often it looks: other cores give theirs with their next turn.
+const DESCRIPTOR_WAIT: Duration = Duration::from_secs(2);
+const DESCRIPTOR_EVERY: Duration = Duration::from_millis(10);
+
+/// A new connection. Where this process has no descriptor left for it, those that are only kept give theirs.
+pub(crate) async fn connect(core: &Core, address: &Address, wait: Duration) -> io::Result<Box<Upstream>> {
+    let until_ms = core.deadlines.until_ms(wait.min(DESCRIPTOR_WAIT));
+    loop {
+        match Socket::connect(address, wait, &core.deadlines).await {
+            Ok(socket) => {
+                let (address, room) = (address.clone(), Room::Small);
+                return Ok(Box::new(Upstream { socket, address, requests: 1, room }));
+            }
+            Err(error) if lacks_descriptor(&error) && core.deadlines.left(until_ms).is_some() => {
+                core.free_descriptors();
+                // Boxed: rare, and every connection's task has room for what it may wait for.
+                Box::pin(monoio::time::sleep(DESCRIPTOR_EVERY)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether the process, or the host, has no descriptor left.
+pub(crate) fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
 
 #[expect(
     clippy::cast_possible_truncation,

@@ -24,7 +24,7 @@ use crate::body::BodyStart;
 use crate::buf::Room;
 use crate::core::{Core, Ends, Pinned, Scratch};
 use crate::downstream::{Downstream, Fate};
-use crate::pool::Upstream;
+use crate::pool::{self, Upstream};
 use crate::pump::{self, Broken, Waits};
 use crate::rosters::Lease;
 use crate::{mirror, plugins, tunnel};
@@ -331,7 +331,6 @@ async fn give_up(
     tries: &Tries,
     body: BodyStart,
 ) -> Fate {
-    body.finish(connection);
     connection.exchange.request.discard();
     let (status, code, reason) = match &tries.last {
         None => {
@@ -344,7 +343,9 @@ async fn give_up(
         Some(fault) => (fault.status(), pump::code_of(fault), format!("upstream {}: {fault}", cluster.key)),
     };
     let keep = connection.head.keep_alive && connection.exchange.request.expectation() == Expectation::None;
+    // While the request's head still is where the connection reads: what plugins know of it lies there.
     plugins::own_answer(connection, matched.chains, Some(status));
+    body.finish(connection);
     answer::send(connection, Some(&Answer { status, code, reason: &reason }), keep).await
 }
 
@@ -412,10 +413,11 @@ async fn connect(
         return Ok(upstream);
     }
     core.count(|counters| counters.upstream_connects.up());
-    core.pool.connect(&endpoint.address, wait).await.map_err(|error| {
+    pool::connect(core, &endpoint.address, wait).await.map_err(|error| {
         tracing::debug!(node = %endpoint.address, "cannot connect: {error}");
         let fault = match error.kind() {
             io::ErrorKind::TimedOut => UpstreamFault::ConnectTimeout,
+            _ if pool::lacks_descriptor(&error) => UpstreamFault::NoDescriptor,
             _ => UpstreamFault::Connect,
         };
         Broken::Upstream { fault, sent: false, stale: false }

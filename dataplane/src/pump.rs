@@ -81,6 +81,7 @@ pub(crate) fn code_of(fault: &UpstreamFault) -> &'static str {
     match fault {
         UpstreamFault::Connect => "connect_failed",
         UpstreamFault::ConnectTimeout => "connect_timeout",
+        UpstreamFault::NoDescriptor => "no_descriptor",
         UpstreamFault::Closed => "closed_early",
         UpstreamFault::SendTimeout => "send_timeout",
         UpstreamFault::ReadTimeout => "read_timeout",
@@ -396,7 +397,7 @@ impl Answering<'_> {
             self.sending.set(true);
             buffer = self.send(writer, buffer, end, &step, side, out).await.ok_or(ResponseEnd::Client)?;
             self.sending.set(false);
-            if let Some(status) = side.status().filter(|_| !started) {
+            if let Some(status) = side.status_given().filter(|_| !started) {
                 self.core.count(|counters| counters.response(status));
                 started = true;
             }

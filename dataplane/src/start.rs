@@ -156,6 +156,7 @@ fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
         ward: Ward::default(),
         stale_after: Some(Duration::from_secs(flags.stale_after_s)).filter(|after| !after.is_zero()),
         latencies: Copies::default(),
+        descriptors_lacked: Default::default(),
         ledger: Arc::new(Ledger::new(
             flags.observation.access_log != "off",
             flags.observation.metrics_per_route,

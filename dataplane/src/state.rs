@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) stale_after: Option<Duration>,
     /// Earlier states of the cores' histograms.
     pub(crate) latencies: Copies,
+    /// How often a core had no descriptor left.
+    pub(crate) descriptors_lacked: AtomicU64,
     /// What is known of the access log.
     pub(crate) ledger: Arc<Ledger>,
 }

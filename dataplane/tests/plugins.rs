@@ -142,7 +142,7 @@ fn copies_go_aside_and_nobody_waits_for_them() {
             ("routes", "e", route("/e", json!({"host": host(refusing)}))),
         ],
     );
-    let post = "POST /a/x?y=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX-Mine: 7\r\nConnection: close\r\n\r\nhello";
+    let post = "POST /a/x?y=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX-Mine: 7\r\nX-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nConnection: close\r\n\r\nhello";
     assert_eq!(body_of(&gateway.exchange(post.as_bytes())), "main");
     for path in ["/b?q", "/c?q"] {
         assert_eq!(body_of(&get(&gateway, path, "")), "main");
@@ -154,7 +154,7 @@ fn copies_go_aside_and_nobody_waits_for_them() {
     };
     let copy = one("POST /a/x?y=1 ");
     assert!(copy.ends_with("\r\n\r\nhello") && copy.contains("X-Mine: 7\r\n"), "{copy}");
-    assert!(copy.contains(&format!("Host: {mirror}\r\n")), "{copy}");
+    assert!(copy.contains(&format!("Host: {mirror}\r\n")) && !copy.contains("6.6.6.6"), "{copy}");
     one("GET /in/b?q ");
     one("GET /other?q ");
     // One mirror takes connections and never answers, the other one refuses them.
@@ -208,6 +208,31 @@ fn the_node_and_the_client_see_what_plugins_rewrote() {
     assert_eq!(seen.lock().unwrap().len(), 4);
     let head = gateway.exchange(b"HEAD /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     assert!(head.contains("Content-Length: 5\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn an_answer_that_no_node_gave_is_rewritten_by_its_own_request_and_not_by_what_follows_it() {
+    let gateway = Gateway::start();
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let rewrite =
+        json!({"headers": {"set": {"X-Set": "$arg_a $http_x_mine"}}, "vars": [["arg_a", "!", "==", "3"]]});
+    let route = json!({"uri": "/a", "upstream": at(refusing), "plugins": {"response-rewrite": rewrite}});
+    gateway.configure(1, &[("routes", "a", route)]);
+    let mut stream = gateway.connect();
+    let request = |number: u32, body: &str| {
+        format!(
+            "POST /a?a={number} HTTP/1.1\r\nHost: h\r\nX-Mine: m{number}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    stream.write_all([request(1, "abc"), request(2, ""), request(3, "")].concat().as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    for wanted in [Some("X-Set: 1 m1\r\n"), Some("X-Set: 2 m2\r\n"), None] {
+        let (head, _) = read_message_text(&mut reader).unwrap();
+        assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+        assert_eq!(wanted.is_some(), head.contains("X-Set"), "{head}");
+        assert!(wanted.is_none_or(|wanted| head.contains(wanted)), "{head}");
+    }
 }
 
 #[test]

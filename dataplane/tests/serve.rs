@@ -4,6 +4,7 @@
 mod stand;
 
 use std::io::{BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 
 use ringway_snapshot::message::{Reason, ToControlplane};
 use serde_json::json;
@@ -374,4 +375,47 @@ fn an_answer_that_breaks_off_is_a_reset_where_the_end_would_look_like_its_end() 
         assert!(ended.is_err(), "a clean end behind {answer:?}");
         assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     }
+}
+
+#[test]
+fn too_many_operators_at_once_do_not_lock_all_others_out_for_good() {
+    const AT_ONCE: usize = 100;
+    let gateway = Gateway::start();
+    let socket = gateway.folder.path().join("admin.sock");
+    for _ in 0..2 {
+        // Who comes in after the last place is taken hears the end.
+        let mut operators: Vec<UnixStream> =
+            (0..AT_ONCE).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+        let last = operators.last_mut().unwrap();
+        last.set_read_timeout(Some(stand::PATIENCE)).unwrap();
+        assert_eq!(last.read(&mut [0]).unwrap(), 0);
+    }
+    // The places of those who left are free when their threads have noticed.
+    wait_until("a reply", || {
+        let mut operator = UnixStream::connect(&socket).unwrap();
+        operator.set_read_timeout(Some(stand::PATIENCE)).unwrap();
+        let mut reply = String::new();
+        // One that is turned away may be told by a reset.
+        let _ = operator.write_all(b"show info\n").and_then(|()| operator.read_to_string(&mut reply));
+        reply.contains("uptime_s").then_some(())
+    });
+}
+
+#[test]
+fn lines_of_an_operator_that_come_together_are_all_read_and_none_is_cut() {
+    let gateway = Gateway::start();
+    let say = |bytes: &[u8]| {
+        let mut stream = UnixStream::connect(gateway.folder.path().join("admin.sock")).unwrap();
+        stream.set_read_timeout(Some(stand::PATIENCE)).unwrap();
+        // It may be answered before all of it was read.
+        let _ = stream.write_all(bytes);
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        String::from_utf8(reply).unwrap()
+    };
+    let reply = say(b"prompt\nshow limits\nshow route none\nquit\n");
+    assert!(reply.contains("connections_max") && reply.contains("no configuration"), "{reply}");
+    let long = [b"show route ".as_slice(), &[b'a'; 70_000], b"\n"].concat();
+    assert!(say(&long).starts_with("error: a line has at most "));
+    assert!(say(b"show route \xff\n").starts_with("error: commands are UTF-8"));
 }

@@ -354,3 +354,47 @@ fn nodes_may_be_told_by_name() {
     assert!(told.contains("drain"), "{told}");
     wait_until("the node to be drained", || (0..24).all(|_| get(&gateway).0 == 503).then_some(()));
 }
+
+#[test]
+fn kept_connections_give_their_descriptors_to_requests_that_lack_one() {
+    // With so few descriptors it takes 16 clients, and what is kept for ten upstreams' requests would be more than there are.
+    const CLIENTS: usize = 16;
+    let gateway = Gateway::start_with_descriptors(140);
+    let nodes: Vec<SocketAddr> = (0..10)
+        .map(|_| {
+            // Answers when all clients ask at once, so that each of them has a connection of its own.
+            let all = Arc::new(std::sync::Barrier::new(CLIENTS));
+            node(move |stream| {
+                let mut writer = stream.try_clone().unwrap();
+                let mut reader = BufReader::new(stream);
+                while read_message_text(&mut reader).is_some() {
+                    all.wait();
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                    if writer.write_all(answer).is_err() {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    let ids: Vec<String> = (0..nodes.len()).map(|number| number.to_string()).collect();
+    let routes = nodes.iter().zip(&ids).map(|(address, id)| {
+        let upstream = json!({"nodes": {address.to_string(): 1}});
+        ("routes", id.as_str(), json!({"uri": format!("/{id}"), "upstream": upstream}))
+    });
+    gateway.configure(1, &routes.collect::<Vec<_>>());
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| gateway.connect()).collect();
+    for id in &ids {
+        for client in &mut clients {
+            client.write_all(format!("GET /{id} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).unwrap();
+        }
+        for client in &mut clients {
+            let (head, body) = read_message_text(&mut BufReader::new(client)).expect("an answer");
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}{}", String::from_utf8_lossy(&body));
+        }
+    }
+    let lacked = gateway.ctl_json("show upstreams");
+    for upstream in lacked.as_array().unwrap() {
+        assert_eq!(upstream["nodes"][0]["failures"], 0, "{upstream}");
+    }
+}

@@ -109,6 +109,9 @@ pub enum UpstreamFault {
     /// The connection was not made in time.
     #[error("connecting timed out")]
     ConnectTimeout,
+    /// This process could open no connection to it: no descriptor was left. Says nothing of the node.
+    #[error("this gateway has no file descriptor left for a connection")]
+    NoDescriptor,
     /// It closed or reset the connection before it answered.
     #[error("connection closed before a response")]
     Closed,
@@ -137,6 +140,7 @@ impl UpstreamFault {
     pub fn status(&self) -> u16 {
         match self {
             UpstreamFault::ConnectTimeout | UpstreamFault::SendTimeout | UpstreamFault::ReadTimeout => 504,
+            UpstreamFault::NoDescriptor => 503,
             _ => 502,
         }
     }

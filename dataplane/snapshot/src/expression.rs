@@ -67,6 +67,12 @@ pub enum Literal {
 impl Expression {
     /// Reads `vars`.
     pub fn read(rules: &Value) -> Result<Expression, Wrong> {
+        let mut tests_left = EXPRESSION_TESTS_MAX;
+        Expression::read_within(rules, &mut tests_left)
+    }
+
+    /// Reads one of several that may have so many conditions together, and takes its own off.
+    pub fn read_within(rules: &Value, tests_left: &mut usize) -> Result<Expression, Wrong> {
         let Value::Array(list) = rules else { return Err(at("", "must be a list of conditions")) };
         match list.first() {
             None => return Ok(Expression::All(Box::default())),
@@ -75,8 +81,7 @@ impl Expression {
             }
             _ => {}
         }
-        let mut tests_left = EXPRESSION_TESTS_MAX;
-        nested(list, &mut tests_left)
+        nested(list, tests_left)
     }
 }
 
@@ -134,9 +139,7 @@ fn nested(list: &[Value], tests_left: &mut usize) -> Result<Expression, Wrong> {
 
 /// `[variable, operator, value]`, with `"!"` before the operator, or `[variable, value]`.
 fn test(list: &[Value], tests_left: &mut usize) -> Result<Expression, Wrong> {
-    *tests_left = tests_left
-        .checked_sub(1)
-        .ok_or_else(|| at("", &format!("over {EXPRESSION_TESTS_MAX} conditions")))?;
+    *tests_left = tests_left.checked_sub(1).ok_or_else(|| at("", "there are too many conditions"))?;
     let (name, negated, operator, place) = match list {
         [name, Value::String(not), operator, _] if not == "!" => (name, true, Some(operator), 3),
         [_, _, _, _] => return Err(at("/1", "bad 'not' expression: [variable, \"!\", operator, value]")),

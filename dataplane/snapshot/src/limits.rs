@@ -36,14 +36,24 @@ pub const CHECK_INTERVAL_S_MAX: u32 = 86_400;
 pub const CHECK_PATH_BYTES_MAX: usize = 1_024;
 /// Header lines that a probe adds.
 pub const CHECK_HEADERS_MAX: usize = 32;
-/// Conditions of one expression (`vars`).
+/// Conditions of one expression (`vars`), or of all those of one `fault-injection` delay or abort together.
 pub const EXPRESSION_TESTS_MAX: usize = 256;
+/// Expressions of one `fault-injection` delay or abort (APISIX's limit).
+pub const FAULT_VARS_MAX: usize = 20;
+/// Conditions of one `traffic-split`.
+pub const SPLIT_TESTS_MAX: usize = 1_024;
 /// Address blocks of one condition.
 pub const EXPRESSION_BLOCKS_MAX: usize = 1_024;
 /// Bytes of a regular expression as it is written.
 pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
 /// Bytes of a compiled regular expression.
 pub const PATTERN_AUTOMATON_BYTES_MAX: usize = 512 << 10;
+/// Bytes that finding a regular expression's groups may take, for each request that it rewrites.
+pub const PATTERN_GROUPS_BYTES_MAX: usize = 128 << 10;
+/// Regular expressions of one `regex_uri`.
+pub const REGEX_URIS_MAX: usize = 64;
+/// Variables and groups of one text.
+pub const TEMPLATE_VARIABLES_MAX: usize = 256;
 /// Rules of one `traffic-split`.
 pub const SPLIT_RULES_MAX: usize = 64;
 /// Upstreams of one rule of `traffic-split` (APISIX's limit).

@@ -13,7 +13,9 @@ use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 
-use crate::limits::{PATTERN_AUTOMATON_BYTES_MAX, PATTERN_TEXT_BYTES_MAX};
+use crate::limits::{
+    PATTERN_AUTOMATON_BYTES_MAX, PATTERN_GROUPS_BYTES_MAX, PATTERN_TEXT_BYTES_MAX, TEMPLATE_VARIABLES_MAX,
+};
 
 /// A compiled regular expression.
 #[derive(Clone)]
@@ -72,8 +74,16 @@ impl Rewriting {
     /// Compiles one. The error says what is wrong with it.
     pub fn new(text: &str) -> Result<Rewriting, String> {
         let pattern = Pattern::new(text, false)?;
-        let groups = PikeVM::builder().build_from_nfa(nfa(text, false, WhichCaptures::All)?);
-        let groups = groups.map_err(|_| too_large())?;
+        let nfa = nfa(text, false, WhichCaptures::All)?;
+        // Each search has a place for each group's two ends in each state.
+        let ends = nfa.states().len().saturating_mul(nfa.group_info().slot_len());
+        let bytes = ends.saturating_mul(size_of::<usize>());
+        if bytes > PATTERN_GROUPS_BYTES_MAX {
+            return Err(format!(
+                "finding the regular expression's groups would take {bytes} bytes for each request; the limit is {PATTERN_GROUPS_BYTES_MAX}: write fewer groups, (?:...) where none is used, or smaller repetitions"
+            ));
+        }
+        let groups = PikeVM::builder().build_from_nfa(nfa).map_err(|_| too_large())?;
         Ok(Rewriting { pattern, groups: Arc::new(groups) })
     }
 
@@ -113,6 +123,14 @@ impl fmt::Debug for Rewriting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pattern.fmt(f)
     }
+}
+
+/// Refuses a template that could make more of a request than is to be held for one.
+pub(crate) fn check_template(template: &str) -> Result<(), String> {
+    if template.matches('$').count() > TEMPLATE_VARIABLES_MAX {
+        return Err(format!("has more than {TEMPLATE_VARIABLES_MAX} groups"));
+    }
+    Ok(())
 }
 
 /// Writes a template's text and groups; `$$` is a dollar sign, and a group that took no part is nothing.
@@ -208,6 +226,15 @@ mod tests {
         {
             assert!(Pattern::new(&text, true).is_err(), "{}", text.len());
         }
+    }
+
+    #[test]
+    fn groups_whose_search_would_take_much_memory_are_refused() {
+        assert!(Rewriting::new("^/api/v([0-9]+)/users/([a-z0-9-]{1,36})/orders/([^/]+)/(.*)$").is_ok());
+        let many = "()".repeat(2_000);
+        assert!(Pattern::new(&many, false).is_ok());
+        assert!(Rewriting::new(&many).unwrap_err().contains("groups"));
+        assert!(Rewriting::new(&"(?:)".repeat(1_000)).is_ok());
     }
 
     #[test]

@@ -139,9 +139,9 @@ pub fn with_upstreams(plugins: &Plugins) -> impl Iterator<Item = Plugin> {
     some.filter_map(|(name, conf)| Plugin::read(name, &conf.value()).ok().flatten())
 }
 
-/// `vars` of a plugin; none given: it always holds.
-fn vars(field: &str, rules: Option<&Value>) -> Result<Option<Expression>, Wrong> {
-    let read = rules.map(Expression::read).transpose();
+/// `vars` of a plugin; none given: it always holds. Its conditions are taken off.
+fn vars(field: &str, rules: Option<&Value>, tests_left: &mut usize) -> Result<Option<Expression>, Wrong> {
+    let read = rules.map(|rules| Expression::read_within(rules, tests_left)).transpose();
     read.map_err(|(place, reason)| {
         (format!("{field}{place}"), format!("failed to validate the 'vars' expression: {reason}"))
     })

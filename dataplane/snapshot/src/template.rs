@@ -3,6 +3,7 @@
 //! A variable that the request lacks is nothing. `\$` is a dollar sign. A name that is no variable is refused, where APISIX writes
 //! nothing in its place.
 
+use crate::limits::TEMPLATE_VARIABLES_MAX;
 use crate::variable::Variable;
 
 /// See the module.
@@ -25,6 +26,7 @@ impl Template {
     pub fn read(text: &str, groups: bool) -> Result<Template, String> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
+        let mut variables = 0;
         let mut rest = text;
         while let Some(at) = rest.find(['$', '\\']) {
             let (before, from) = rest.split_at(at);
@@ -43,6 +45,10 @@ impl Template {
             };
             if !plain.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut plain).into()));
+            }
+            variables += 1;
+            if variables > TEMPLATE_VARIABLES_MAX {
+                return Err(format!("has more than {TEMPLATE_VARIABLES_MAX} variables"));
             }
             pieces.push(match name.parse() {
                 Ok(group) if groups => Piece::Group(group),
@@ -91,5 +97,7 @@ mod tests {
         assert_eq!(template.pieces(), want);
         assert_eq!(Template::read("${1}x", true).unwrap().pieces(), [Piece::Group(1), text("x")]);
         assert!(Template::read("$nope", false).is_err());
+        assert!(Template::read(&"$uri".repeat(TEMPLATE_VARIABLES_MAX), false).is_ok());
+        assert!(Template::read(&"$uri".repeat(TEMPLATE_VARIABLES_MAX + 1), false).is_err());
     }
 }

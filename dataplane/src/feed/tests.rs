@@ -31,6 +31,7 @@ impl Bench {
             feed: Feed::default().into(),
             stale_after: None,
             latencies: Default::default(),
+            descriptors_lacked: Default::default(),
             ledger: Default::default(),
         });
         let keeper = Keeper::start(Disk::new(folder.path().to_owned()), Arc::clone(&state)).unwrap();

@@ -53,6 +53,19 @@ impl Gateway {
         Gateway { child, http, status, folder }
     }
 
+    /// Starts one that may have so many descriptors open.
+    pub fn start_with_descriptors(descriptors: u32) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        let direct = command(folder.path());
+        let mut limited = Command::new("sh");
+        limited.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
+        limited.arg(direct.get_program()).args(direct.get_args()).stdin(Stdio::null());
+        limited.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let (child, addresses) = Gateway::spawn(&mut limited, 1);
+        let [http, status] = addresses[..] else { panic!("{addresses:?}") };
+        Gateway { child, http, status, folder }
+    }
+
     /// Starts a data plane that listens on so many addresses, and reads those and the one of its status.
     pub fn spawn(command: &mut Command, http: usize) -> (Child, Vec<SocketAddr>) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

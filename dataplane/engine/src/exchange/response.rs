@@ -72,8 +72,10 @@ pub struct ResponseSide {
     interims: u32,
     /// Any byte came from the node in this try.
     received: bool,
-    /// A final status was given to the client.
+    /// The final status of the node, once the client was given an answer.
     status: Option<u16>,
+    /// The one that plugins gave the client in its place.
+    status_changed: Option<u16>,
     /// Bytes came behind the end of the answer.
     excess: bool,
     /// An interim head said that the connection ends, or announced a body that it cannot have.
@@ -95,7 +97,7 @@ impl ResponseSide {
     pub(super) fn begin(&mut self, facts: RequestFacts) {
         self.facts = facts;
         self.interims = 0;
-        self.status = None;
+        (self.status, self.status_changed) = (None, None);
         self.sink = SinkFraming::None;
         self.close = false;
         self.received = false;
@@ -124,9 +126,14 @@ impl ResponseSide {
         self.received
     }
 
-    /// The final status that the client was given.
+    /// The node's final status, once the client was given an answer.
     pub fn status(&self) -> Option<u16> {
         self.status
+    }
+
+    /// The final status that the client was given: the node's, unless plugins changed it.
+    pub fn status_given(&self) -> Option<u16> {
+        self.status_changed.or(self.status)
     }
 
     /// Whether the answer has ended.
@@ -167,7 +174,18 @@ impl ResponseSide {
     }
 
     pub(super) fn is_reusable(&self) -> bool {
-        self.phase == Phase::Done && self.head.keep_alive && !self.excess && !self.doubtful
+        self.phase == Phase::Done
+            && self.head.keep_alive
+            && !self.excess
+            && !self.doubtful
+            && !self.has_body_unread()
+    }
+
+    /// The node was asked with another method than HEAD and sends a body that this client's HEAD has no place for. It is not read,
+    /// and would be taken for the answer to the next request.
+    fn has_body_unread(&self) -> bool {
+        let silenced = self.facts.method == Method::Head && self.facts.sent != Method::Head;
+        silenced && has_body(self.head.status) && self.head.content_length != Some(0)
     }
 
     /// Bytes to send behind those of the last step.
@@ -184,11 +202,11 @@ impl ResponseSide {
         context: &ResponseContext<'_>,
         out: &mut Vec<u8>,
     ) -> Result<ResponseStep, UpstreamFault> {
-        let (status, out_bytes) = (self.status, out.len());
+        let (statuses, out_bytes) = ((self.status, self.status_changed), out.len());
         let step = self.advance(buffer, filled, context, out);
         if step.is_err() {
             self.phase = Phase::Failed;
-            self.status = status;
+            (self.status, self.status_changed) = statuses;
             out.truncate(out_bytes);
         }
         self.check_invariants();
@@ -308,7 +326,7 @@ impl ResponseSide {
             ..ResponseEdits::default()
         };
         encode_response(&self.head, bytes, &edits, out);
-        self.status = Some(self.head.status);
+        (self.status, self.status_changed) = (Some(self.head.status), changes.status);
         let limits = BodyLimits { forward_trailers: self.facts.trailers, ..BodyLimits::default() };
         self.relay.restart(self.head.body, sink, limits);
         if replaces_body(&changes) {
@@ -350,12 +368,22 @@ impl ResponseSide {
                 (BodyHeader::Chunked, SinkFraming::Chunked)
             }
             BodyFraming::Chunked | BodyFraming::UntilClose => (BodyHeader::None, SinkFraming::UntilClose),
-            // RFC 9110 section 8.6: HEAD and 304 may tell the length that a GET would have had.
-            BodyFraming::None if self.facts.method == Method::Head || self.head.status == 304 => {
-                let length = self.head.content_length;
-                (length.map_or(BodyHeader::None, BodyHeader::Length), SinkFraming::Length)
-            }
-            BodyFraming::None => (BodyHeader::None, SinkFraming::Length),
+            BodyFraming::None => (self.bodiless_header(changes), SinkFraming::Length),
+        }
+    }
+
+    /// What an answer without a body says of its length.
+    fn bodiless_header(&self, changes: &Changes<'_>) -> BodyHeader {
+        let status = changes.status.unwrap_or(self.head.status);
+        if self.facts.method == Method::Head || status == 304 {
+            // RFC 9110 section 8.6: they may tell the length that a GET would have had.
+            self.head.content_length.map_or(BodyHeader::None, BodyHeader::Length)
+        } else if has_body(status) {
+            // It was a 204 or 304. With the new status a client waits for a body, and for the end of the connection if nothing else
+            // tells where that ends.
+            BodyHeader::Length(0)
+        } else {
+            BodyHeader::None
         }
     }
 

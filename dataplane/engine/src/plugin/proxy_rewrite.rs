@@ -40,15 +40,15 @@ pub(super) fn rewrite(conf: &ProxyRewrite, asked: &mut Asked<'_>) -> Verdict {
 
 fn write_uri(conf: &ProxyRewrite, base: &[u8], facts: &Facts<'_>, out: &mut Vec<u8>) {
     let mut made = Vec::new();
-    let mut has_own_query = true;
+    let mut split = None;
     if let Some(uri) = &conf.uri {
-        fill_escaped(uri, facts, &mut made);
+        split = fill_uri(uri, facts, conf.keeps_raw_uri, &mut made);
     } else if let Some((pattern, template)) =
         conf.regex_uri.iter().find(|(pattern, _)| pattern.pattern().occurs_in(base))
     {
         // A question mark of the client's path is part of the path; else one of the template begins a query.
-        has_own_query = !base.contains(&b'?');
         pattern.write(base, template, true, &mut made);
+        split = made.iter().position(|byte| *byte == b'?').filter(|_| !base.contains(&b'?'));
     } else if conf.keeps_raw_uri {
         made.extend_from_slice(base);
     } else {
@@ -59,8 +59,7 @@ fn write_uri(conf: &ProxyRewrite, base: &[u8], facts: &Facts<'_>, out: &mut Vec<
         out.extend_from_slice(&made);
         return;
     }
-    let split = made.iter().position(|byte| *byte == b'?').filter(|_| has_own_query).unwrap_or(made.len());
-    let (path, own_query) = made.split_at(split);
+    let (path, own_query) = made.split_at(split.unwrap_or(made.len()));
     encode(path, out);
     out.extend_from_slice(own_query);
     if let Some(query) = facts.query() {
@@ -69,15 +68,19 @@ fn write_uri(conf: &ProxyRewrite, base: &[u8], facts: &Facts<'_>, out: &mut Vec<
     }
 }
 
-/// A template whose variables may not begin a query.
-fn fill_escaped(template: &Template, facts: &Facts<'_>, out: &mut Vec<u8>) {
+/// A template whose variables may not begin a query; where it begins one itself. `escapes`: what is written is not escaped later.
+fn fill_uri(template: &Template, facts: &Facts<'_>, escapes: bool, out: &mut Vec<u8>) -> Option<usize> {
+    let mut query = None;
     for piece in template.pieces() {
         match piece {
-            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Piece::Text(text) => {
+                query = query.or_else(|| text.find('?').map(|at| out.len() + at));
+                out.extend_from_slice(text.as_bytes());
+            }
             Piece::Variable(variable) => {
                 for byte in facts.value(variable).as_deref().unwrap_or_default() {
                     match byte {
-                        b'?' => out.extend_from_slice(b"%3F"),
+                        b'?' if escapes => out.extend_from_slice(b"%3F"),
                         byte => out.push(*byte),
                     }
                 }
@@ -85,6 +88,7 @@ fn fill_escaped(template: &Template, facts: &Facts<'_>, out: &mut Vec<u8>) {
             Piece::Group(_) => {}
         }
     }
+    query
 }
 
 /// A field's value; its groups are those of the pattern that decided the path.

@@ -27,12 +27,15 @@ pub(super) fn rewrite(conf: &Redirect, asked: &mut Asked<'_>) -> Verdict {
             }
         }
     }
+    let raw = location.trim_ascii().to_vec();
+    location.clear();
     if conf.encode {
-        let raw = std::mem::take(&mut location);
         let split = raw.iter().position(|byte| *byte == b'?').unwrap_or(raw.len());
         let (path, query) = raw.split_at(split);
         encode(path, &mut location);
-        location.extend_from_slice(query);
+        write_reference(query, &mut location);
+    } else {
+        write_reference(&raw, &mut location);
     }
     if let Some(query) = facts.query().filter(|_| conf.append_query) {
         location.push(if location.contains(&b'?') { b'&' } else { b'?' });
@@ -41,4 +44,14 @@ pub(super) fn rewrite(conf: &Redirect, asked: &mut Asked<'_>) -> Verdict {
     asked.course.reply.status = status;
     asked.course.answer.set(b"Location", &location);
     Verdict::Answer
+}
+
+/// Escapes what no reference may hold whoever wrote it (RFC 3986 section 2): controls, spaces, and bytes above ASCII.
+fn write_reference(text: &[u8], out: &mut Vec<u8>) {
+    for byte in text {
+        match byte {
+            b'!'..=b'~' => out.push(*byte),
+            byte => encode(&[*byte], out),
+        }
+    }
 }

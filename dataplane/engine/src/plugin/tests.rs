@@ -101,6 +101,30 @@ fn paths_are_rewritten_as_in_apisix() {
 }
 
 #[test]
+fn a_variable_with_a_question_mark_stays_part_of_the_path_and_is_escaped_once() {
+    let request = "GET /?a=x%3Fy%3D1 HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (conf, uri) in [
+        (json!({"uri": "/n/$arg_a"}), "/n/x%3Fy=1?a=x%3Fy%3D1"),
+        (json!({"uri": "/n/$arg_a?b=$arg_a"}), "/n/x%3Fy=1?b=x?y=1&a=x%3Fy%3D1"),
+        (json!({"uri": "/n/$arg_a", "use_real_request_uri_unsafe": true}), "/n/x%3Fy=1"),
+    ] {
+        assert_eq!(uri_of(conf.clone(), request), uri, "{conf}");
+    }
+}
+
+#[test]
+fn a_redirect_names_a_place_that_can_be_written_down() {
+    let request = "GET /?a=x%0d%0aSet-Cookie:%20b%C3%A9 HTTP/1.1\r\nHost: h\r\n\r\n";
+    for encode in [false, true] {
+        let redirect = chain(&[("redirect", json!({"uri": " /to/$arg_a", "encode_uri": encode}))], &[]);
+        run(&redirect, request, |_, course| {
+            let location = course.answer.value(b"Location").map(String::from_utf8_lossy);
+            assert_eq!(location.as_deref(), Some("/to/x%0D%0ASet-Cookie:%20b%C3%A9"), "{encode}");
+        });
+    }
+}
+
+#[test]
 fn fields_host_and_method_are_rewritten() {
     let conf = json!({"host": "up:81", "method": "POST", "regex_uri": ["^/(a)/(.*)", "/$2"], "headers": {
         "set": {"X-A": "$remote_addr", "X-B": "$2-$1"}, "add": {"X-C": "1"}, "remove": ["Accept"]}});

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::headers::Headers;
 use super::{About, Wrong, at, typed};
 use crate::expression::Expression;
-use crate::limits::DELAY_S_MAX;
+use crate::limits::{DELAY_S_MAX, EXPRESSION_TESTS_MAX, FAULT_VARS_MAX};
 use crate::template::Template;
 
 /// See [`About`].
@@ -134,10 +134,16 @@ impl Whom {
         if percentage.is_some_and(|percentage| percentage > 100) {
             return Err(at("/percentage", "must be 0 to 100"));
         }
+        let mut tests_left = EXPRESSION_TESTS_MAX;
         let one = |(index, rules): (usize, &Value)| {
-            Expression::read(rules).map_err(|(place, reason)| (format!("/vars/{index}{place}"), reason))
+            Expression::read_within(rules, &mut tests_left)
+                .map_err(|(place, reason)| (format!("/vars/{index}{place}"), reason))
         };
-        let vars = vars.unwrap_or_default().iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        let vars = vars.unwrap_or_default();
+        if vars.len() > FAULT_VARS_MAX {
+            return Err(at("/vars", format!("has more than {FAULT_VARS_MAX} expressions")));
+        }
+        let vars = vars.iter().enumerate().map(one).collect::<Result<_, _>>()?;
         Ok(Whom { vars, percentage: percentage.unwrap_or(100).into() })
     }
 }
@@ -147,6 +153,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn conditions_are_bounded_together() {
+        let many = |tests: usize| -> Vec<Value> { (0..tests).map(|_| json!(["arg_a", "~~", "x"])).collect() };
+        let read = |vars: Value| FaultInjection::read(json!({"abort": {"http_status": 403, "vars": vars}}));
+        let half = EXPRESSION_TESTS_MAX / 2;
+        assert!(read(json!([many(half), many(half)])).is_ok());
+        assert_eq!(read(json!([many(half), many(half + 1)])).unwrap_err().0, format!("/abort/vars/1/{half}"));
+        assert!(read(json!(vec![many(1); FAULT_VARS_MAX])).is_ok());
+        assert_eq!(read(json!(vec![many(1); FAULT_VARS_MAX + 1])).unwrap_err().0, "/abort/vars");
+    }
 
     #[test]
     fn what_is_wrong_is_told_with_its_place() {

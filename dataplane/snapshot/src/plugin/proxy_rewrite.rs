@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::headers::Headers;
 use super::{About, Wrong, at, typed};
-use crate::limits::URI_BYTES_MAX;
-use crate::pattern::Rewriting;
+use crate::limits::{REGEX_URIS_MAX, URI_BYTES_MAX};
+use crate::pattern::{Rewriting, check_template};
 use crate::template::Template;
 
 /// See [`About`].
@@ -105,8 +105,12 @@ fn regexes(list: &[String], given: bool) -> Result<Replacements, Wrong> {
             "The length of regex_uri should be an even number: patterns, each with its template",
         ));
     }
+    if pairs.len() > REGEX_URIS_MAX {
+        return Err(at("/regex_uri", format!("has more than {REGEX_URIS_MAX} patterns")));
+    }
     let pair = |(index, [pattern, template]): (usize, &[String; 2])| {
         let read = Rewriting::new(pattern).map_err(|reason| (format!("/regex_uri/{}", index * 2), reason))?;
+        check_template(template).map_err(|reason| (format!("/regex_uri/{}", index * 2 + 1), reason))?;
         Ok((read, Box::from(template.as_str())))
     };
     pairs.iter().enumerate().map(pair).collect()
@@ -129,6 +133,8 @@ mod tests {
             (json!({"regex_uri": []}), "/regex_uri"),
             (json!({"regex_uri": ["a"]}), "/regex_uri"),
             (json!({"regex_uri": ["a", "b", "(", "c"]}), "/regex_uri/2"),
+            (json!({"regex_uri": ["a", "b", "c", "$1".repeat(300)]}), "/regex_uri/3"),
+            (json!({"regex_uri": vec!["a"; 2 * REGEX_URIS_MAX + 2]}), "/regex_uri"),
             (json!({"method": "HEAD"}), "/method"),
             (json!({"method": "get"}), "/method"),
             (json!({"host": "a/b"}), "/host"),

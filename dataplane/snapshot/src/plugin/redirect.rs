@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{About, Wrong, at, typed};
-use crate::pattern::Rewriting;
+use crate::pattern::{Rewriting, check_template};
 use crate::template::Template;
 
 /// See [`About`].
@@ -65,6 +65,7 @@ impl Redirect {
             }
             (None, Some([pattern, template]), None) => {
                 let pattern = Rewriting::new(&pattern).map_err(|reason| at("/regex_uri/0", reason))?;
+                check_template(&template).map_err(|reason| at("/regex_uri/1", reason))?;
                 To::Regex(pattern, template.into())
             }
             (None, None, Some(true)) if fields.append_query_string => {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::headers::Headers;
 use super::{About, Wrong, at, typed, vars};
 use crate::expression::Expression;
+use crate::limits::EXPRESSION_TESTS_MAX;
 
 /// See [`About`].
 pub const ABOUT: About = About { name: "response-rewrite", priority: 899, schema: SCHEMA, upstreams: false };
@@ -62,11 +63,12 @@ impl ResponseRewrite {
             (None, true) => return Err(at("/body", "is needed with \"body_base64\"")),
             (body, false) => body.map(String::into_bytes),
         };
+        let mut tests_left = EXPRESSION_TESTS_MAX;
         Ok(ResponseRewrite {
             status: fields.status_code,
             body: body.map(Vec::into_boxed_slice),
             headers: Headers::read(fields.headers, false)?,
-            vars: vars("/vars", fields.vars.as_ref())?,
+            vars: vars("/vars", fields.vars.as_ref(), &mut tests_left)?,
         })
     }
 }

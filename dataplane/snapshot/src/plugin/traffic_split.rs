@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{About, Destination, Wrong, at, typed, vars};
 use crate::expression::Expression;
-use crate::limits::{SPLIT_RULES_MAX, SPLIT_UPSTREAMS_MAX};
+use crate::limits::{SPLIT_RULES_MAX, SPLIT_TESTS_MAX, SPLIT_UPSTREAMS_MAX};
 use crate::model::{Id, Upstream};
 
 /// See [`About`].
@@ -92,8 +92,10 @@ impl TrafficSplit {
             return Err(at("/rules", format!("has more than {SPLIT_RULES_MAX} rules")));
         }
         let rules = fields.rules.into_iter().enumerate();
+        let mut tests_left = SPLIT_TESTS_MAX;
         let rules = rules.map(|(index, rule)| {
-            Rule::read(rule).map_err(|(place, reason)| (format!("/rules/{index}{place}"), reason))
+            Rule::read(rule, &mut tests_left)
+                .map_err(|(place, reason)| (format!("/rules/{index}{place}"), reason))
         });
         Ok(TrafficSplit { rules: rules.collect::<Result<_, _>>()? })
     }
@@ -110,10 +112,10 @@ impl TrafficSplit {
 }
 
 impl Rule {
-    fn read(fields: RuleFields) -> Result<Rule, Wrong> {
+    fn read(fields: RuleFields, tests_left: &mut usize) -> Result<Rule, Wrong> {
         let mut matches = Vec::new();
         for (index, Match { vars: rules }) in fields.matches.iter().flatten().enumerate() {
-            let holds = vars(&format!("/match/{index}/vars"), rules.as_ref())?;
+            let holds = vars(&format!("/match/{index}/vars"), rules.as_ref(), tests_left)?;
             matches.push(holds.unwrap_or_else(|| Expression::All(Box::default())));
         }
         let weighted = fields

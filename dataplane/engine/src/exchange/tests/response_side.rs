@@ -304,6 +304,36 @@ fn a_body_that_is_replaced_goes_with_the_head_and_the_nodes_own_is_read_to_its_e
 }
 
 #[test]
+fn an_answer_without_a_body_that_gets_a_status_with_one_has_an_empty_one() {
+    let changed = serde_json::json!({"status_code": 200});
+    for (request, node, want) in [
+        (GET, "HTTP/1.1 204 N\r\n\r\n", "200 OK|Content-Length: 0||"),
+        (GET, "HTTP/1.1 304 N\r\nContent-Length: 9\r\n\r\n", "200 OK|Content-Length: 0||"),
+        (GET_OLD, "HTTP/1.1 304 N\r\n\r\n", "200 OK|Content-Length: 0|Connection: keep-alive||"),
+        (HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "200 OK|Content-Length: 9||"),
+        (HEAD, "HTTP/1.1 204 N\r\n\r\n", "200 OK||"),
+    ] {
+        let mut exchange = begun(request);
+        let mut side = Node::new(&mut exchange);
+        side.context.plugins = Some(rewriting(&changed));
+        side.says(node.as_bytes()).unwrap();
+        assert_eq!(pretty(&side.client()), want, "{request} {node}");
+        assert!(!exchange.response.closes_downstream() && exchange.upstream_reusable(), "{node}");
+    }
+}
+
+#[test]
+fn a_changed_status_is_the_client_s_and_the_node_s_is_told_apart() {
+    let mut exchange = begun(GET);
+    let mut side = Node::new(&mut exchange);
+    side.context.plugins = Some(rewriting(&serde_json::json!({"status_code": 202})));
+    side.says(b"HTTP/1.1 500 E\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!((exchange.response.status(), exchange.response.status_given()), (Some(500), Some(202)));
+    begin(&mut exchange, GET);
+    assert_eq!((exchange.response.status(), exchange.response.status_given()), (None, None));
+}
+
+#[test]
 fn a_request_that_was_made_another_method_is_repeated_only_if_both_may_be() {
     for (head, sent, repeats) in
         [(GET, Method::Post, false), (GET, Method::Put, true), (POST, Method::Get, false)]

@@ -2,7 +2,7 @@
 
 use super::{GET, HEAD, Node, POST, SOCKET, begun, client_sends};
 use crate::exchange::UpstreamFault;
-use crate::http1::{BodyError, HeadError};
+use crate::http1::{BodyError, HeadError, Method};
 
 const TRANSPORT: [UpstreamFault; 5] = [
     UpstreamFault::Connect,
@@ -131,4 +131,23 @@ fn an_answer_that_overtakes_the_request_leaves_a_connection_that_is_not_used_aga
     exchange.request.discard();
     client_sends(&mut exchange, b"hello");
     assert!(!exchange.upstream_reusable());
+}
+
+#[test]
+fn the_body_that_a_node_sends_where_the_client_said_head_is_not_the_next_ones_answer() {
+    // Whether or not the body's bytes are there already: they belong to this exchange.
+    for behind in ["", "hi"] {
+        let mut exchange = begun(HEAD);
+        exchange.sends(Method::Get);
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{behind}");
+        Node::new(&mut exchange).says(answer.as_bytes()).unwrap();
+        assert!(exchange.response.is_done() && !exchange.upstream_reusable(), "{behind:?}");
+    }
+    // It had none.
+    for answer in ["HTTP/1.1 204 N\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"] {
+        let mut exchange = begun(HEAD);
+        exchange.sends(Method::Get);
+        Node::new(&mut exchange).says(answer.as_bytes()).unwrap();
+        assert!(exchange.upstream_reusable(), "{answer}");
+    }
 }

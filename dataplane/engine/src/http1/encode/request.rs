@@ -25,7 +25,7 @@ pub struct Forwarded<'a> {
     pub host: &'a [u8],
     /// For X-Forwarded-Port.
     pub port: &'a [u8],
-    /// For X-Real-IP, which is always replaced.
+    /// For X-Real-IP, which is always replaced; by none where this is empty.
     pub real_ip: Option<&'a [u8]>,
     /// The peer may say who the client is: what it sent in X-Forwarded-Proto, -Host and -Port and in Forwarded stays.
     /// Otherwise it is replaced, and Forwarded removed.
@@ -146,7 +146,7 @@ fn put_forwarded(
     if is_ours(b"X-Forwarded-Port", FieldKind::XForwardedPort, forwarded.port) {
         put_named(out, b"X-Forwarded-Port", forwarded.port);
     }
-    if let Some(real_ip) = forwarded.real_ip.filter(|_| !is_edited(b"X-Real-IP")) {
+    if let Some(real_ip) = forwarded.real_ip.filter(|ip| !ip.is_empty() && !is_edited(b"X-Real-IP")) {
         put_named(out, b"X-Real-IP", real_ip);
     }
 }
