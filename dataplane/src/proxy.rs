@@ -44,8 +44,7 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
     let fate = respond(connection, view.as_deref(), &mut found).await;
     access::finish(connection, view.as_deref().map(|view| &**view), found);
     if fate == Fate::Keep && !connection.exchange.request.is_complete() {
-        // Boxed: it is rare, and every connection's task has room for what it may wait for.
-        return Box::pin(pump::discard(connection)).await;
+        return pump::discard(connection).await;
     }
     fate
 }
