@@ -2,9 +2,9 @@
 //!
 //! An [`Access`] is filled as the request goes, by one line at each of a few places, and handed over once, by [`finish`]: to the core's
 //! histograms and counters, and, where somebody wants it, as a record to the thread that writes the access log. The clock is read three times a request (its first byte, the node's first byte, its end)
-//! and once more for each connection that is made and each try that fails.
+//! and once more for each try that fails, and for each connection that is made where somebody wants records.
 //!
-//! Invariant: nothing in here waits, and nothing allocates once a core has seen its largest record.
+//! Invariant: nothing in here waits, and no request allocates once a core has seen its largest record.
 
 mod escape;
 mod format;
@@ -18,7 +18,7 @@ mod sink;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringway_engine::http1::Version;
 use ringway_engine::upstream::Address;
@@ -35,6 +35,7 @@ pub(crate) use self::sink::{Place, Sink};
 use crate::downstream::Downstream;
 use crate::plugins;
 use crate::state::State;
+use crate::sys;
 
 /// Of a core's records, what waits for the thread that takes them: some thousand.
 const RING_BYTES: usize = 2 << 20;
@@ -46,23 +47,24 @@ pub(crate) const TRIES_TOLD_MAX: usize = 3;
 /// What stands for the status of a request whose client was gone before it was answered; never sent.
 pub(crate) const STATUS_CLIENT_GONE: u16 = 499;
 
-/// One request, as far as it has come.
+/// One request, as far as it has come. Times are those of [`sys::monotonic_ns`], 0: not yet.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
-    /// When its first byte was read; `None` between requests.
-    began: Option<Instant>,
-    /// Where in the connection's buffer its head begins.
-    at: usize,
+    /// When its first byte was read; 0 between requests.
+    began_ns: u64,
     /// When its head was whole.
-    asked: Option<Instant>,
-    tries: [Try; TRIES_TOLD_MAX],
-    try_count: u32,
+    asked_ns: u64,
     /// When the present try began.
-    try_began: Option<Instant>,
+    try_began_ns: u64,
     /// When the first byte of the node's answer was read. In a cell, because the answer's direction has only a look at this.
-    answered: Cell<Option<Instant>>,
+    answered_ns: Cell<u64>,
     /// The gateway's own answer.
     own: Option<(u16, &'static str)>,
+    /// Where in the connection's buffer its head begins.
+    at: usize,
+    try_count: u32,
+    /// Where somebody wants records. Apart: they are larger than all the rest, which every request touches.
+    tries: Option<Box<[Try; TRIES_TOLD_MAX]>>,
 }
 
 /// One try at a node.
@@ -79,31 +81,35 @@ pub(crate) struct Try {
 }
 
 impl Access {
+    /// Of a connection's requests. `recorder` is its core's.
+    pub(crate) fn new(recorder: Option<&Recorder>) -> Access {
+        Access { tries: recorder.map(|_| Box::default()), ..Access::default() }
+    }
+
     /// The first bytes of a request are there.
     pub(crate) fn arrives(&mut self) {
-        if self.began.is_none() {
-            self.began = Some(Instant::now());
+        if self.began_ns == 0 {
+            self.began_ns = sys::monotonic_ns();
         }
     }
 
     /// Its head is whole; `at_once`: it came in one piece.
     pub(crate) fn begins(&mut self, at: usize, at_once: bool) {
         self.at = at;
-        self.asked = if at_once { self.began } else { Some(Instant::now()) };
+        self.asked_ns = if at_once { self.began_ns } else { sys::monotonic_ns() };
     }
 
     /// It had to wait before a node could be tried.
     pub(crate) fn waited(&mut self) {
-        self.asked = Some(Instant::now());
+        self.asked_ns = sys::monotonic_ns();
     }
 
     /// A node is tried. The first try begins with the request: what was done in between took some microseconds.
     pub(crate) fn tries(&mut self, node: &Address) {
-        self.try_began = if self.try_count == 0 { self.asked } else { Some(Instant::now()) };
-        self.answered.set(None);
-        let place = (self.try_count as usize).min(TRIES_TOLD_MAX - 1);
+        self.try_began_ns = if self.try_count == 0 { self.asked_ns } else { sys::monotonic_ns() };
+        self.answered_ns.set(0);
         self.try_count = self.try_count.saturating_add(1);
-        if let Some(entry) = self.tries.get_mut(place) {
+        if let Some(entry) = self.present_try() {
             *entry = Try { node: node.into(), ..Try::default() };
         }
     }
@@ -115,7 +121,10 @@ impl Access {
 
     /// A new connection was made for the present try.
     pub(crate) fn connected(&mut self) {
-        let connect_us = self.try_us(Instant::now());
+        if self.tries.is_none() {
+            return;
+        }
+        let connect_us = self.try_us(sys::monotonic_ns());
         if let Some(entry) = self.present_try() {
             entry.connect_us = connect_us;
         }
@@ -123,14 +132,14 @@ impl Access {
 
     /// Bytes came from the node.
     pub(crate) fn node_speaks(&self) {
-        if self.answered.get().is_none() {
-            self.answered.set(Some(Instant::now()));
+        if self.answered_ns.get() == 0 {
+            self.answered_ns.set(sys::monotonic_ns());
         }
     }
 
-    /// The present try has failed; tells how long it took.
-    pub(crate) fn try_failed(&mut self) -> Duration {
-        self.try_ends(0, Instant::now())
+    /// The present try has failed; tells how long it took, in microseconds.
+    pub(crate) fn try_failed(&mut self) -> u64 {
+        self.try_ends(0, sys::monotonic_ns())
     }
 
     /// The gateway answers by itself.
@@ -138,31 +147,31 @@ impl Access {
         self.own = Some((status, reason));
     }
 
-    fn try_ends(&mut self, status: u16, now: Instant) -> Duration {
-        let first_byte_us = self.answered.get().map_or(0, |at| self.try_us(at));
-        let total_us = self.try_us(now);
-        let total =
-            self.try_began.take().map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+    fn try_ends(&mut self, status: u16, now_ns: u64) -> u64 {
+        // 0, and so no time at all, where the node has said nothing.
+        let first_byte_us = self.try_us(self.answered_ns.get());
+        let total_us = self.try_us(now_ns);
+        let took_us = us_between(self.try_began_ns, now_ns);
+        self.try_began_ns = 0;
         if let Some(entry) = self.present_try() {
             (entry.status, entry.first_byte_us, entry.total_us) = (status, first_byte_us, total_us);
         }
-        total
+        took_us
     }
 
-    fn try_us(&self, at: Instant) -> u32 {
-        let passed = self.try_began.map_or(Duration::ZERO, |began| at.saturating_duration_since(began));
-        u32::try_from(passed.as_micros()).unwrap_or(u32::MAX)
+    fn try_us(&self, at_ns: u64) -> u32 {
+        u32::try_from(us_between(self.try_began_ns, at_ns)).unwrap_or(u32::MAX)
     }
 
     fn present_try(&mut self) -> Option<&mut Try> {
         let place = (self.try_count as usize).min(TRIES_TOLD_MAX).checked_sub(1)?;
-        self.tries.get_mut(place)
+        self.tries.as_mut()?.get_mut(place)
     }
 
     fn reset(&mut self) {
-        (self.began, self.asked, self.try_began, self.own) = (None, None, None, None);
-        self.try_count = 0;
-        self.answered.set(None);
+        (self.began_ns, self.asked_ns, self.try_began_ns) = (0, 0, 0);
+        (self.try_count, self.own) = (0, None);
+        self.answered_ns.set(0);
     }
 }
 
@@ -175,8 +184,8 @@ pub(crate) struct Recorder {
     bytes: RefCell<Vec<u8>>,
     /// The last number drawn.
     drawn: Cell<u64>,
-    /// An instant, and what time it was then, in microseconds since 1970.
-    epoch: Cell<(Instant, u64)>,
+    /// A time of [`sys::monotonic_ns`], and what time it was then, in microseconds since 1970.
+    epoch: Cell<(u64, u64)>,
 }
 
 /// Which requests get a record.
@@ -205,7 +214,7 @@ pub(crate) fn recorders(
     for core in 0..cores {
         let (ring, other) = ring::ring(RING_BYTES);
         rings.push(other);
-        let epoch = Cell::new((Instant::now(), 0));
+        let epoch = Cell::new((sys::monotonic_ns(), 0));
         // Any number but 0; the cores' sequences begin far from each other.
         let drawn = Cell::new((core as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         recorders.push(Some(Recorder { ring, rules, bytes: RefCell::default(), drawn, epoch }));
@@ -217,7 +226,7 @@ impl Recorder {
     /// Looks at the wall clock, so that records need not.
     pub(crate) fn turn(&self) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.epoch.set((Instant::now(), u64::try_from(since.as_micros()).unwrap_or(0)));
+        self.epoch.set((sys::monotonic_ns(), u64::try_from(since.as_micros()).unwrap_or(0)));
     }
 
     /// Whether a request with this answer is logged; `own` is what its route says.
@@ -235,32 +244,35 @@ impl Recorder {
         (self.rules.errors && status >= 500) || rate.takes((drawn >> 32) as u32)
     }
 
-    fn wall_us(&self, at: Instant) -> u64 {
-        let (then, wall_us) = self.epoch.get();
-        wall_us.saturating_add(micros(at.saturating_duration_since(then)))
+    fn wall_us(&self, at_ns: u64) -> u64 {
+        let (then_ns, wall_us) = self.epoch.get();
+        wall_us.saturating_add(us_between(then_ns, at_ns))
     }
 }
 
 /// Hands a request over that has ended, once. `found` is what it was routed by and to; the request's head still stands in the
 /// connection's buffer.
 pub(crate) fn finish(connection: &mut Downstream, view: Option<&View>, found: Option<&Target>) {
-    let now = Instant::now();
+    let now_ns = sys::monotonic_ns();
     let received = connection.socket.reader.take_count();
     let sent = connection.socket.writer.take_count();
     let access = &mut connection.access;
-    let Some(began) = access.began else { return };
+    let began_ns = access.began_ns;
+    if began_ns == 0 {
+        return;
+    }
     let answered = connection.exchange.response.status();
     let is_tunnel = answered == Some(101);
     let Some(core) = connection.core.shared() else { return };
-    if access.try_began.is_some() {
-        let took = access.try_ends(answered.unwrap_or(0), now);
+    if access.try_began_ns > 0 {
+        let took_us = access.try_ends(answered.unwrap_or(0), now_ns);
         if !is_tunnel {
-            core.latency.upstream.record(took);
+            core.latency.upstream.record(took_us);
         }
     }
-    let took = now.saturating_duration_since(began);
+    let took_us = us_between(began_ns, now_ns);
     if !is_tunnel {
-        core.latency.request.record(took);
+        core.latency.request.record(took_us);
     }
     core.counters.received_bytes.add(received);
     core.counters.sent_bytes.add(sent);
@@ -270,7 +282,7 @@ pub(crate) fn finish(connection: &mut Downstream, view: Option<&View>, found: Op
         let status = status.unwrap_or(STATUS_CLIENT_GONE);
         let logged = recorder.logs(found.and_then(|target| target.log_rate), status);
         if logged || recorder.rules.counts {
-            let ended = Ended { logged, status, at: now, took, received, sent, is_tunnel };
+            let ended = Ended { logged, status, at_ns: now_ns, took_us, received, sent, is_tunnel };
             let mut bytes = recorder.bytes.borrow_mut();
             describe(connection, recorder, &ended, view, found).encode(&mut bytes);
             if !recorder.ring.push(&bytes) {
@@ -285,8 +297,8 @@ pub(crate) fn finish(connection: &mut Downstream, view: Option<&View>, found: Op
 struct Ended {
     logged: bool,
     status: u16,
-    at: Instant,
-    took: Duration,
+    at_ns: u64,
+    took_us: u64,
     received: u64,
     sent: u64,
     is_tunnel: bool,
@@ -341,8 +353,8 @@ fn describe<'a>(
         status: ended.status,
         core: u16::try_from(connection.core.id).unwrap_or(u16::MAX),
         client: plugins::client(connection),
-        ended_us: recorder.wall_us(ended.at),
-        request_us: micros(ended.took),
+        ended_us: recorder.wall_us(ended.at_ns),
+        request_us: ended.took_us,
         received_bytes: if ended.is_tunnel || method.is_empty() { ended.received } else { request_bytes },
         sent_bytes: ended.sent,
         body_bytes: if access.own.is_some() { 0 } else { exchange.response.payload_bytes() },
@@ -350,13 +362,14 @@ fn describe<'a>(
         revision: version.revision,
         connection_requests: connection.requests,
         try_count: access.try_count,
-        tries: access.tries,
+        tries: access.tries.as_deref().copied().unwrap_or_default(),
         texts,
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// From one time of [`sys::monotonic_ns`] to a later one.
+fn us_between(from_ns: u64, to_ns: u64) -> u64 {
+    to_ns.saturating_sub(from_ns) / 1_000
 }
 
 /// Lines of the access log that were lost: at the cores, and behind them.

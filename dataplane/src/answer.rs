@@ -26,8 +26,7 @@ pub(crate) struct Answer<'a> {
 pub(crate) async fn send(connection: &mut Downstream, answer: Option<&Answer<'_>>, keep: bool) -> Fate {
     let core = std::rc::Rc::clone(&connection.core);
     let keep = keep && !core.is_closing();
-    let mut out = core.buffers.take(Room::Head);
-    out.clear();
+    let mut out = core.buffers.take_empty(Room::Head);
     let status = write(connection, answer, keep, &mut out);
     core.count(|counters| counters.response(status));
     connection.access.answers(status, answer.map_or("plugin", |answer| answer.code));

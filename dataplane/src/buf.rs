@@ -64,11 +64,22 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// A buffer with nothing but its headroom.
     pub(crate) fn take(&self, room: Room) -> Vec<u8> {
-        let pooled = self.pool(room).and_then(|pool| pool.borrow_mut().pop());
-        let mut buffer = pooled.unwrap_or_else(|| Vec::with_capacity(room.capacity()));
+        let mut buffer = self.pop(room);
         // Mostly a truncation, which touches no memory.
         buffer.resize(HEADROOM_BYTES, 0);
         buffer
+    }
+
+    /// A buffer with nothing at all, for a head that is written.
+    pub(crate) fn take_empty(&self, room: Room) -> Vec<u8> {
+        let mut buffer = self.pop(room);
+        buffer.clear();
+        buffer
+    }
+
+    fn pop(&self, room: Room) -> Vec<u8> {
+        let pooled = self.pool(room).and_then(|pool| pool.borrow_mut().pop());
+        pooled.unwrap_or_else(|| Vec::with_capacity(room.capacity()))
     }
 
     /// A buffer for the next read: the same one, or one with as much `room` in its place.
@@ -99,10 +110,9 @@ impl Buffers {
     pub(crate) fn give(&self, buffer: Vec<u8>) {
         let rooms = [Room::Head, Room::Small, Room::Large];
         let Some(room) = rooms.into_iter().find(|room| room.capacity() == buffer.capacity()) else { return };
-        if let Some(pool) = self.pool(room)
-            && pool.borrow().len() < KEPT_MAX
-        {
-            pool.borrow_mut().push(buffer);
+        let Some(mut pool) = self.pool(room).map(RefCell::borrow_mut) else { return };
+        if pool.len() < KEPT_MAX {
+            pool.push(buffer);
         }
     }
 

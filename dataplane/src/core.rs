@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crossbeam::utils::CachePadded;
 use httpdate::HttpDate;
 use ringway_engine::plugin::Chance;
 use ringway_engine::route::Captures;
@@ -39,6 +40,8 @@ const STALL: Duration = Duration::from_millis(50);
 pub(crate) struct Core {
     pub(crate) id: usize,
     pub(crate) state: Arc<State>,
+    /// This core's part of `state`.
+    shared: Option<Arc<CachePadded<state::Core>>>,
     pub(crate) limits: Limits,
     pub(crate) options: Options,
     pub(crate) buffers: Buffers,
@@ -113,6 +116,7 @@ impl Core {
         let deadlines = Rc::new(Deadlines::new(Instant::now()));
         let core = Core {
             id,
+            shared: state.cores.get(id).cloned(),
             state,
             limits,
             options,
@@ -159,7 +163,7 @@ impl Core {
 
     /// What this core tells the others.
     pub(crate) fn shared(&self) -> Option<&state::Core> {
-        self.state.cores.get(self.id).map(|core| &***core)
+        self.shared.as_ref().map(|core| &***core)
     }
 
     pub(crate) fn counters(&self) -> Option<&Counters> {

@@ -126,7 +126,7 @@ pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> 
         at: HEADROOM_BYTES,
         head: RequestHead::new(),
         exchange: Exchange::default(),
-        access: Access::default(),
+        access: Access::new(core.recorder.as_ref()),
         rewritten: Vec::new(),
         course: None,
         own: None,
@@ -209,8 +209,12 @@ impl Downstream {
             }
             let mut read = match came.take() {
                 Some(read) => read,
-                None => self.read_on(began_ms).await,
+                None => {
+                    self.begin_read(began_ms);
+                    self.socket.reader.finish_unhurried().await
+                }
             };
+            self.socket.reader.set_idle(false);
             if began_ms.is_none() && self.core.is_closing() && self.socket.reader.has_expired() {
                 // Boxed: rare, and every connection's task has room for what it may wait for.
                 read = Box::pin(self.last_look(read)).await;
@@ -233,17 +237,19 @@ impl Downstream {
         }
     }
 
-    /// Reads once behind what is there.
-    async fn read_on(&mut self, began_ms: Option<u64>) -> Read {
+    /// Begins one read behind what is there.
+    fn begin_read(&mut self, began_ms: Option<u64>) {
         let wait = self.head_wait(began_ms);
         self.make_room();
         let buffer = std::mem::take(&mut self.buffer);
         let reader = &mut self.socket.reader;
         reader.set_idle(began_ms.is_none());
         let rests = began_ms.is_none() && wait > IDLE_AFTER && !self.core.is_closing();
-        let read = if rests { reader.read_soon(buffer).await } else { reader.read(buffer, wait).await };
-        reader.set_idle(false);
-        read
+        if rests {
+            reader.begin_soon(buffer);
+        } else {
+            reader.begin(buffer, wait);
+        }
     }
 
     /// A request may have come just when the wait was ended: it is still served. After this the end is sent at once, so that

@@ -18,8 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use monoio::BufResult;
-use monoio::buf::{IoBuf, IoBufMut, Slice};
+use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{
     AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedWriteHalf, Splitable,
 };
@@ -48,7 +47,7 @@ pub(crate) struct Deadlines {
     /// When the first tick began, moved by the time in which the loop stood still.
     started: Cell<Instant>,
     slots: RefCell<Vec<Vec<Rc<Watch>>>>,
-    /// See [`Reader::read_soon`]: the handles of reads by the turn in which they began, the earliest first.
+    /// See [`Reader::begin_soon`]: the handles of reads by the turn in which they began, the earliest first.
     soon: RefCell<VecDeque<Canceller>>,
 }
 
@@ -192,7 +191,12 @@ impl Deadlines {
 
     /// The tick at which a wait that starts now and may last `wait` has certainly lasted it.
     fn due_in(&self, wait: Duration) -> u32 {
-        let ticks = u32::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER);
+        // Not by `as_millis`: that divides numbers of 128 bits, several times a request.
+        let ticks = wait
+            .as_secs()
+            .saturating_mul(1_000 / TICK_MS)
+            .saturating_add(u64::from(wait.subsec_millis()).div_ceil(TICK_MS));
+        let ticks = u32::try_from(ticks).unwrap_or(NEVER);
         // The next turn may be about to count so many ticks, and then stand inside another one.
         self.tick.get().saturating_add(ticks).saturating_add(TICKS_PER_TURN_MAX + 1).min(NEVER - 1)
     }
@@ -441,14 +445,18 @@ impl Reader {
     }
 
     /// Waits for the armed read, at most `wait`; after that the result is `TimedOut`.
-    pub(crate) async fn finish(&mut self, wait: Duration) -> Read {
+    pub(crate) fn finish(&mut self, wait: Duration) -> impl Future<Output = Read> {
         self.clock.read_within(wait);
-        self.finish_unhurried().await
+        self.finish_unhurried()
     }
 
     /// Waits for the armed read without a deadline, unless one is set by [`Clock::read_within`] meanwhile.
-    pub(crate) async fn finish_unhurried(&mut self) -> Read {
-        let mut read = poll_fn(|context| self.poll_done(context)).await;
+    pub(crate) fn finish_unhurried(&mut self) -> impl Future<Output = Read> {
+        // No async function: that would be one more state machine to walk through, each time that the task is woken.
+        poll_fn(|context| self.poll_done(context).map(|read| self.judge(read)))
+    }
+
+    fn judge(&mut self, mut read: Read) -> Read {
         self.clock.watch.read_due.set(NEVER);
         if let Ok(bytes) = read.result {
             self.bytes_read = self.bytes_read.wrapping_add(bytes as u64);
@@ -457,6 +465,8 @@ impl Reader {
         let expired = self.has_expired() || self.clock.watch.write_expired.get();
         if expired && matches!(read.result, Ok(0) | Err(_)) {
             read.result = Err(io::ErrorKind::TimedOut.into());
+        } else if matches!(&read.result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED)) {
+            read.result = Err(io::ErrorKind::Interrupted.into());
         }
         read
     }
@@ -472,23 +482,22 @@ impl Reader {
     }
 
     /// Reads once.
-    pub(crate) async fn read(&mut self, buffer: Vec<u8>, wait: Duration) -> Read {
+    pub(crate) fn read(&mut self, buffer: Vec<u8>, wait: Duration) -> impl Future<Output = Read> {
         self.want(buffer, None);
-        self.finish(wait).await
+        self.finish(wait)
     }
 
-    /// Reads once, if that takes no longer than a few ticks; else the error is `Interrupted`, the buffer is as it was, and the next
-    /// read goes on.
-    pub(crate) async fn read_soon(&mut self, buffer: Vec<u8>) -> Read {
+    /// Begins a read, to be waited for by [`Reader::finish_unhurried`], at most `wait` from now.
+    pub(crate) fn begin(&mut self, buffer: Vec<u8>, wait: Duration) {
+        self.want(buffer, None);
+        self.clock.read_within(wait);
+    }
+
+    /// Begins a read that takes no longer than a few ticks; if it would, the error is `Interrupted`, the buffer is as it was, and the
+    /// next read goes on.
+    pub(crate) fn begin_soon(&mut self, buffer: Vec<u8>) {
         // Cancelled, not dropped: bytes that come at that moment are the read's.
         self.want(buffer, self.clock.deadlines.soon());
-        let mut read = self.finish_unhurried().await;
-        if let Err(error) = &read.result
-            && error.raw_os_error() == Some(libc::ECANCELED)
-        {
-            read.result = Err(io::ErrorKind::Interrupted.into());
-        }
-        read
     }
 
     /// Waits for the armed read without taking it.
@@ -584,15 +593,6 @@ enum WriteHalf {
     Unix(OwnedWriteHalf<UnixStream>),
 }
 
-impl WriteHalf {
-    async fn write(&mut self, slice: Slice<Vec<u8>>) -> BufResult<usize, Slice<Vec<u8>>> {
-        match self {
-            WriteHalf::Tcp(half) => half.write(slice).await,
-            WriteHalf::Unix(half) => half.write(slice).await,
-        }
-    }
-}
-
 impl Writer {
     /// Bytes that the kernel has taken since this was last asked.
     pub(crate) fn take_count(&mut self) -> u64 {
@@ -611,7 +611,11 @@ impl Writer {
         while at < range.end {
             self.clock.watch.write_due.set(self.clock.deadlines.due_in(wait));
             self.clock.deadlines.register(&self.clock.watch);
-            let (result, slice) = self.half.write(buffer.slice(at..range.end)).await;
+            let slice = buffer.slice(at..range.end);
+            let (result, slice) = match &mut self.half {
+                WriteHalf::Tcp(half) => half.write(slice).await,
+                WriteHalf::Unix(half) => half.write(slice).await,
+            };
             self.clock.watch.write_due.set(NEVER);
             buffer = slice.into_inner();
             let error = match result {

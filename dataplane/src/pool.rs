@@ -39,7 +39,8 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    upstream: Upstream,
+    /// In a block of its own, so that it is not copied from here to the request and back.
+    upstream: Box<Upstream>,
     until_ms: u64,
 }
 
@@ -49,7 +50,7 @@ impl Pool {
     }
 
     /// The connection that was used last and is still open.
-    pub(crate) fn take(&self, address: &Address) -> Option<Upstream> {
+    pub(crate) fn take(&self, address: &Address) -> Option<Box<Upstream>> {
         let mut pool = self.idle.borrow_mut();
         let idle = pool.get_mut(address)?;
         let now_ms = self.deadlines.now_ms();
@@ -63,7 +64,7 @@ impl Pool {
     }
 
     /// Keeps a connection for later, when there is room.
-    pub(crate) fn keep(&self, mut upstream: Upstream, rule: &KeepalivePool, buffers: &Buffers) {
+    pub(crate) fn keep(&self, mut upstream: Box<Upstream>, rule: &KeepalivePool, buffers: &Buffers) {
         if upstream.requests >= rule.requests || upstream.socket.reader.is_armed() {
             return;
         }
@@ -108,12 +109,13 @@ const DESCRIPTOR_WAIT: Duration = Duration::from_secs(2);
 const DESCRIPTOR_EVERY: Duration = Duration::from_millis(10);
 
 /// A new connection. Where this process has no descriptor left for it, those that are only kept give theirs.
-pub(crate) async fn connect(core: &Core, address: &Address, wait: Duration) -> io::Result<Upstream> {
+pub(crate) async fn connect(core: &Core, address: &Address, wait: Duration) -> io::Result<Box<Upstream>> {
     let until_ms = core.deadlines.until_ms(wait.min(DESCRIPTOR_WAIT));
     loop {
         match Socket::connect(address, wait, &core.deadlines).await {
             Ok(socket) => {
-                return Ok(Upstream { socket, address: address.clone(), requests: 1, room: Room::Small });
+                let (address, room) = (address.clone(), Room::Small);
+                return Ok(Box::new(Upstream { socket, address, requests: 1, room }));
             }
             Err(error) if lacks_descriptor(&error) && core.deadlines.left(until_ms).is_some() => {
                 core.free_descriptors();

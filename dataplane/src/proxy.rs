@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ringway_engine::exchange::{Expectation, UpstreamFault};
 use ringway_engine::facts::Facts;
 use ringway_engine::http1::{Forwarded, Method, RequestEdits, RequestHead, encode_request};
-use ringway_engine::plugin::{Chains, Verdict};
+use ringway_engine::plugin::{Chains, Lists, Verdict};
 use ringway_engine::route::Query;
 use ringway_engine::route::path::{self, PathError};
 use ringway_engine::upstream::{Cluster, Endpoint, HostRule, Timeouts, hash_of};
@@ -44,7 +44,10 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
     let mut found = None;
     let fate = respond(connection, view.as_deref(), &mut found).await;
     access::finish(connection, view.as_deref().map(|view| &**view), found);
-    if fate == Fate::Keep { pump::discard(connection).await } else { fate }
+    if fate == Fate::Keep && !connection.exchange.request.is_complete() {
+        return pump::discard(connection).await;
+    }
+    fate
 }
 
 /// Answers the request, or has a node answer it. `found` is where it was routed to.
@@ -102,14 +105,16 @@ async fn respond<'v>(
         connection.access.waited();
         &resolved
     };
-    connection.exchange.begin(&connection.head, target.may_upgrade);
+    if target.may_upgrade {
+        connection.exchange.permit_upgrade(&connection.head);
+    }
     plugins::begin(connection);
     let matched = Matched { view, cluster, timeouts: target.timeouts(cluster), chains };
-    forward(connection, matched).await
+    forward(connection, &matched).await
 }
 
 /// What of a request's route counts once its upstream is known.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Matched<'v> {
     view: &'v View,
     cluster: &'v Arc<Cluster>,
@@ -206,7 +211,7 @@ impl Tries {
     }
 }
 
-async fn forward(connection: &mut Downstream, matched: Matched<'_>) -> Fate {
+async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
     let (core, cluster) = (Rc::clone(&connection.core), matched.cluster);
     let body = BodyStart::take(connection).and_then(|mut body| body.gather(connection).map(|()| body));
     let mut body = match body {
@@ -248,9 +253,9 @@ async fn forward(connection: &mut Downstream, matched: Matched<'_>) -> Fate {
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
                 core.count(|counters| counters.upstream_failures.up());
-                let took = connection.access.try_failed();
+                let took_us = connection.access.try_failed();
                 if !stale && let Some(shared) = core.shared() {
-                    shared.latency.upstream.record(took);
+                    shared.latency.upstream.record(took_us);
                 }
                 if !connection.exchange.may_retry(&fault, sent, body.is_repeatable()) {
                     break;
@@ -355,7 +360,7 @@ fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
 }
 
 /// Tells the client that no node answered.
-async fn give_up(connection: &mut Downstream, matched: Matched<'_>, tries: &Tries, body: BodyStart) -> Fate {
+async fn give_up(connection: &mut Downstream, matched: &Matched<'_>, tries: &Tries, body: BodyStart) -> Fate {
     let (core, cluster) = (Rc::clone(&connection.core), matched.cluster);
     let view = core.view();
     let view = view.as_deref().map(|view| &**view);
@@ -390,7 +395,7 @@ async fn give_up(connection: &mut Downstream, matched: Matched<'_>, tries: &Trie
 async fn attempt<'c>(
     core: &'c Rc<Core>,
     connection: &mut Downstream,
-    matched: Matched<'c>,
+    matched: &Matched<'c>,
     endpoint: &Endpoint,
     body: &mut BodyStart,
     tries: &mut Tries,
@@ -403,8 +408,7 @@ async fn attempt<'c>(
     if !reused {
         connection.access.connected();
     }
-    let mut out = core.buffers.take(Room::Head);
-    out.clear();
+    let mut out = core.buffers.take_empty(Room::Head);
     write_head(connection, cluster, endpoint, &mut out);
     let (out, range) = body.join(out, connection);
     let written = upstream.socket.writer.write_all(out, range, waits.send).await;
@@ -457,7 +461,12 @@ async fn attempt<'c>(
     }
 }
 
-async fn connect(core: &Core, endpoint: &Endpoint, fresh: bool, wait: Duration) -> Result<Upstream, Broken> {
+async fn connect(
+    core: &Core,
+    endpoint: &Endpoint,
+    fresh: bool,
+    wait: Duration,
+) -> Result<Box<Upstream>, Broken> {
     if !fresh && let Some(upstream) = core.pool.take(&endpoint.address) {
         core.count(|counters| counters.upstream_reuses.up());
         return Ok(upstream);
@@ -501,12 +510,13 @@ pub(crate) fn write_head(connection: &Downstream, cluster: &Cluster, endpoint: &
     let client = course.and_then(|course| course.client.as_ref());
     let client_ip = client.map_or(&*ends.client_ip, |client| &*client.ip);
     let facts = connection.exchange.response.facts();
-    let lists = course.map(|course| course.request.lists()).unwrap_or_default();
+    let lists = course.map(|course| course.request.lists());
+    let (set, add, remove) = lists.as_ref().map(Lists::slices).unwrap_or_default();
     let edits = RequestEdits {
         method: course.map(|course| &*course.method).filter(|method| !method.is_empty()),
-        set: &lists.set,
-        add: &lists.add,
-        remove: &lists.remove,
+        set,
+        add,
+        remove,
         path_and_query: match connection.rewritten.as_slice() {
             [] => head.target.path_and_query_bytes(bytes),
             rewritten => rewritten,

@@ -125,13 +125,13 @@ pub(crate) async fn carry(
     if !upstream.socket.reader.is_armed() {
         upstream.socket.reader.arm(core.buffers.take(upstream.room));
     }
-    let date = core.date();
     let received = (&connection.head, connection.buffer.get(connection.at..).unwrap_or_default());
     let course = connection.course.as_deref();
     let changing = plugins::changing(course, received, &connection.ends, &core, chains);
     let answer = Answering {
         core: &core,
-        context: answer_context(&core, close, &date, changing.as_deref()),
+        close,
+        plugins: changing.as_deref(),
         wait: waits.read,
         access: &connection.access,
         go_on: &go_on,
@@ -232,9 +232,6 @@ fn conclude(
 pub(crate) async fn discard(connection: &mut Downstream) -> Fate {
     let core = Rc::clone(&connection.core);
     let request = &mut connection.exchange.request;
-    if request.is_complete() {
-        return Fate::Keep;
-    }
     request.discard();
     let mut dropped = 0;
     let reader = &mut connection.socket.reader;
@@ -342,28 +339,13 @@ impl Asking<'_> {
     }
 }
 
-/// What goes into the heads of answers.
-fn answer_context<'a>(
-    core: &'a Core,
-    close: bool,
-    date: &'a [u8],
-    plugins: Option<&'a plugin::Answering<'a>>,
-) -> ResponseContext<'a> {
-    ResponseContext {
-        limits: &core.limits.head,
-        interim_responses_max: core.limits.interim_responses_max,
-        close,
-        awaits_leave: false,
-        date,
-        via: core.options.via.then_some(b"1.1 ringway"),
-        plugins,
-    }
-}
-
 /// The answer's direction.
 struct Answering<'a> {
     core: &'a Core,
-    context: ResponseContext<'a>,
+    /// The client's connection ends with this answer.
+    close: bool,
+    /// What plugins change of it.
+    plugins: Option<&'a plugin::Answering<'a>>,
     wait: Duration,
     access: &'a Access,
     go_on: &'a Cell<bool>,
@@ -396,8 +378,7 @@ impl Answering<'_> {
             };
             let mut buffer = read.buffer;
             let end = buffer.len();
-            let mut out = self.core.buffers.take(Room::Head);
-            out.clear();
+            let mut out = self.core.buffers.take_empty(Room::Head);
             let step = match read.result {
                 Ok(0) => side.receive_end().map(|tail| {
                     out.extend_from_slice(tail);
@@ -406,10 +387,7 @@ impl Answering<'_> {
                 Ok(_) => {
                     self.access.node_speaks();
                     buffer.resize(end + TAILROOM_BYTES, 0);
-                    let close = self.context.close || self.core.is_closing();
-                    let awaits_leave = self.asks_leave && !self.go_on.get();
-                    let context = ResponseContext { close, awaits_leave, ..self.context };
-                    side.receive(&mut buffer, from..end, &context, &mut out)
+                    self.receive(side, &mut buffer, from..end, &mut out)
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamFault::ReadTimeout),
                 Err(_) => Err(UpstreamFault::Closed),
@@ -444,6 +422,26 @@ impl Answering<'_> {
             }
             reader.arm(buffer);
         }
+    }
+
+    /// Has the engine judge what came. Apart, so that what it is told is not kept while anything is waited for.
+    fn receive(
+        &self,
+        side: &mut ResponseSide,
+        buffer: &mut [u8],
+        filled: std::ops::Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<ResponseStep, UpstreamFault> {
+        let context = ResponseContext {
+            limits: &self.core.limits.head,
+            interim_responses_max: self.core.limits.interim_responses_max,
+            close: self.close || self.core.is_closing(),
+            awaits_leave: self.asks_leave && !self.go_on.get(),
+            date: &self.core.date(),
+            via: self.core.options.via.then_some(b"1.1 ringway"),
+            plugins: self.plugins,
+        };
+        side.receive(buffer, filled, &context, out)
     }
 
     /// Lets the client send its body when the node has said nothing for a while (RFC 9110 section 10.1.1).

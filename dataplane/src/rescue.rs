@@ -40,7 +40,7 @@ pub(crate) struct Asking<'r, 'c> {
 /// One try.
 struct Running<'c> {
     /// `None`: it has failed.
-    upstream: Option<Upstream>,
+    upstream: Option<Box<Upstream>>,
     /// `None`: the caller's.
     lease: Option<Lease<'c>>,
     begun: Instant,
@@ -49,7 +49,7 @@ struct Running<'c> {
 /// Another try whose connection is being made.
 struct Opening<'c> {
     lease: Lease<'c>,
-    task: Pin<Box<dyn Future<Output = Result<Upstream, UpstreamFault>>>>,
+    task: Pin<Box<dyn Future<Output = Result<Box<Upstream>, UpstreamFault>>>>,
 }
 
 /// When to look whether another try is to begin.
@@ -61,13 +61,17 @@ struct Checks {
 enum Event {
     /// The read of this try is over.
     Ended(usize),
-    Opened(Result<Upstream, UpstreamFault>),
+    Opened(Result<Box<Upstream>, UpstreamFault>),
     Time,
 }
 
 impl<'c> Asking<'_, 'c> {
     /// Waits for the beginning of an answer. Gives the connection on which it comes; `lease` is then its node's.
-    pub(crate) async fn seek(mut self, first: Upstream, lease: &mut Lease<'c>) -> Result<Upstream, Broken> {
+    pub(crate) async fn seek(
+        mut self,
+        first: Box<Upstream>,
+        lease: &mut Lease<'c>,
+    ) -> Result<Box<Upstream>, Broken> {
         let begun = Instant::now().checked_sub(self.waited).unwrap_or_else(Instant::now);
         self.tries.excluded.push(lease.index());
         let mut running: SmallVec<[Running<'c>; 2]> =
@@ -209,7 +213,7 @@ async fn open(
     address: Address,
     head: Vec<u8>,
     waits: Waits,
-) -> Result<Upstream, UpstreamFault> {
+) -> Result<Box<Upstream>, UpstreamFault> {
     core.count(|counters| counters.upstream_connects.up());
     let connected = pool::connect(&core, &address, waits.connect).await;
     let mut upstream = connected.map_err(|error| connect_fault(&error))?;

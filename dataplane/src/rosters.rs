@@ -30,6 +30,8 @@ pub(crate) struct Rosters {
     core: usize,
     deadlines: Rc<Deadlines>,
     held: RefCell<hashbrown::HashMap<Box<str>, Rc<Held>, foldhash::fast::FixedState>>,
+    /// The one that was asked for last: mostly it is asked for again, and then found without its key.
+    last: RefCell<Option<Rc<Held>>>,
     standings: RefCell<Option<Arc<Standings>>>,
     /// Goes up with each change of `standings`.
     generation: Cell<u64>,
@@ -65,6 +67,7 @@ impl Rosters {
             core,
             deadlines,
             held: RefCell::default(),
+            last: RefCell::default(),
             standings: RefCell::default(),
             generation: Cell::new(0),
             telling: RefCell::default(),
@@ -141,6 +144,7 @@ impl Rosters {
         let mut held = self.held.borrow_mut();
         if held.len() > 2 * view.cluster_count() + SPARE_MAX {
             held.retain(|key, _| view.has_cluster(key));
+            self.last.take();
         }
     }
 
@@ -175,6 +179,21 @@ impl Rosters {
     }
 
     fn held(&self, cluster: &Arc<Cluster>, view: Option<&View>) -> Rc<Held> {
+        let mut last = self.last.borrow_mut();
+        // It follows that very cluster, and has heard the latest.
+        let is_it = |held: &&Rc<Held>| {
+            held.generation.get() == self.generation.get()
+                && Arc::ptr_eq(held.roster.borrow().cluster(), cluster)
+        };
+        if let Some(held) = last.as_ref().filter(is_it) {
+            return Rc::clone(held);
+        }
+        let held = self.look_up(cluster, view);
+        *last = Some(Rc::clone(&held));
+        held
+    }
+
+    fn look_up(&self, cluster: &Arc<Cluster>, view: Option<&View>) -> Rc<Held> {
         let mut all = self.held.borrow_mut();
         let generation = self.generation.get();
         let standings = self.standings.borrow();

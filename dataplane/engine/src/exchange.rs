@@ -69,6 +69,11 @@ impl Exchange {
         self.response.begin(RequestFacts::of(head, may_upgrade));
     }
 
+    /// The request's route allows a change of the protocol. To be said before anything is sent.
+    pub fn permit_upgrade(&mut self, head: &RequestHead) {
+        self.response.permit_upgrade(RequestFacts::of(head, true).may_upgrade);
+    }
+
     /// The node gets the request with another method than the client sent. It must not be HEAD.
     pub fn sends(&mut self, method: Method) {
         self.response.sends(method);

@@ -338,7 +338,8 @@ fn a_read_over_a_unix_socket_expires_and_loses_nothing() {
         peer.write_all(b"back").unwrap();
         let read = socket.reader.read(buffer(), PATIENCE).await;
         assert_eq!((read.result.unwrap(), read.buffer.as_slice()), (4, &b"back"[..]));
-        let read = socket.reader.read_soon(buffer()).await;
+        socket.reader.begin_soon(buffer());
+        let read = socket.reader.finish_unhurried().await;
         assert_eq!(read.result.unwrap_err().kind(), io::ErrorKind::Interrupted);
         peer.write_all(b"more").unwrap();
         let read = socket.reader.read(buffer(), PATIENCE).await;

@@ -22,7 +22,7 @@ pub(crate) struct Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     All(Setup),
-    /// Ringway with a million routes against itself with 10,000.
+    /// Ringway with a million routes against itself with 10,000; of several builds the first.
     Ourselves,
 }
 
@@ -125,7 +125,7 @@ impl Case {
 
     /// Who takes part. A proxy that somebody else configured does where the configuration does not matter.
     pub(crate) fn entrants(&self, peers: &[Peer]) -> Vec<Entrant> {
-        let numbered = peers.iter().enumerate();
+        let mut numbered = peers.iter().enumerate();
         match self.field {
             Field::All(setup) => numbered
                 .filter(|(_, peer)| {
@@ -134,7 +134,8 @@ impl Case {
                 .map(|(peer, known)| Entrant { label: known.name.clone(), peer, setup })
                 .collect(),
             Field::Ourselves => numbered
-                .filter(|(_, peer)| peer.is_ringway())
+                .find(|(_, peer)| peer.is_ringway())
+                .into_iter()
                 .flat_map(|(peer, _)| {
                     OURSELVES.map(|(label, setup)| Entrant { label: label.to_owned(), peer, setup })
                 })
@@ -162,15 +163,16 @@ mod tests {
         let peers = [
             peer("nginx", Kind::Nginx { executable: "/n".into() }),
             peer("ringway", Kind::Ringway { executable: "/r".into() }),
+            peer("before", Kind::Ringway { executable: "/b".into() }),
             peer("mine", Kind::Target { address: "127.0.0.1:1".parse().unwrap(), pid: 1 }),
         ];
         let labels = |name: &str| -> Vec<String> {
             Case::find(name).unwrap().entrants(&peers).into_iter().map(|entrant| entrant.label).collect()
         };
-        assert_eq!(labels("post-64k"), ["nginx", "ringway", "mine"]);
-        assert_eq!(labels("hosts-10k"), ["nginx", "ringway"]);
+        assert_eq!(labels("post-64k"), ["nginx", "ringway", "before", "mine"]);
+        assert_eq!(labels("hosts-10k"), ["nginx", "ringway", "before"]);
         assert_eq!(labels("routes-1m"), ["ringway-10k", "ringway-1m"]);
-        assert_eq!(labels("idle"), ["nginx", "ringway"]);
+        assert_eq!(labels("idle"), ["nginx", "ringway", "before"]);
         assert_eq!(Case::find("routes-1m").unwrap().baseline("nginx"), "ringway-10k");
         assert_eq!(Case::find("hosts-10k").unwrap().baseline("nginx"), "nginx");
     }

@@ -73,6 +73,9 @@ pub(crate) struct Arguments {
     /// The ringway executable [default: the one beside this one, then PATH]
     #[arg(long)]
     ringway: Option<PathBuf>,
+    /// Another build's ringway executable, with its planes beside it; may be given several times
+    #[arg(long, value_name = "NAME=EXECUTABLE", value_parser = Peer::parse_also)]
+    also: Vec<Peer>,
     /// Ratios are to this peer
     #[arg(long, default_value = "nginx")]
     baseline: String,
@@ -174,7 +177,7 @@ impl<'a> Comparison<'a> {
         }
         let cases = choose_cases(&arguments.cases)?;
         let (mut peers, missing) = Peer::find_all(arguments.ringway.as_deref());
-        peers.extend(arguments.targets.iter().cloned());
+        peers.extend(arguments.also.iter().chain(&arguments.targets).cloned());
         for line in missing {
             eprintln!("skipped {line}");
         }

@@ -109,6 +109,18 @@ impl Peer {
         Ok(Self { name: name.to_owned(), kind: Kind::Target { address, pid } })
     }
 
+    /// `name=executable`, for clap: a further build of Ringway.
+    pub(crate) fn parse_also(text: &str) -> Result<Self, String> {
+        let Some((name, executable)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err("write NAME=EXECUTABLE".to_owned());
+        };
+        let executable = PathBuf::from(executable);
+        if !executable.is_file() {
+            return Err(format!("there is no file {}", executable.display()));
+        }
+        Ok(Self { name: name.to_owned(), kind: Kind::Ringway { executable } })
+    }
+
     /// What the executable says about its version.
     pub(crate) fn version(&self) -> Option<String> {
         let (executable, flag) = match &self.kind {
@@ -344,6 +356,16 @@ mod tests {
         assert_eq!(peer.kind, Kind::Target { address: "127.0.0.1:8080".parse().unwrap(), pid: 42 });
         for text in ["mine", "mine=8080=42", "=127.0.0.1:1=2", "a=127.0.0.1:1=x", "a=127.0.0.1:1=2=3"] {
             assert!(Peer::parse_target(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_ringway_is_name_and_executable() {
+        let executable = std::env::current_exe().unwrap();
+        let peer = Peer::parse_also(&format!("before={}", executable.display())).unwrap();
+        assert_eq!((peer.name.as_str(), peer.kind), ("before", Kind::Ringway { executable }));
+        for text in ["before", "=/bin/sh", "before=", "before=/nowhere/ringway"] {
+            assert!(Peer::parse_also(text).is_err(), "{text}");
         }
     }
 

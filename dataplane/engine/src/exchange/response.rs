@@ -7,7 +7,7 @@ use crate::http1::{
     BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits, ResponseHead,
     SinkFraming, Version, encode_response,
 };
-use crate::plugin::{Answering, Changes};
+use crate::plugin::{Answering, Changes, Lists};
 
 /// What the driver adds to a final head, asked for when the head is there.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +84,11 @@ pub struct ResponseSide {
 }
 
 impl ResponseSide {
+    pub(super) fn permit_upgrade(&mut self, may_upgrade: bool) {
+        debug_assert!(!self.received, "too late");
+        self.facts.may_upgrade = may_upgrade;
+    }
+
     /// The node gets the request with that method.
     pub(super) fn sends(&mut self, method: Method) {
         self.facts.sent = method;
@@ -304,12 +309,13 @@ impl ResponseSide {
         let (body, sink) = self.framing(&changes);
         self.sink = sink;
         self.close = context.close || sink == SinkFraming::UntilClose || self.head.is_tunnel;
-        let lists = changes.edits.lists();
+        let lists = (!changes.edits.is_empty()).then(|| changes.edits.lists());
+        let (set, add, remove) = lists.as_ref().map(Lists::slices).unwrap_or_default();
         let edits = ResponseEdits {
             status: changes.status,
-            set: &lists.set,
-            add: &lists.add,
-            remove: &lists.remove,
+            set,
+            add,
+            remove,
             version: self.facts.version,
             close: self.close,
             body,

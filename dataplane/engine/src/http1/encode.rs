@@ -35,9 +35,15 @@ fn put_judged(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Writes a field that was computed.
 fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    if !is_token(name) {
-        return;
+    if is_token(name) {
+        put_named(out, name, value);
     }
+}
+
+/// The same, of a name that stands in this program and is a token. Inlined, so that it is written as a few words and not copied.
+#[inline(always)]
+fn put_named(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    debug_assert!(is_token(name), "no name of a field");
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     put_value(out, value);
@@ -45,8 +51,17 @@ fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Writes a value that was computed, with every control but HTAB as a space.
+#[inline]
 fn put_value(out: &mut Vec<u8>, value: &[u8]) {
-    let value = token::trim(value);
+    // All that the gateway itself computes is of this kind.
+    if token::is_plain_text(value) {
+        out.extend_from_slice(value);
+    } else {
+        put_uncertain(out, token::trim(value));
+    }
+}
+
+fn put_uncertain(out: &mut Vec<u8>, value: &[u8]) {
     if token::value_run(value) == value.len() {
         out.extend_from_slice(value);
     } else {

@@ -89,7 +89,10 @@ impl Relay {
         self.failed = None;
         // A sink that is chunked must still be told that nothing comes: by `relay` of an empty range.
         self.done = source.is_empty() && sink != SinkFraming::Chunked;
-        self.decoder.restart(limits.chunk);
+        // Of no other body is the decoder ever asked: it is large, and most bodies are of known length.
+        if source == BodyFraming::Chunked {
+            self.decoder.restart(limits.chunk);
+        }
         self.epilogue.clear();
     }
 
@@ -253,7 +256,8 @@ impl Relay {
         room_end: usize,
         ends_chunk: bool,
     ) -> Result<Range<usize>, BodyError> {
-        let trailers: &[u8] = if self.limits.forward_trailers { self.decoder.trailers() } else { &[] };
+        let forwards = self.limits.forward_trailers && self.source == BodyFraming::Chunked;
+        let trailers: &[u8] = if forwards { self.decoder.trailers() } else { &[] };
         let chunk_end: &[u8] = if ends_chunk { b"\r\n" } else { &[] };
         self.epilogue.clear();
         self.epilogue.extend_from_slice(chunk_end);

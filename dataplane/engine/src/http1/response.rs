@@ -36,6 +36,8 @@ pub struct ResponseHead {
     /// Names that Connection nominates for removal.
     pub(crate) nominated: Vec<Span>,
     progress: Progress,
+    /// Nothing was parsed since it was made or forgot everything.
+    is_blank: bool,
 }
 
 impl ResponseHead {
@@ -45,11 +47,14 @@ impl ResponseHead {
 
     /// Forgets everything, keeping the allocations. Needed only when a head that was `Partial` is abandoned.
     pub fn reset(&mut self) {
+        if self.is_blank {
+            return;
+        }
         let mut fields = std::mem::take(&mut self.fields);
         let mut nominated = std::mem::take(&mut self.nominated);
         fields.clear();
         nominated.clear();
-        *self = ResponseHead { fields, nominated, ..ResponseHead::default() };
+        *self = ResponseHead { fields, nominated, is_blank: true, ..ResponseHead::default() };
     }
 
     /// Whether this is an interim response, which another one follows.
@@ -69,6 +74,7 @@ impl ResponseHead {
         if !resumes {
             self.reset();
         }
+        self.is_blank = false;
         let parsed = self.advance(buf, limits, request_method);
         if !matches!(parsed, Ok(Parse::Partial)) {
             self.progress = Progress::default();

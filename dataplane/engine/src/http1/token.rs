@@ -93,6 +93,46 @@ pub(crate) fn value_run(bytes: &[u8]) -> usize {
     at + run(bytes.get(at..).unwrap_or(&[]), VALUE)
 }
 
+/// Whether every byte is visible ASCII: nothing that could end a line or be trimmed, and no obs-text.
+#[inline]
+pub(crate) fn is_graphic(bytes: &[u8]) -> bool {
+    is_ascii_from::<0x21>(bytes)
+}
+
+/// The same with spaces between them.
+#[inline]
+pub(crate) fn is_plain_text(bytes: &[u8]) -> bool {
+    is_ascii_from::<0x20>(bytes) && bytes.first() != Some(&b' ') && bytes.last() != Some(&b' ')
+}
+
+/// Whether every byte is `LOWEST` or above, and below DEL.
+#[inline]
+fn is_ascii_from<const LOWEST: u8>(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let good = words.iter().all(|word| holds_from::<LOWEST>(u64::from_ne_bytes(*word)));
+    // What is left over is looked at together with bytes that were looked at already, where there are as many.
+    match (rest, bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        ([], ..) => good,
+        (_, Some(last), ..) => good && holds_from::<LOWEST>(u64::from_ne_bytes(*last)),
+        (_, None, Some(first), Some(last)) => {
+            let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
+            holds_from::<LOWEST>(u64::from(first) << 32 | u64::from(last))
+        }
+        (few, ..) => few.iter().all(|byte| (LOWEST..0x7f).contains(byte)),
+    }
+}
+
+/// Whether all eight bytes are. No sum runs out of its byte where none has its highest bit, and where one has, the answer
+/// is no anyway.
+#[inline]
+fn holds_from<const LOWEST: u8>(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let high_enough = word.wrapping_add(ONES * (0x80 - u64::from(LOWEST))) & HIGHS;
+    let too_high = (word | word.wrapping_add(ONES)) & HIGHS;
+    high_enough == HIGHS && too_high == 0
+}
+
 /// Whether one of the eight bytes is below 0x20 or is DEL. The borrow of a subtraction can only run out of a byte
 /// that is itself such a byte, so the answer is exact.
 #[inline]
@@ -159,6 +199,27 @@ mod tests {
                 assert_eq!(value_run(&bytes), run(&bytes, VALUE), "byte {byte:#x} at {place}");
             }
         }
+    }
+
+    #[test]
+    fn graphic_is_what_no_line_is_ended_by_and_no_trimming_takes() {
+        for byte in 0..=255_u8 {
+            for length in 1..=20 {
+                for place in 0..length {
+                    let mut bytes = [b'a'; 20];
+                    bytes[place] = byte;
+                    let told = is_graphic(&bytes[..length]);
+                    assert_eq!(told, (0x21..0x7f).contains(&byte), "byte {byte:#x} at {place} of {length}");
+                    let inner_space = byte == b' ' && place > 0 && place < length - 1;
+                    assert_eq!(
+                        is_plain_text(&bytes[..length]),
+                        told || inner_space,
+                        "{byte:#x} at {place} of {length}"
+                    );
+                }
+            }
+        }
+        assert!(is_graphic(b""));
     }
 
     #[test]

@@ -42,6 +42,13 @@ pub struct Lists<'e> {
     pub remove: SmallVec<[&'e [u8]; 4]>,
 }
 
+impl<'e> Lists<'e> {
+    /// What replaces fields, what is added, what is not passed on.
+    pub fn slices(&self) -> (&[NameValue<'e>], &[NameValue<'e>], &[&'e [u8]]) {
+        (&self.set, &self.add, &self.remove)
+    }
+}
+
 impl Edits {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {

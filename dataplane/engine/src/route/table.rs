@@ -191,8 +191,10 @@ impl<T> Table<T> {
         host: &[u8],
         mut visit: impl FnMut(&dyn Fn() -> HostPattern, &'t Host<T>) -> Option<R>,
     ) -> Option<R> {
+        // Where no route names a host, the request's need not be read.
+        let matters = !self.names.is_empty() || !self.suffixes.is_empty();
         let mut buffer = [0; HOST_BYTES_MAX];
-        if let Some(name) = read_host(host, &mut buffer) {
+        if let Some(name) = Some(host).filter(|_| matters).and_then(|host| read_host(host, &mut buffer)) {
             if let Some(found) = self
                 .names
                 .get(name)

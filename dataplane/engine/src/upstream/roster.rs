@@ -440,7 +440,7 @@ impl Roster {
                 tier.picker.answered(place, latency_us, now_ms);
             }
         }
-        self.refresh(index);
+        self.note(index);
         self.check_invariants();
     }
 
@@ -512,7 +512,7 @@ impl Roster {
         if let Some(tier) = self.tiers.get_mut(node.tier as usize) {
             tier.picker.load(place, open);
         }
-        self.refresh(number as usize);
+        self.note(number as usize);
         self.check_invariants();
         Some(Ticket { index, node: number, stamp, begun_ms: now_ms, waited_ms: 0 })
     }
@@ -622,6 +622,16 @@ impl Roster {
         let ordered = node.standing.weight.filter(|weight| !is_ring || *weight == 0);
         node.weight = ordered.unwrap_or(endpoint.weight);
         self.refresh(index);
+    }
+
+    /// Brings the balancer up to date with one node whose requests have changed. Mostly there is nothing to do.
+    fn note(&mut self, index: usize) {
+        let Some(node) = self.nodes.get(index) else { return };
+        let may_fill = self.cluster.tuning.node_requests_max.is_some();
+        let usable = node.able && node.standing.healthy && node.breaker.is_usable();
+        if may_fill || usable != node.usable {
+            self.refresh(index);
+        }
     }
 
     /// Brings the balancer up to date with one node.

@@ -2,7 +2,7 @@
 
 use super::super::span::Version;
 use super::response::put_persistence;
-use super::{BodyHeader, NameValue, put_edits, put_field, put_framing, put_number};
+use super::{BodyHeader, NameValue, put_edits, put_framing, put_named, put_number};
 
 /// The interim response that asks for the body (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -33,14 +33,14 @@ pub fn encode_own_response(response: &OwnResponse<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(reason_phrase(status).as_bytes());
     out.extend_from_slice(b"\r\n");
     if let Some(date) = response.date {
-        put_field(out, b"Date", date);
+        put_named(out, b"Date", date);
     }
     if let Some(server) = response.server {
-        put_field(out, b"Server", server);
+        put_named(out, b"Server", server);
     }
     let has_body = status >= 200 && status != 204 && status != 304;
     if has_body && !response.content_type.is_empty() {
-        put_field(out, b"Content-Type", response.content_type);
+        put_named(out, b"Content-Type", response.content_type);
     }
     put_edits(out, response.fields, &[]);
     if has_body {

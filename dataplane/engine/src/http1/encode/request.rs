@@ -9,10 +9,10 @@
 use super::super::field::FieldKind;
 use super::super::request::RequestHead;
 use super::{
-    BodyHeader, Copying, NameValue, put_edits, put_field, put_framing, put_judged, put_number, put_value,
+    BodyHeader, Copying, NameValue, put_edits, put_framing, put_judged, put_named, put_number, put_value,
     sets,
 };
-use crate::http1::is_token;
+use crate::http1::{is_token, token};
 
 /// What the gateway tells the upstream about the client.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,7 +90,7 @@ pub fn encode_request(head: &RequestHead, buf: &[u8], edits: &RequestEdits<'_>, 
         out.extend_from_slice(b"\r\n");
     }
     if let Some(via) = edits.via {
-        put_field(out, b"Via", via);
+        put_named(out, b"Via", via);
     }
     if edits.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
@@ -135,18 +135,19 @@ fn put_forwarded(
     if !is_edited(b"X-Forwarded-For") {
         put_forwarded_for(head, buf, forwarded, out);
     }
-    let rows: [(&[u8], FieldKind, &[u8]); 3] = [
-        (b"X-Forwarded-Proto", FieldKind::XForwardedProto, forwarded.proto),
-        (b"X-Forwarded-Host", FieldKind::XForwardedHost, forwarded.host),
-        (b"X-Forwarded-Port", FieldKind::XForwardedPort, forwarded.port),
-    ];
-    for (name, kind, value) in rows {
-        if !value.is_empty() && !is_edited(name) && !is_kept(kind) {
-            put_field(out, name, value);
-        }
+    let is_ours =
+        |name: &[u8], kind: FieldKind, value: &[u8]| !value.is_empty() && !is_edited(name) && !is_kept(kind);
+    if is_ours(b"X-Forwarded-Proto", FieldKind::XForwardedProto, forwarded.proto) {
+        put_named(out, b"X-Forwarded-Proto", forwarded.proto);
+    }
+    if is_ours(b"X-Forwarded-Host", FieldKind::XForwardedHost, forwarded.host) {
+        put_named(out, b"X-Forwarded-Host", forwarded.host);
+    }
+    if is_ours(b"X-Forwarded-Port", FieldKind::XForwardedPort, forwarded.port) {
+        put_named(out, b"X-Forwarded-Port", forwarded.port);
     }
     if let Some(real_ip) = forwarded.real_ip.filter(|ip| !ip.is_empty() && !is_edited(b"X-Real-IP")) {
-        put_field(out, b"X-Real-IP", real_ip);
+        put_named(out, b"X-Real-IP", real_ip);
     }
 }
 
@@ -176,7 +177,7 @@ fn put_forwarded_for(head: &RequestHead, buf: &[u8], forwarded: &Forwarded<'_>, 
 /// Connection with its options, and the fields they stand for.
 fn put_connection(edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
     if let Some(protocol) = edits.upgrade {
-        put_field(out, b"Upgrade", protocol);
+        put_named(out, b"Upgrade", protocol);
     }
     if edits.te_trailers {
         put_judged(out, b"TE", b"trailers");
@@ -198,6 +199,9 @@ fn put_target(out: &mut Vec<u8>, target: &[u8]) {
     if !matches!(target, [b'/', ..]) {
         out.push(b'/');
     }
+    if token::is_graphic(target) && !target.contains(&b'#') {
+        return out.extend_from_slice(target);
+    }
     for &byte in target {
         if byte > 0x20 && byte < 0x7f && byte != b'#' {
             out.push(byte);
@@ -210,5 +214,8 @@ fn put_target(out: &mut Vec<u8>, target: &[u8]) {
 
 /// Writes Host's value without anything that could end it.
 fn put_host(out: &mut Vec<u8>, host: &[u8]) {
+    if token::is_graphic(host) {
+        return out.extend_from_slice(host);
+    }
     out.extend(host.iter().copied().filter(|byte| *byte > 0x20 && *byte < 0x7f));
 }

@@ -9,7 +9,7 @@ use super::super::response::ResponseHead;
 use super::super::span::Version;
 use super::own::reason_phrase;
 use super::{
-    BodyHeader, Copying, NameValue, names, put_edits, put_field, put_framing, put_judged, put_number, sets,
+    BodyHeader, Copying, NameValue, names, put_edits, put_framing, put_judged, put_named, put_number, sets,
 };
 
 /// How the response for the client differs from the one received.
@@ -64,13 +64,13 @@ pub fn encode_response(head: &ResponseHead, buf: &[u8], edits: &ResponseEdits<'_
     let is_edited = |name: &[u8]| sets(name, edits.set) || names(name, edits.remove);
     let is_interim = (100..200).contains(&status);
     if let Some(date) = edits.date.filter(|_| !has_date && !is_interim && !is_edited(b"Date")) {
-        put_field(out, b"Date", date);
+        put_named(out, b"Date", date);
     }
     if let Some(server) = edits.server.filter(|_| !is_interim && !is_edited(b"Server")) {
-        put_field(out, b"Server", server);
+        put_named(out, b"Server", server);
     }
     if let Some(via) = edits.via {
-        put_field(out, b"Via", via);
+        put_named(out, b"Via", via);
     }
     if status == 101 {
         if edits.upgrade {

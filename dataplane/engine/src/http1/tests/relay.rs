@@ -116,6 +116,19 @@ fn chunked_to_chunked_keeps_payload_trailers_and_what_follows() {
 }
 
 #[test]
+fn trailers_of_one_body_never_follow_the_next_one() {
+    let mut relay = Relay::default();
+    for (source, piece) in [(BodyFraming::Length(5), &b"hello"[..]), (BodyFraming::None, b"")] {
+        relay.restart(BodyFraming::Chunked, SinkFraming::Chunked, with_trailers());
+        let (sent, _) = relay_pieces(&mut relay, &[b"0\r\nA: b\r\n\r\n"], TAILROOM_BYTES).expect("valid");
+        assert_eq!(dechunk(&sent).1, b"A: b\r\n");
+        relay.restart(source, SinkFraming::Chunked, with_trailers());
+        let (sent, _) = relay_pieces(&mut relay, &[piece], TAILROOM_BYTES).expect("valid");
+        assert_eq!(dechunk(&sent), (piece.to_vec(), Vec::new()), "{source:?}");
+    }
+}
+
+#[test]
 fn known_lengths_are_kept_to_the_byte() {
     every_cut(BodyFraming::Length(5), SinkFraming::Length, b"helloNEXT", |relayed| {
         assert_eq!(relayed, Ok((b"hello".to_vec(), b"NEXT".to_vec())));
