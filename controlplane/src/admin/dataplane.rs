@@ -19,8 +19,7 @@ use super::answer::{Answer, Outcome};
 use super::request::Asked;
 
 /// What may be shown, each as `show NAME json`.
-pub(super) const SHOWN: [&str; 7] =
-    ["info", "snapshot", "cores", "counters", "upstreams", "latency", "health"];
+pub(super) const SHOWN: [&str; 6] = ["info", "snapshot", "cores", "counters", "upstreams", "latency"];
 /// Questions at one time; the admin socket has room for more, which others need.
 const QUESTIONS_MAX: usize = 4;
 /// For a reply.

@@ -23,7 +23,7 @@ pub(super) fn render(rows: &[Row], caption: &str) -> String {
          <text x=\"12\" y=\"22\" class=\"head\">One slow backend of four</text>\n\
          <text x=\"12\" y=\"40\" class=\"small\">{}</text>\n\
          <text x=\"{LABEL}\" y=\"62\" class=\"head\">latency: p50, p90, p99</text>\n\
-         <text x=\"{shares_at}\" y=\"62\" class=\"head\">share of each backend (orange: the slow one)</text>\n",
+         <text x=\"{shares_at}\" y=\"62\" class=\"head\">share of each backend (orange: slow)</text>\n",
         escape(caption)
     );
     for (number, row) in rows.iter().enumerate() {

@@ -234,9 +234,16 @@ fn what_the_dashboard_asks_needs_a_key_and_reads_only() {
     assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(page.field("content-security-policy").unwrap().contains("frame-ancestors 'none'"));
     assert!(!String::from_utf8_lossy(&page.body).contains("stand"), "the page holds data");
-    for path in
-        ["info", "cores", "counters", "upstreams", "snapshot", "routes?search=cart", "explain?host=a&path=/"]
-    {
+    for path in [
+        "info",
+        "cores",
+        "counters",
+        "upstreams",
+        "latency",
+        "snapshot",
+        "routes?search=cart",
+        "explain?host=a&path=/",
+    ] {
         let path = format!("/v1/dataplane/{path}");
         assert_eq!(ask("GET", &path, "").status, 401, "{path}");
         assert_eq!(ask("GET", &path, ADMIN_KEY).status, 200, "{path}");
