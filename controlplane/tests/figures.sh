@@ -4,7 +4,7 @@
 # figures.sh EXECUTABLES [OBJECTS [WRITES]]
 set -eu
 
-executables=$1
+executables=$(cd "$1" && pwd)
 objects=${2:-100000}
 writes=${3:-500}
 dir=$(mktemp -d)
