@@ -5,13 +5,15 @@ use super::report::{HEADS, Judged, Report, Row, Series, figures};
 
 const STYLE: &str = include_str!("page.css");
 /// What the heads of the table mean, in their order.
-const HEAD_HELP: [&str; 14] = [
+const HEAD_HELP: [&str; HEADS.len()] = [
     "what was done to the gateway",
     "sent by open-loop clients, coordinated omission free, and by the probe",
     "not answered well although a healthy backend could have answered and a living gateway took it",
     "connections that failed while a scenario had killed the only data plane",
     "the longest time without a good answer",
     "of good answers, from the time a request was due; slow ones on purpose left out",
+    "from the fault until the broken node got no more requests",
+    "from the end of the fault until the node got requests again",
     "transactions that PostgreSQL acknowledged",
     "from COMMIT to the last core: median / maximum, before the fault",
     "the same of changes that were committed during the fault",
