@@ -27,6 +27,7 @@ mod standing;
 mod tally;
 mod warmth;
 mod watch;
+mod zones;
 
 pub use address::Address;
 pub use cluster::{Cluster, Endpoint, HostRule, Named, Timeouts};

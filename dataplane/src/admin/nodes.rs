@@ -179,6 +179,11 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
             });
             fields.insert("names".to_owned(), names.collect());
         }
+        let of_it = reports.iter().filter(|((key, _), _)| *key == cluster.key);
+        let kept = of_it.flat_map(|(_, cores)| cores).filter_map(|core| core.kept_percent).min();
+        if let Some(percent) = kept {
+            fields.insert("zone_kept_percent".to_owned(), json!(percent));
+        }
         if silent > 0 {
             fields.insert("cores_silent".to_owned(), json!(silent));
         }
@@ -237,6 +242,7 @@ fn node(
         ("breakers", json!(cores.iter().map(|core| core.breaker).collect::<Vec<_>>())),
     ]);
     fields.extend(why.map(|why| ("why", json!(why))));
+    fields.extend(endpoint.zone.as_ref().map(|zone| ("zone", json!(zone))));
     if let Some(ordered) = ordered {
         fields.insert("temporary", json!(words(&ordered)));
         fields.insert("configured_weight", json!(endpoint.weight));
