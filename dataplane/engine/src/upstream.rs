@@ -9,6 +9,7 @@ mod budget;
 mod chash;
 mod cluster;
 mod ewma;
+mod finding;
 mod hash;
 mod health;
 mod heap;
@@ -31,8 +32,9 @@ mod zones;
 
 pub use address::Address;
 pub use cluster::{Cluster, Endpoint, HostRule, Named, Timeouts};
+pub use finding::{Finding, Lack, ProbeFault, Stage};
 pub use hash::hash_of;
-pub use health::{Finding, Health, Sickness};
+pub use health::{Health, Sickness};
 pub use history::{Change, Changes, History};
 pub use memory::{KnownHealth, KnownOrder, Memory};
 pub use names::Names;

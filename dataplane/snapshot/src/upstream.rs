@@ -12,6 +12,7 @@ mod zone;
 
 pub use checks::{
     Active, ActiveHealthy, ActiveUnhealthy, CheckKind, Checks, Passive, PassiveHealthy, PassiveUnhealthy,
+    tls_name,
 };
 pub use hash_on::{HashOn, Piece};
 pub use tuning::Tuning;

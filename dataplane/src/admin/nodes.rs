@@ -13,6 +13,7 @@ use ringway_engine::upstream::{
 };
 use ringway_engine::view::View;
 use ringway_snapshot::model::Balancer;
+use ringway_snapshot::upstream::CheckKind;
 use serde_json::{Value, json};
 
 use super::command::{NodeName, Setting};
@@ -170,6 +171,11 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
         if let Some(checks) = checks {
             fields
                 .insert("checks_type".to_owned(), json!(format!("{:?}", checks.active.kind).to_lowercase()));
+            if checks.active.kind == CheckKind::Https {
+                let verified = checks.active.https_verify_certificate;
+                let words = if verified { "verified" } else { "not verified: any will do" };
+                fields.insert("checks_certificate".to_owned(), json!(words));
+            }
         }
         if !cluster.names.is_empty() {
             let names = cluster.names.iter().map(|named| {
@@ -261,9 +267,7 @@ fn node(
 fn checks(health: &HealthReport) -> Value {
     let last = health.last.map(|last| match last {
         Finding::Status(status) => json!(status),
-        Finding::Connected => json!("connected"),
-        Finding::Failed => json!("failed"),
-        Finding::TimedOut => json!("timed out"),
+        other => json!(other.to_string()),
     });
     let failures = health.health.failures();
     json!({

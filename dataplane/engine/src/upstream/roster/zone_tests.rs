@@ -249,34 +249,14 @@ proptest! {
             match step {
                 Step::Pick(excluded) => {
                     roster.turn(now_ms);
-                    let before = roster.nodes.clone();
-                    let endpoints = roster.cluster.endpoints.clone();
-                    let panics: Vec<bool> =
-                        before.iter().map(|node| roster.tiers[node.tier as usize].panics).collect();
-                    let kept: Vec<Option<u8>> =
-                        before.iter().map(|node| roster.kept_percent(node.tier as usize)).collect();
-                    let is_free = |index: usize| options != 1 || before[index].open < 3;
-                    let may = |index: &usize| !excluded.contains(index) && is_free(*index) && before[*index].able;
-                    let well: Vec<usize> = (0..before.len())
-                        .filter(|index| may(index) && before[*index].usable && !panics[*index])
-                        .collect();
-                    let Some(ticket) = roster.pick(&ask(hash, &excluded, now_ms)) else {
-                        let left = (0..before.len()).find(|i| may(i) && (before[*i].usable || panics[*i]));
-                        prop_assert_eq!(left, None, "a request without a node");
-                        continue;
-                    };
-                    let index = ticket.index;
-                    prop_assert!(may(&index), "{index}");
-                    if let Some(priority) = well.iter().map(|index| endpoints[*index].priority).max() {
-                        prop_assert!(well.contains(&index), "{index} is not well, another is");
-                        prop_assert_eq!(endpoints[index].priority, priority);
-                        let is_own = |index: &usize| endpoints[*index].zone.as_deref() == Some("a");
-                        let own_could = well.iter().any(|i| is_own(i) && endpoints[*i].priority == priority);
-                        if own_could && !is_own(&index) {
-                            prop_assert!(kept[index].is_some_and(|kept| kept < 100), "left a zone that keeps all");
+                    let sight = Sight::of(&roster, &excluded, (options == 1).then_some(3));
+                    match roster.pick(&ask(hash, &excluded, now_ms)) {
+                        Some(ticket) => {
+                            sight.judge(ticket.index);
+                            held.push(ticket);
                         }
+                        None => assert!(!sight.has_any(), "a request without a node"),
                     }
-                    held.push(ticket);
                 }
                 Step::Finish(which, fails) if !held.is_empty() => {
                     let ticket = held.swap_remove(which % held.len());
@@ -298,6 +278,50 @@ proptest! {
         }
         held.into_iter().for_each(|ticket| roster.finish(ticket, OK, now_ms));
         prop_assert!(roster.nodes.iter().all(|node| node.open == 0), "requests are counted that have ended");
+    }
+}
+
+/// What a pick may be, as it stands before it.
+struct Sight {
+    /// Those that may be picked at all.
+    may: Vec<bool>,
+    usable: Vec<bool>,
+    panics: Vec<bool>,
+    kept: Vec<Option<u8>>,
+    cluster: Arc<Cluster>,
+}
+
+impl Sight {
+    fn of(roster: &Roster, excluded: &[usize], open_max: Option<u32>) -> Sight {
+        let nodes = || roster.nodes.iter();
+        let is_free = |node: &Node| open_max.is_none_or(|max| node.open < max);
+        let may = |(index, node): (usize, &Node)| !excluded.contains(&index) && is_free(node) && node.able;
+        Sight {
+            may: nodes().enumerate().map(may).collect(),
+            usable: nodes().map(|node| node.usable).collect(),
+            panics: nodes().map(|node| roster.tiers[node.tier as usize].panics).collect(),
+            kept: nodes().map(|node| roster.kept_percent(node.tier as usize)).collect(),
+            cluster: Arc::clone(&roster.cluster),
+        }
+    }
+
+    fn has_any(&self) -> bool {
+        (0..self.may.len()).any(|index| self.may[index] && (self.usable[index] || self.panics[index]))
+    }
+
+    fn judge(&self, index: usize) {
+        let endpoints = &self.cluster.endpoints;
+        assert!(self.may[index], "{index} must not be picked");
+        let well = |index: &usize| self.may[*index] && self.usable[*index] && !self.panics[*index];
+        let all_well = || (0..self.may.len()).filter(well);
+        let Some(priority) = all_well().map(|index| endpoints[index].priority).max() else { return };
+        assert!(well(&index), "{index} is not well, another is");
+        assert_eq!(endpoints[index].priority, priority);
+        let is_own = |index: usize| self.cluster.is_own(&endpoints[index]);
+        let own_could = all_well().any(|index| is_own(index) && endpoints[index].priority == priority);
+        if own_could && !is_own(index) {
+            assert!(self.kept[index].is_some_and(|kept| kept < 100), "left a zone that keeps all");
+        }
     }
 }
 
