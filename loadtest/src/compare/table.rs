@@ -28,6 +28,9 @@ pub(crate) fn render(contests: &[Contest], rows: &[Row], idle: &[IdleRow]) -> St
         for row in rows.iter().filter(|row| row.case == contest.case.name) {
             text.push_str(&line(row));
         }
+        for line in certainties(contest, rows) {
+            text.push_str(&format!("  {line}\n"));
+        }
         text.push('\n');
     }
     if let Some(contest) = contests.iter().find(|contest| contest.case.figure == Figure::MemoryPerConnection)
@@ -100,6 +103,21 @@ fn line(row: &Row) -> String {
     )
 }
 
+/// How sure the ratios are, a line for each peer but the baseline.
+pub(crate) fn certainties(contest: &Contest, rows: &[Row]) -> Vec<String> {
+    let baseline = &contest.baseline;
+    let others = rows.iter().filter(|row| row.case == contest.case.name && row.peer != *baseline);
+    let line = |row: &Row| {
+        let ((low, high), ratio, pairs) = (row.confidence?, row.ratio?.median, row.ratios.len());
+        let goal = contest.case.goal.map_or_else(String::new, |goal| format!("; the goal is {goal:.2}"));
+        Some(format!(
+            "{} needs {ratio:.3} of what {baseline} needs; with 95 % confidence {low:.3} to {high:.3} (median of {pairs} pairs){goal}",
+            row.peer
+        ))
+    };
+    others.filter_map(line).collect()
+}
+
 /// What a reader needs to judge how far to trust the figures, a line each.
 pub(crate) fn notes(rows: &[Row]) -> String {
     let mut text = String::new();
@@ -153,6 +171,7 @@ mod tests {
             cpu_ns_per_request: spread(7_250.0),
             ratio: Some(spread(0.725)),
             ratios: vec![0.725],
+            confidence: Some((0.71, 0.74)),
             requests_per_second: spread(100_000.0),
             proxy_cores: spread(0.5),
             proxy_waiting_cores: spread(0.2),
@@ -178,6 +197,7 @@ mod tests {
         let text = render(&contests, &[row], &[idle]);
         for expected in [
             "7.25 µs",
+            "ours needs 0.725 of what nginx needs; with 95 % confidence 0.710 to 0.740 (median of 1 pairs)",
             "0.725",
             "/nginx",
             "(0.362 - 1.450)",
