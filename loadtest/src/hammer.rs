@@ -356,7 +356,7 @@ mod tests {
             machine: MachineUse { busy_ns: 3_000_000, steal_ns: 0 },
             measured,
             unmeasured: Tally::default(),
-            served: Counts { requests: 100, body_bytes: 6400, accepted: 1, malformed: 0 },
+            served: Counts { requests: 103, status_requests: 3, body_bytes: 6400, accepted: 1, malformed: 0 },
             sent_body_bytes: 64,
         }
     }
@@ -378,7 +378,7 @@ mod tests {
             spoil(&mut outcome);
             outcome.problems().join("; ")
         };
-        assert!(problem(|o| o.served.requests = 99).contains("the backend gave 99"));
+        assert!(problem(|o| o.served.requests = 102).contains("the backend gave 99"));
         assert!(problem(|o| o.served.body_bytes = 6399).contains("the backend got 6399"));
         assert!(
             problem(|o| o.unmeasured.fail(Failure::Status(502), Duration::ZERO)).contains("1 status_502")

@@ -14,7 +14,7 @@ pub(crate) fn render(contests: &[Contest], rows: &[Row], idle: &[IdleRow]) -> St
     for contest in contests.iter().filter(|contest| contest.case.figure == Figure::CpuPerRequest) {
         text.push_str(&format!("{}: {}\n", contest.case.name, contest.case.title));
         text.push_str(&format!(
-            "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12}{:>10}{:>7}{:>9}\n",
+            "  {:<16}{:>12}{:>24}{:>13}{:>18}{:>12}{:>10}{:>7}{:>9}\n",
             "peer",
             "CPU/request",
             "(range)",
@@ -45,7 +45,7 @@ fn idle_block(contest: &Contest, rows: &[IdleRow]) -> String {
     let connections = rows.iter().map(|row| row.connections).max().unwrap_or(0);
     let mut text = format!("{}: {connections} {}\n", contest.case.name, contest.case.title);
     text.push_str(&format!(
-        "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12}{:>12}\n",
+        "  {:<16}{:>12}{:>24}{:>13}{:>18}{:>12}{:>12}\n",
         "peer",
         "/connection",
         "(range)",
@@ -57,7 +57,7 @@ fn idle_block(contest: &Contest, rows: &[IdleRow]) -> String {
     for row in rows {
         let (each, (ratio, ratio_range)) = (&row.bytes_per_connection, ratio_texts(row.ratio));
         text.push_str(&format!(
-            "  {:<14}{:>12}{:>24}{ratio:>13}{ratio_range:>18}{:>12}{:>12}\n",
+            "  {:<16}{:>12}{:>24}{ratio:>13}{ratio_range:>18}{:>12}{:>12}\n",
             row.peer,
             kilobytes(each.median),
             format!("({} - {})", kilobytes(each.min), kilobytes(each.max)),
@@ -90,7 +90,7 @@ fn line(row: &Row) -> String {
     let cpu = &row.cpu_ns_per_request;
     let (ratio, ratio_range) = ratio_texts(row.ratio);
     format!(
-        "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12.0}{:>10}{:>7.2}{:>9.2}\n",
+        "  {:<16}{:>12}{:>24}{:>13}{:>18}{:>12.0}{:>10}{:>7.2}{:>9.2}\n",
         row.peer,
         nanoseconds(cpu.median),
         format!("({} - {})", nanoseconds(cpu.min), nanoseconds(cpu.max)),
