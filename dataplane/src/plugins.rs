@@ -14,17 +14,31 @@ use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
 use ringway_engine::route::path;
 use ringway_engine::upstream::Cluster;
 use ringway_engine::view::{Target, View};
+use ringway_snapshot::limits::FILTERED_OUTPUT_BYTES_MAX;
+use ringway_snapshot::replacement::Replacement;
 
 use crate::core::{Core, Ends, Scratch};
 use crate::downstream::Downstream;
 use crate::proxy::facts;
 
-/// How the gateway's own answer is changed.
+/// How the gateway's own answer is changed. Filters are few and hold their tables together: copying them is cheap.
 #[derive(Debug, Default)]
 pub(crate) struct OwnChanges {
     pub(crate) status: Option<u16>,
     pub(crate) edits: Edits,
     pub(crate) body: Option<Vec<u8>>,
+    pub(crate) filters: Vec<Replacement>,
+}
+
+impl OwnChanges {
+    /// The body after all filters; `None` where they have nothing to do with it.
+    pub(crate) fn filtered(&self, body: &[u8]) -> Option<Vec<u8>> {
+        self.filters.iter().fold(None, |made, filter| {
+            let next = filter.apply(made.as_deref().unwrap_or(body), FILTERED_OUTPUT_BYTES_MAX);
+            // Of our own words nothing is so secret that no answer were better.
+            next.ok().flatten().or(made)
+        })
+    }
 }
 
 /// A request begins: what was decided for the one before holds no more.
@@ -117,6 +131,7 @@ pub(crate) fn own_answer(connection: &mut Downstream, chains: Chains<'_>, status
     let upstream = status.filter(|_| connection.access.has_tried());
     let changes = changing.decide(status.unwrap_or(changing.course.reply.status), upstream);
     let body = changes.body.map(<[u8]>::to_vec);
-    let own = OwnChanges { status: changes.status, edits: changes.edits, body };
+    let filters = changes.filters.iter().copied().flatten().cloned().collect();
+    let own = OwnChanges { status: changes.status, edits: changes.edits, body, filters };
     connection.own = Some(Box::new(own));
 }
