@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ringway_engine::http1::{Method, RequestHead};
 use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
@@ -87,6 +87,7 @@ fn decide(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
     let mut known = facts(&connection.head, bytes, path, &connection.ends, &connection.core);
     known.parameters = Some(captures);
     let mut chance = connection.core.chance.borrow_mut();
+    chance.unix_ms = unix_ms();
     let verdict = chains.request(&mut Asked { facts: &known, course: &mut course, chance: &mut chance });
     if chains.have_answer_phase() {
         course.path.extend_from_slice(path);
@@ -97,6 +98,11 @@ fn decide(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
     }
     connection.course = Some(course);
     verdict
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The exchange begins: it has to know what the node gets.
