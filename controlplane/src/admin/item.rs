@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use axum::http::HeaderName;
 use ringway_snapshot::Kind;
 use ringway_snapshot::parse::parse_object;
 use serde_json::{Map, Value, json};
@@ -25,7 +26,11 @@ pub(super) type Place = (Kind, String);
 pub(super) const COLUMNS: &str = "r.kind, r.id, r.spec::text, r.revision, \
     coalesce((select c.revision from ringway.change c where c.kind = r.kind and c.id = r.id and c.before is null \
               order by c.seq desc limit 1), r.revision), \
-    extract(epoch from r.created_at)::bigint, extract(epoch from r.updated_at)::bigint";
+    extract(epoch from r.created_at)::bigint, extract(epoch from r.updated_at)::bigint, \
+    ceil(extract(epoch from r.expires_at))::bigint";
+
+/// Tells with an object when it will be removed, in seconds since 1970.
+const EXPIRES_AT: HeaderName = HeaderName::from_static("ringway-expires-at");
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -37,12 +42,13 @@ pub(super) struct Item {
     created: u64,
     created_s: i64,
     updated_s: i64,
+    expires_s: Option<i64>,
 }
 
 impl Item {
     /// An object of the declarative file, which knows no times.
     pub(super) fn of_file(kind: Kind, id: String, spec: Fields, revision: u64) -> Item {
-        Item { kind, id, spec, revision, created: revision, created_s: 0, updated_s: 0 }
+        Item { kind, id, spec, revision, created: revision, created_s: 0, updated_s: 0, expires_s: None }
     }
 
     /// Reads [`COLUMNS`]; `None` for a row of a kind that this program does not know.
@@ -58,6 +64,7 @@ impl Item {
             created: number(4)?.unsigned_abs(),
             created_s: number(5)?,
             updated_s: number(6)?,
+            expires_s: row.try_get(7).map_err(failed)?,
         }))
     }
 
@@ -101,6 +108,14 @@ impl Item {
             "createdIndex": self.created,
             "modifiedIndex": self.revision,
         })
+    }
+
+    /// An answer that shows it, and tells when it goes, if it does.
+    pub(super) fn expiring(&self, answer: Answer) -> Answer {
+        match self.expires_s {
+            Some(seconds) => answer.with(EXPIRES_AT, &seconds.to_string()),
+            None => answer,
+        }
     }
 
     /// As the answer to a write.

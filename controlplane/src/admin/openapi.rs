@@ -152,7 +152,7 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     }
     all.push(
         Operation::new("PUT", &one, format!("Writes a {word} whole"))
-            .takes(&["wait", "if_match", "if_none_match", "errors"])
+            .takes(&["wait", "ttl", "if_match", "if_none_match", "errors"])
             .body(schema())
             .replies(&[(200, "Written"), (201, "Written"), (202, "Written")])
             .replies(WRITES),
@@ -166,7 +166,7 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     if !WITHOUT_POST.contains(&kind) {
         all.push(
             Operation::new("POST", &list, format!("Makes a {word}; its id is made too"))
-                .takes(&["wait", "errors"])
+                .takes(&["wait", "ttl", "errors"])
                 .body(schema())
                 .replies(&[(201, "Written"), (202, "Written")])
                 .replies(WRITES),
@@ -175,14 +175,14 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     if !WITHOUT_PATCH.contains(&kind) {
         all.push(
             Operation::new("PATCH", &one, format!("Changes a part of a {word}"))
-                .takes(&["wait", "if_match", "errors"])
+                .takes(&["wait", "ttl", "if_match", "errors"])
                 .body(json!({"type": "object"}))
                 .replies(&[(200, "Written"), (202, "Written"), (404, "Error")])
                 .replies(WRITES),
         );
         all.push(
             Operation::new("PATCH", format!("{one}/{{sub_path}}"), format!("Sets one place in a {word}"))
-                .takes(&["wait", "if_match", "errors"])
+                .takes(&["wait", "ttl", "if_match", "errors"])
                 .body(json!({}))
                 .replies(&[(200, "Written"), (202, "Written"), (404, "Error")])
                 .replies(WRITES),
@@ -290,6 +290,8 @@ fn parameters() -> Value {
     }
     all.insert("of_id".into(), query("id", text));
     all.insert("wait".into(), query("wait", json!({"type": "string", "pattern": "^[0-9]{1,4}ms$"})));
+    // Long enough that what is tried by this document does not vanish meanwhile.
+    all.insert("ttl".into(), query("ttl", json!({"type": "integer", "minimum": 3600, "maximum": 1_000_000})));
     for name in ["force", "errors", "written"] {
         all.insert(name.into(), query(name, json!({"type": "boolean"})));
     }

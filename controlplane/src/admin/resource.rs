@@ -3,7 +3,8 @@
 //! Beyond APISIX: `ETag` and `If-Match` hold revisions, so that lost updates are refused (412); `?wait=5s` answers when the nodes
 //! serve it. `force=true` deletes what is referred to and takes the reference out of who refers, in the same revision, because a reference
 //! to nothing would make the whole configuration invalid; a route that loses a service or a plugin configuration is disabled by it,
-//! as it might otherwise be open to more than before.
+//! as it might otherwise be open to more than before. `?ttl=60` has the object removed when that many seconds are over, unless something
+//! refers to it; any later write without it lets the object stay.
 
 use std::collections::BTreeSet;
 
@@ -55,11 +56,6 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked, target: Target) -> Ou
     if refused {
         return Err(Answer::method(format!("not supported `{}` method for {word}", asked.method)));
     }
-    if asked.query.get("ttl").is_some() {
-        return Err(Answer::bad(
-            "ttl is not supported by this release; delete the object when its time is over",
-        ));
-    }
     match (asked.method.as_str(), target.id) {
         ("GET" | "HEAD", Some(id)) => one(shared, (kind, id)).await,
         ("GET" | "HEAD", None) => list(shared, asked, kind).await,
@@ -75,7 +71,7 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked, target: Target) -> Ou
 
 async fn one(shared: &Shared, place: Place) -> Outcome {
     let item = shared.shelf.one(&place).await?.ok_or_else(Answer::not_found)?;
-    Ok(Answer::json(StatusCode::OK, &item.shown()).tagged(item.revision))
+    Ok(item.expiring(Answer::json(StatusCode::OK, &item.shown()).tagged(item.revision)))
 }
 
 async fn list(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
@@ -115,6 +111,7 @@ async fn put(shared: &Shared, asked: &Asked, kind: Kind, id: Option<&str>) -> Ou
 async fn post(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
     // Spelling first: a bad body needs no connection.
     let (_, fields) = object::read(kind, Naming::Made("new"), body(asked)?, false)?;
+    let ttl_s = asked.query.ttl_s()?;
     let mut lease = shared.shelf.writer().await?;
     supported(kind).map_err(Answer::bad)?;
     let work = shared.begin(&mut lease, asked).await?;
@@ -125,6 +122,7 @@ async fn post(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
     }
     let changes = Changes::from([(place.clone(), Some(fields))]);
     work.write(&changes).await?;
+    work.end_after(&place, ttl_s).await?;
     let item = work.item(&place).await?;
     let committed = work.commit().await?;
     lease.give_back();
@@ -159,7 +157,7 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
     let condition = asked.condition()?;
     let force = asked.query.get("force") == Some("true");
     let mut lease = shared.shelf.writer().await?;
-    let work = shared.begin(&mut lease, asked).await?;
+    let mut work = shared.begin(&mut lease, asked).await?;
     let before = work.item(&place).await?;
     if condition != Condition::Always {
         condition.check(before.as_ref().map(|item| item.revision))?;
@@ -176,6 +174,8 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
         }
         detached.push(key(referrer.0, &referrer.1));
     }
+    // Who loses a reference was not written anew, and keeps its own time.
+    work.keep_ends();
     let committed = work.finish(&changes).await?;
     lease.give_back();
     let mut document = json!({"deleted": place.1, "key": key(place.0, &place.1)});
@@ -217,8 +217,12 @@ fn body(asked: &Asked) -> Result<Value, Answer> {
 
 fn shown(item: Option<Item>, status: StatusCode, committed: Committed) -> Answer {
     let revision = item.as_ref().map_or(committed.revision, |item| item.revision);
-    let document = item.map_or_else(|| Value::Object(Map::new()), |item| item.written());
-    Answer::written(status, &document, committed).tagged(revision)
+    let document = item.as_ref().map_or_else(|| Value::Object(Map::new()), Item::written);
+    let answer = Answer::written(status, &document, committed).tagged(revision);
+    match item {
+        Some(item) => item.expiring(answer),
+        None => answer,
+    }
 }
 
 impl Shared {
@@ -242,12 +246,14 @@ impl Shared {
         place: Place,
         after: impl AsyncFnOnce(&Work<'_>, &Place) -> Result<(Fields, Option<Item>), Answer>,
     ) -> Outcome {
+        let ttl_s = asked.query.ttl_s()?;
         let mut lease = self.shelf.writer().await?;
         supported(place.0).map_err(Answer::bad)?;
         let work = self.begin(&mut lease, asked).await?;
         let (fields, before) = after(&work, &place).await?;
         let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
         work.write(&Changes::from([(place.clone(), Some(fields))])).await?;
+        work.end_after(&place, ttl_s).await?;
         let item = work.item(&place).await?;
         let committed = work.commit().await?;
         lease.give_back();

@@ -28,7 +28,12 @@ use crate::source::postgresql::NO_HEAD;
 const HEAD: &str = "select revision, timeline from ringway.head for update";
 const PUT: &str = "insert into ringway.resource (kind, id, spec) \
     select kind, id, spec::jsonb from unnest($1::text[], $2::text[], $3::text[]) as given (kind, id, spec) \
-    on conflict (kind, id) do update set spec = excluded.spec";
+    on conflict (kind, id) do update set spec = excluded.spec, \
+        expires_at = case when $4 then resource.expires_at end";
+/// The notification, since an end alone is no revision that others would hear of.
+const END: &str = "with ended as (update ringway.resource set expires_at = clock_timestamp() + make_interval(secs => $3) \
+        where kind = $1 and id = $2 returning 1) \
+    select pg_notify('ringway', '') from ended";
 const DELETE: &str = "delete from ringway.resource where (kind, id) in \
     (select kind, id from unnest($1::text[], $2::text[]) as given (kind, id))";
 /// What may refer to one of the ids, by a field of its own or from within a plugin; looked at more closely afterwards.
@@ -73,6 +78,7 @@ pub(super) struct Work<'a> {
     lineage: u64,
     refused: Option<Arc<Refusal>>,
     ahead: Option<u64>,
+    keeps_ends: bool,
 }
 
 impl<'a> Work<'a> {
@@ -107,6 +113,7 @@ impl<'a> Work<'a> {
             lineage,
             refused,
             ahead: None,
+            keeps_ends: false,
         })
     }
 
@@ -207,7 +214,20 @@ impl<'a> Work<'a> {
                 kept.iter().map(|(_, after)| serde_json::to_string(after)).collect();
             let specs =
                 specs.map_err(|error| Answer::bad(format!("an object cannot be written: {error}")))?;
-            self.transaction.execute(PUT, &[&kinds, &ids, &specs]).await?;
+            self.transaction.execute(PUT, &[&kinds, &ids, &specs, &self.keeps_ends]).await?;
+        }
+        Ok(())
+    }
+
+    /// What is written keeps the end of its time, if it has one; else writing an object lets it stay.
+    pub(super) fn keep_ends(&mut self) {
+        self.keeps_ends = true;
+    }
+
+    /// Lets the time of what was written end after so many seconds.
+    pub(super) async fn end_after(&self, (kind, id): &Place, ttl_s: Option<f64>) -> Result<(), Answer> {
+        if let Some(seconds) = ttl_s {
+            self.transaction.execute(END, &[&kind.name(), id, &seconds]).await?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use self::expiry::Expiry;
 use self::load::{Base, Head, News};
 pub use self::nodes::Identity;
 use self::nodes::Nodes;
@@ -36,6 +37,7 @@ use crate::store::Store;
 
 mod binding;
 mod conninfo;
+mod expiry;
 mod load;
 mod migrate;
 mod nodes;
@@ -80,6 +82,7 @@ pub struct Postgresql {
     fleet: Option<mpsc::Receiver<FleetQuestion>>,
     nodes: Nodes,
     refusals: Refusals,
+    expiry: Expiry,
     session: Option<Session>,
     /// Whether the head has to be looked at, and since when that is known.
     look: Option<Instant>,
@@ -119,6 +122,7 @@ enum Wake {
     /// What is told to others has changed; what has to be written when is asked anew.
     News,
     Write,
+    Expire,
     Probe,
     Fleet(FleetQuestion),
     Search,
@@ -138,6 +142,7 @@ impl Postgresql {
             board,
             nodes: Nodes::new(identity.clone()),
             refusals: Refusals::new(identity),
+            expiry: Expiry::new(),
             session: None,
             look: None,
             poll_at: now,
@@ -176,7 +181,7 @@ impl Postgresql {
             return self.look(noticed).await;
         }
         let searches = self.searches();
-        let write_at = self.write_at();
+        let (write_at, expire_at) = (self.write_at(), self.expire_at());
         let Some(session) = &mut self.session else { return Ok(None) };
         let wake = tokio::select! {
             changed = session.hints.changed() => if changed.is_ok() { Wake::Hint } else { Wake::Closed },
@@ -184,6 +189,7 @@ impl Postgresql {
             // Where the board is gone nothing can change any more, and waiting for it would spin.
             _ = self.report.changed(), if self.report.has_changed().is_ok() => Wake::News,
             () = sleep_until(write_at.unwrap_or(self.poll_at)), if write_at.is_some() => Wake::Write,
+            () = sleep_until(expire_at.unwrap_or(self.poll_at)), if expire_at.is_some() => Wake::Expire,
             () = sleep_until(self.heard_at + PROBE_AFTER) => Wake::Probe,
             question = asked(&mut self.fleet) => Wake::Fleet(question),
             () = sleep_until(self.search_after), if searches => Wake::Search,
@@ -199,6 +205,12 @@ impl Postgresql {
         let report = self.report.borrow();
         let nodes_at = self.nodes.due(&report);
         (!standby).then(|| self.refusals.due(&report.refusal).map_or(nodes_at, |at| at.min(nodes_at)))
+    }
+
+    /// When this server is asked to remove what is past its time; not before there is something to serve.
+    fn expire_at(&self) -> Option<Instant> {
+        let standby = self.session.as_ref().is_none_or(|session| session.facts.standby);
+        (!standby && !self.unproven).then(|| self.expiry.due())
     }
 
     /// Whether the other hosts may have a better server than the one at hand.
@@ -222,6 +234,7 @@ impl Postgresql {
                 if let Some(session) = &mut self.session {
                     session.hints.mark_unchanged();
                 }
+                self.expiry.changed();
                 self.look = Some(noticed);
             }
             Wake::Poll => self.look = Some(noticed),
@@ -230,6 +243,12 @@ impl Postgresql {
             }
             Wake::News => {}
             Wake::Write => self.write(noticed).await?,
+            Wake::Expire => {
+                if let Some(session) = &self.session {
+                    self.expiry.look(session).await?;
+                    self.heard_at = Instant::now();
+                }
+            }
             Wake::Probe => {
                 if let Some(session) = &self.session {
                     // No statement: the server answers without looking at anything.
@@ -329,6 +348,7 @@ impl Postgresql {
         }
         self.nodes.forget();
         self.refusals.forget();
+        self.expiry.forget();
         self.session = Some(session);
         self.unproven = true;
         self.look = Some(Instant::now());

@@ -170,7 +170,7 @@ impl Step {
             Conf::TrafficSplit(conf) => traffic_split::access(conf, &self.places, self.key, asked),
             Conf::UaRestriction(conf) => ua_restriction::access(conf, asked),
             Conf::UriBlocker(conf) => uri_blocker::rewrite(conf, asked),
-            Conf::ResponseRewrite(_) => Verdict::Continue,
+            Conf::ResponseRewrite(_) => response_rewrite::rewrite(asked),
         }
     }
 
@@ -190,7 +190,7 @@ impl Step {
             | Conf::RefererRestriction(_)
             | Conf::TrafficSplit(_)
             | Conf::UaRestriction(_) => Some(Phase::Access),
-            Conf::ResponseRewrite(_) => None,
+            Conf::ResponseRewrite(conf) => (!conf.filters.is_empty()).then_some(Phase::Rewrite),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod model;
 pub mod parse;
 pub mod pattern;
 pub mod plugin;
+pub mod replacement;
 pub mod snapshot;
 pub mod sorted;
 pub mod template;

@@ -52,6 +52,12 @@ pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
 pub const PATTERN_AUTOMATON_BYTES_MAX: usize = 512 << 10;
 /// Bytes that finding a regular expression's groups may take, for each request that it rewrites.
 pub const PATTERN_GROUPS_BYTES_MAX: usize = 128 << 10;
+/// Filters of one `response-rewrite`.
+pub const FILTERS_MAX: usize = 16;
+/// Bytes of an answer's body that is held for filters.
+pub const FILTERED_BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the body that filters make of it.
+pub const FILTERED_OUTPUT_BYTES_MAX: usize = 4 << 20;
 /// Regular expressions of one `regex_uri`.
 pub const REGEX_URIS_MAX: usize = 64;
 /// Variables and groups of one text.

@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use ringway_snapshot::limits::FILTERED_OUTPUT_BYTES_MAX;
+use ringway_snapshot::replacement::{Replacement, TooLong};
 use smallvec::SmallVec;
 
 use super::edits::Edits;
@@ -88,6 +90,20 @@ pub struct Changes<'a> {
     pub edits: Edits,
     /// Another body.
     pub body: Option<&'a [u8]>,
+    /// What is replaced in the body.
+    pub filters: SmallVec<[&'a [Replacement]; 1]>,
+}
+
+impl Changes<'_> {
+    /// Puts the body through the filters, one after the other.
+    pub fn filtered(&self, mut body: Vec<u8>) -> Result<Vec<u8>, TooLong> {
+        for filter in self.filters.iter().copied().flatten() {
+            if let Some(made) = filter.apply(&body, FILTERED_OUTPUT_BYTES_MAX)? {
+                body = made;
+            }
+        }
+        Ok(body)
+    }
 }
 
 impl Course {
