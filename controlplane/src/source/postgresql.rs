@@ -213,7 +213,7 @@ impl Postgresql {
         (!standby && !self.unproven).then(|| self.expiry.due())
     }
 
-    /// Whether the other hosts may have a better server than the one at hand.
+    /// Whether there may be a better server than the one at hand, or a better connection to the same one.
     fn searches(&self) -> bool {
         let standby = self.session.as_ref().is_some_and(|session| session.facts.standby);
         let may_gain = match self.target.wanted {
@@ -221,7 +221,14 @@ impl Postgresql {
             Wanted::PreferStandby => !standby,
             Wanted::Standby | Wanted::ReadOnly => false,
         };
-        may_gain && self.target.hosts.len() > 1 && self.search.is_none()
+        let may_find = self.target.hosts.len() > 1 || self.only_reads();
+        may_gain && may_find && self.search.is_none()
+    }
+
+    /// Whether the session is a primary's and takes no writes. That a database or role only reads is settled when a session begins: only
+    /// another one shows that it is over.
+    fn only_reads(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.facts.standby && !session.facts.writable)
     }
 
     async fn woken(&mut self, wake: Wake) -> Result<(), Trouble> {
@@ -259,6 +266,7 @@ impl Postgresql {
             Wake::Fleet(question) => self.tell_fleet(question).await?,
             Wake::Search => {
                 let here = self.session.as_ref().map(|session| session.host.clone());
+                let here = here.filter(|_| !self.only_reads());
                 self.search = Some(tokio::spawn(open(self.target.clone(), here)));
             }
             Wake::Found(found) => self.found(*found, noticed).await?,
@@ -297,7 +305,7 @@ impl Postgresql {
         lost.map_or(Ok(()), Err)
     }
 
-    /// What a search of the other hosts gave.
+    /// What a search gave.
     async fn found(&mut self, found: Result<Session, Trouble>, now: Instant) -> Result<(), Trouble> {
         self.search = None;
         let here = self.session.as_ref().map(|session| session.facts);
@@ -317,6 +325,8 @@ impl Postgresql {
             }
             _ => session.facts.standby,
         };
+        let is_current = here.is_some_and(|facts| session.facts.timeline >= facts.timeline);
+        let better = better || (self.only_reads() && session.facts.writable && is_current);
         if better {
             let timeline = session.facts.timeline;
             tracing::info!(host = session.host, timeline, "found a better server");
