@@ -99,7 +99,7 @@ pub(super) fn text(texts: &[u8], start: u32, len: u32) -> &[u8] {
 }
 
 /// The slot in which the search for a hash begins: its upper bits spread over any number of slots.
-fn first(hash: u64, slots: usize) -> usize {
+pub(super) fn first(hash: u64, slots: usize) -> usize {
     ((u128::from(hash) * slots as u128) >> 64) as usize
 }
 
