@@ -12,7 +12,7 @@ use super::nodes::Nodes;
 use super::pattern::{self, Shape};
 use super::rule::Shared;
 use super::slots::{NONE, Slot, Slots, hash_text, tag_of, text};
-use super::trie::{Trie, hash_directory};
+use super::trie::{Depths, Trie, hash_directory};
 
 /// Collects the patterns of one host.
 pub(super) struct Builder<T> {
@@ -93,7 +93,7 @@ impl<T> Builder<T> {
 
     /// Builds the index.
     pub(super) fn finish(self) -> HostTable<T> {
-        let texts = self.texts.into_boxed_slice();
+        let texts = self.texts;
         let items = self.items.iter().zip(0..);
         let mut places: Vec<Place> = items.map(|(item, index)| Place::of(item, index, &texts)).collect();
         places.sort_unstable_by_key(Place::order);
@@ -103,8 +103,8 @@ impl<T> Builder<T> {
         if tails.len() <= TAILS_SCANNED_MAX {
             tails.sort_by_key(|place| place.order_by_literal());
         }
-        let slashes = |place: &Place| memchr::memchr_iter(b'/', place.directory(&texts)).count();
-        let depth_max = tails.iter().map(slashes).max().unwrap_or(0);
+        let depths = tails.iter().map(|place| Depths::of(place.directory(&texts)));
+        let depths = depths.fold(Depths::default(), Depths::and);
         let mut items: Vec<Option<Item<T>>> = self.items.into_iter().map(Some).collect();
         let mut candidates: Vec<Candidate<T>> = Vec::with_capacity(exact.len() + tails.len());
         candidates.extend(exact.iter().chain(&*tails).filter_map(|place| {
@@ -116,7 +116,7 @@ impl<T> Builder<T> {
         if tails.len() > TAILS_SCANNED_MAX {
             trie = chain_tails(tails, &texts, &mut candidates[exact_len..], number(exact_len));
         }
-        HostTable::new(texts, candidates.into_boxed_slice(), exact_len, exact, depth_max, trie)
+        HostTable::new(texts, candidates, exact_len, exact, depths, trie)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::captures::Captures;
 use super::compile::number;
 use super::explain::{Outcome, Steps};
@@ -10,26 +12,30 @@ use super::method::MethodSet;
 use super::pattern::{self, Shape};
 use super::rule::Shared;
 use super::slots::{NONE, Slots, hash_text, tag_of, text};
-use super::trie::{Candidates, Directory, Spot, Trie};
+use super::trie::{Candidates, Depths, Directory, Spot, Trie};
 use crate::facts::Facts;
 
-/// All that is asked of one host. Immutable; shared by the tables that agree on the host.
+/// All that is asked of one host. Immutable; shared by the tables that agree on the host. Of a host with one pattern, which many
+/// tables have one of for each route, all stands here, in this order, but its rule.
+#[repr(C)]
 pub(super) struct HostTable<T> {
-    texts: Box<[u8]>,
     /// Those of exact paths first.
-    candidates: Box<[Candidate<T>]>,
+    candidates: SmallVec<[Candidate<T>; 1]>,
+    texts: SmallVec<[u8; TEXT_BYTES_INLINE]>,
     exact_len: u32,
     exact_bytes_max: u32,
-    /// Slashes in the deepest directory.
-    depth_max: u32,
     /// Rules that have their first pattern here.
     rules: u32,
+    /// Of the directories.
+    depths: Depths,
     /// First candidate of each exact path; empty where there are few.
     exact: Slots,
     /// `None`: the other patterns are few, in the order of the search, and compared one by one.
     trie: Option<Trie>,
 }
 
+/// Text that costs no block of memory of its own: a usual pattern.
+const TEXT_BYTES_INLINE: usize = 40;
 /// Exact paths that are compared one by one, which for so few is as fast as hashing and takes no memory.
 pub(super) const SCANNED_MAX: usize = 4;
 /// Other patterns of one table that are. Tests have few patterns, and try both ways.
@@ -73,18 +79,24 @@ pub(super) struct Asked<'a> {
 
 impl<T> HostTable<T> {
     pub(super) fn new(
-        texts: Box<[u8]>,
-        candidates: Box<[Candidate<T>]>,
+        texts: Vec<u8>,
+        candidates: Vec<Candidate<T>>,
         exact_len: usize,
         exact: Slots,
-        depth_max: usize,
+        depths: Depths,
         trie: Option<Trie>,
     ) -> HostTable<T> {
         let exact_paths = candidates.iter().take(exact_len);
         let exact_bytes_max = exact_paths.map(|candidate| candidate.len).max().unwrap_or(0);
         let rules = number(candidates.iter().filter(|candidate| candidate.first_of_rule).count());
-        let (exact_len, depth_max) = (number(exact_len), number(depth_max));
-        HostTable { texts, candidates, exact_len, exact_bytes_max, depth_max, rules, exact, trie }
+        let exact_len = number(exact_len);
+        // `from_vec` keeps a block that is too large for what is in it.
+        let texts = match texts.len() {
+            0..=TEXT_BYTES_INLINE => SmallVec::from_slice(&texts),
+            _ => SmallVec::from_vec(texts.into_boxed_slice().into_vec()),
+        };
+        let candidates = SmallVec::from_vec(candidates.into_boxed_slice().into_vec());
+        HostTable { candidates, texts, exact_len, exact_bytes_max, rules, depths, exact, trie }
     }
 
     /// The candidate that takes the request, with its parameters.
@@ -93,7 +105,7 @@ impl<T> HostTable<T> {
         let may_be = self.may_hold_exact(hash);
         // Before the exact path is looked into, so that memory is asked for its place and for those of the directories at once.
         if let Some(trie) = &self.trie {
-            trie.list_directories(asked.path, self.depth_max(), &mut captures.scratch);
+            trie.list_directories(asked.path, self.depths, &mut captures.scratch);
         }
         if let Some(exact) = self.find_exact(asked, hash, may_be, captures) {
             return Some(exact);
@@ -206,9 +218,9 @@ impl<T> HostTable<T> {
         self.exact_bytes_max as usize
     }
 
-    /// Slashes in the deepest directory.
-    pub(super) fn depth_max(&self) -> usize {
-        self.depth_max as usize
+    /// Of the directories.
+    pub(super) fn depths(&self) -> Depths {
+        self.depths
     }
 
     /// Candidates in the order of their rules' ids, and each rule's in the order it was given.
@@ -244,8 +256,8 @@ impl<T> HostTable<T> {
         });
         ARC_BYTES
             + size_of::<Self>()
-            + self.texts.len()
-            + size_of_val::<[Candidate<T>]>(&self.candidates)
+            + if self.texts.spilled() { self.texts.len() } else { 0 }
+            + if self.candidates.spilled() { size_of_val::<[Candidate<T>]>(&self.candidates) } else { 0 }
             + self.exact.memory_bytes()
             + self.trie.as_ref().map_or(0, Trie::memory_bytes)
             + rules.sum::<usize>()

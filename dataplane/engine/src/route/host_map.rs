@@ -77,18 +77,22 @@ impl HostPattern {
     }
 }
 
-/// Writes a request's host into `buffer` as hosts are matched. An empty one, or one that no DNS name can be, is `None`.
-pub(super) fn read_host<'b>(host: &[u8], buffer: &'b mut [u8; HOST_BYTES_MAX]) -> Option<&'b [u8]> {
+/// The name in a request's host, in whatever case. An empty one, or one that no DNS name can be, is `None`.
+pub(super) fn host_name(host: &[u8]) -> Option<&[u8]> {
     let name = match host.first() {
         Some(b'[') => memchr::memchr(b']', host).and_then(|end| host.get(..=end)),
         _ => memchr::memchr(b':', host).and_then(|end| host.get(..end)),
     };
     let name = name.unwrap_or(host);
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let lower = buffer.get_mut(..name.len()).filter(|lower| !lower.is_empty())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    Some(lower)
+    (1..=HOST_BYTES_MAX).contains(&name.len()).then_some(name)
+}
+
+/// A name as hosts are matched; what is behind it is nothing.
+pub(super) fn lower_case(name: &[u8]) -> [u8; HOST_BYTES_MAX] {
+    let mut lower = [0; HOST_BYTES_MAX];
+    lower.iter_mut().zip(name).for_each(|(lower, byte)| *lower = byte.to_ascii_lowercase());
+    lower
 }
 
 impl<T> HostMap<T> {

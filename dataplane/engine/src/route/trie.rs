@@ -10,7 +10,7 @@
 
 use super::captures::Scratch;
 use super::pattern::first_segment;
-use super::slots::{HASH_START, NONE, Slots, hash_next, tag_of, text};
+use super::slots::{HASH_START, NONE, Slots, hash_next, hash_to_slash, tag_of, text};
 
 /// A directory or a run of whole segments below one.
 #[derive(Debug, Clone, Copy)]
@@ -162,9 +162,9 @@ impl Trie {
 
     /// Lists where directories of the path end, with their hashes. Whether one may be ours is only noted: a branch on it would wait
     /// for memory, and here all of it is asked for at once.
-    pub(super) fn list_directories(&self, path: &[u8], depth_max: usize, scratch: &mut Scratch) {
+    pub(super) fn list_directories(&self, path: &[u8], depths: Depths, scratch: &mut Scratch) {
         scratch.directories.clear();
-        for (at, hash) in directories(path, depth_max) {
+        for (at, hash) in directories(path, depths) {
             scratch.directories.push((at, hash, self.directories.may_hold(hash)));
         }
     }
@@ -266,30 +266,63 @@ impl Trie {
 /// Where a directory of a path ends, and its hash.
 pub(super) type Directory = (usize, u64);
 
-/// The directories of a path from the shortest on, down to that many slashes.
-pub(super) fn directories(path: &[u8], depth_max: usize) -> Directories<'_> {
-    Directories { path, slashes: memchr::memchr_iter(b'/', path).take(depth_max), last: None }
+/// How deep directories lie, in slashes. Others than those need not be asked for, and so no memory for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Depths {
+    /// A bit for each depth; the last one stands for all deeper ones too.
+    some: u64,
+    max: u32,
+}
+
+impl Depths {
+    pub(super) fn of(directory: &[u8]) -> Depths {
+        let slashes = memchr::memchr_iter(b'/', directory).count();
+        let max = u32::try_from(slashes).unwrap_or(u32::MAX - 1);
+        Depths { some: 1 << max.min(63), max }
+    }
+
+    pub(super) fn and(self, other: Depths) -> Depths {
+        Depths { some: self.some | other.some, max: self.max.max(other.max) }
+    }
+
+    fn has(self, depth: u32) -> bool {
+        self.some >> depth.min(63) & 1 == 1
+    }
+}
+
+/// The directories of a path that are as deep as one of those, from the shortest on.
+pub(super) fn directories(path: &[u8], depths: Depths) -> Directories<'_> {
+    Directories { path, depths, next: 0, at: 0, hash: HASH_START }
 }
 
 /// See [`directories`].
 pub(super) struct Directories<'p> {
     path: &'p [u8],
-    slashes: std::iter::Take<memchr::Memchr<'p>>,
-    last: Option<Directory>,
+    depths: Depths,
+    /// The depth of the next one.
+    next: u32,
+    at: usize,
+    hash: u64,
 }
 
 impl Iterator for Directories<'_> {
     type Item = Directory;
 
+    #[inline]
     fn next(&mut self) -> Option<Directory> {
-        self.last = match self.last {
-            None => Some((0, HASH_START)),
-            Some((at, hash)) => {
-                let end = self.slashes.next()?.saturating_add(1);
-                Some((end, hash_next(hash, self.path.get(at..end).unwrap_or_default())))
+        while self.next <= self.depths.max {
+            if self.next > 0 {
+                let (len, hash) = hash_to_slash(self.hash, self.path.get(self.at..)?)?;
+                self.at = self.at.saturating_add(len);
+                self.hash = hash;
             }
-        };
-        self.last
+            let depth = self.next;
+            self.next = depth.saturating_add(1);
+            if self.depths.has(depth) {
+                return Some((self.at, self.hash));
+            }
+        }
+        None
     }
 }
 
