@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringway_engine::facts::Facts;
 use ringway_engine::http1::{HeadLimits, RequestHead};
 use ringway_engine::plugin::{Asked, Chain, Chains, Chance, Course, Step, Verdict};
@@ -58,6 +58,7 @@ fn chains(criterion: &mut Criterion) {
     };
     let (mut course, mut chance) = (Course::default(), Chance::new(1));
     let mut group = criterion.benchmark_group("plugin chain");
+    group.throughput(Throughput::Elements(1));
     for length in [0, 5, 20] {
         let chain = chain(length);
         let chains = Chains { route: chain.as_ref(), ..Chains::default() };
@@ -78,5 +79,9 @@ fn chains(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, chains);
+criterion_group! {
+    name = benches;
+    config = ringway_bench::quick!();
+    targets = chains
+}
 criterion_main!(benches);

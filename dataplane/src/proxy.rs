@@ -150,7 +150,7 @@ fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Ta
         remote: connection.ends.client.ip().to_canonical(),
         facts: Some(&facts),
     };
-    let target = view.routes.find(&query, captures).map(Arc::as_ref);
+    let target = view.routes.find(&query, captures);
     connection.rewritten.clear();
     if normal.dots_resolved {
         path::encode(normal.path, &mut connection.rewritten);

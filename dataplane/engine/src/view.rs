@@ -28,7 +28,7 @@ pub struct View {
     /// Which one it is.
     pub version: Version,
     /// Finds the target of a request.
-    pub routes: Table<Arc<Target>>,
+    pub routes: Table<Target>,
     /// How many objects of each kind it was built from.
     pub counts: Counts,
     clusters: Places,
@@ -53,31 +53,32 @@ pub struct Counts {
     pub global_rules: usize,
 }
 
-/// Where a matched request goes.
+/// Where a matched request goes. What every request reads stands first and together, beside each other in memory also where the table keeps it.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Target {
-    /// The route that matched.
-    pub route_id: Id,
-    /// The configuration it came from.
-    pub route: Arc<Route>,
-    /// Its service.
-    pub service_id: Option<Id>,
-    /// Whether `Upgrade: websocket` may switch the connection.
-    pub may_upgrade: bool,
     /// Its plugins, with those of its plugin configuration and service.
     pub chain: Option<Arc<Chain>>,
-    /// Which of its requests the access log has, where it says so itself.
-    pub log_rate: Option<LogRate>,
-    /// Waits towards the node, where the route has its own.
-    timeouts: Option<Timeouts>,
+    /// Waits towards the node, where the route has its own; few have.
+    timeouts: Option<Box<Timeouts>>,
     /// Place of its upstream among the view's; `None`: neither the route nor its service names one.
     place: Option<u32>,
+    /// Whether `Upgrade: websocket` may switch the connection.
+    pub may_upgrade: bool,
+    /// Which of its requests the access log has, where it says so itself.
+    pub log_rate: Option<LogRate>,
+    /// The route that matched.
+    pub route_id: Id,
+    /// Its service.
+    pub service_id: Option<Id>,
+    /// The configuration it came from.
+    pub route: Arc<Route>,
 }
 
 impl Target {
     /// Waits towards the nodes of its cluster, where the route or the cluster has its own.
     pub fn timeouts(&self, cluster: &Cluster) -> Option<Timeouts> {
-        self.timeouts.or(cluster.timeouts)
+        self.timeouts.as_deref().copied().or(cluster.timeouts)
     }
 }
 
@@ -290,7 +291,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn finish(mut self, version: Version, routes: Table<Arc<Target>>) -> Result<View, Vec<Fault>> {
+    fn finish(mut self, version: Version, routes: Table<Target>) -> Result<View, Vec<Fault>> {
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
@@ -345,7 +346,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The rule of a route that is in use; `own` is the place of the upstream that stands in it.
-    fn rule(&mut self, entry: &'a Entry, own: Option<u32>) -> Option<Rule<Arc<Target>>> {
+    fn rule(&mut self, entry: &'a Entry, own: Option<u32>) -> Option<Rule<Target>> {
         let Object::Route(route) = &entry.object else { return None };
         let shared = route.service_id.as_deref().and_then(|id| self.service(id));
         // APISIX: what a route says itself wins over its service.
@@ -363,10 +364,10 @@ impl<'a> Compiler<'a> {
             route: Arc::clone(route),
             service_id: route.service_id.clone(),
             chain: self.chain(entry, route),
-            timeouts: route.timeout.map(Timeouts::from),
+            timeouts: route.timeout.map(|timeout| Box::new(Timeouts::from(timeout))),
             place,
         };
-        match route::rules_of(&entry.id, route, service, Arc::new(target)) {
+        match route::rules_of(&entry.id, route, service, target) {
             Ok(rule) => rule,
             Err(error) => {
                 self.fault(entry, String::new(), error.to_string());

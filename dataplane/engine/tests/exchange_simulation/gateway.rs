@@ -236,7 +236,7 @@ impl Front {
             remote: [127, 0, 0, 1].into(),
             facts: None,
         };
-        let target = Arc::clone(view.routes.find(&query, &mut Captures::default()).expect("a route"));
+        let target = view.routes.find(&query, &mut Captures::default()).expect("a route");
         let id: usize = std::str::from_utf8(&path[1..]).unwrap().parse().expect("a request's number");
         shared.pinned.insert(id, view.version.revision);
         self.exchange.begin(&self.head, target.may_upgrade);
@@ -251,7 +251,7 @@ impl Front {
             start.extend_from_slice(self.exchange.request.epilogue());
             next_at = from + relayed.consumed_end - HEADROOM_BYTES;
         }
-        let cluster = Arc::clone(view.cluster(&target).expect("an upstream"));
+        let cluster = Arc::clone(view.cluster(target).expect("an upstream"));
         let mut carry = Box::new(Carry {
             excluded: Vec::new(),
             tries_left: cluster.tries_max(),
