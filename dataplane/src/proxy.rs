@@ -422,7 +422,8 @@ async fn attempt<'c>(
     write_head(connection, cluster, endpoint, &mut out);
     let (out, range) = body.join(out, connection);
     let written = upstream.socket.writer.write_all(out, range, waits.send).await;
-    body.sent(written.buffer, core);
+    let again = written.result.is_err() || connection.exchange.is_idempotent();
+    body.sent(written.buffer, &core.buffers, again);
     if let Err(error) = written.result {
         return Err(Broken::on(reused, send_fault(&error), written.bytes > 0));
     }
