@@ -6,32 +6,18 @@
 mod api;
 mod cluster;
 mod program;
+mod stand;
 
-use api::{ADMIN, Api};
+use api::ADMIN;
 use serde_json::{Value, json};
+use stand::Stand;
 
-struct Stand {
-    _program: program::Program,
-    api: Api,
-    cluster: cluster::Cluster,
-    _directory: tempfile::TempDir,
-}
-
-impl Stand {
-    fn new() -> Stand {
-        let cluster = cluster::Cluster::start();
-        let directory = program::directory();
-        let (mut program, api) = api::start(directory.path(), "n1", &["--database-url", &cluster.url()]);
-        program.wait_status("the schema is there", |status| status["version"]["revision"] == 0);
-        // The version is asked for without a key; no `Server` of APISIX's in the answer means the newest one.
-        let version = api.with("HEAD", "/apisix/admin", None, &[]);
-        assert_eq!((version.status, version.header("server")), (200, None));
-        Stand { _program: program, api, cluster, _directory: directory }
-    }
-
-    fn head(&self) -> String {
-        self.cluster.sql("select revision from ringway.head")
-    }
+/// A stand as `adc` meets it: it asks for the version without a key, and no `Server` of APISIX's in the answer means the newest one.
+fn stand() -> Stand {
+    let stand = Stand::new();
+    let version = stand.api.with("HEAD", "/apisix/admin", None, &[]);
+    assert_eq!((version.status, version.header("server")), (200, None));
+    stand
 }
 
 fn upstream() -> Value {
@@ -58,7 +44,7 @@ fn holds(told: &Value, sent: &Value) {
 
 #[test]
 fn backend_apisix() {
-    let stand = Stand::new();
+    let stand = stand();
     let lists = || {
         let kinds = [
             "services",
@@ -99,7 +85,7 @@ fn backend_apisix() {
 
 #[test]
 fn backend_apisix_standalone() {
-    let stand = Stand::new();
+    let stand = stand();
     let ask = |method: &str, digest: &str, body: Option<&Value>| {
         let fields = [("X-API-KEY", ADMIN), ("X-Digest", digest), ("Content-Type", "application/json")];
         stand.api.with(method, "/apisix/admin/configs", body, &fields)
@@ -114,7 +100,7 @@ fn backend_apisix_standalone() {
         "routes": [{"id": "c1a", "modifiedIndex": number, "name": "cart", "uris": ["/cart/*"], "service_id": "d09"}], "routes_conf_version": number,
     });
     let reply = ask("PUT", "a1", Some(&with(first, &objects)));
-    assert_eq!((reply.status, stand.head().as_str()), (202, "1"), "{reply:?}");
+    assert_eq!((reply.status, stand.head()), (202, 1), "{reply:?}");
     let second = ask("GET", "", None);
     assert_eq!(
         (second.header("x-digest"), &second.body["routes_conf_version"]),
@@ -128,7 +114,7 @@ fn backend_apisix_standalone() {
     more["routes"].as_array_mut().unwrap().push(route);
     more["routes_conf_version"] = json!(number + 1);
     assert_eq!(ask("PUT", "a2", Some(&more)).status, 202);
-    assert_eq!(stand.head(), "2");
+    assert_eq!(stand.head(), 2);
     // The first one stays as it is: it came back with no more than the defaults that it was told with.
     let written =
         stand.cluster.sql("select kind || '/' || id from ringway.change where revision = 2 order by 1");

@@ -6,39 +6,14 @@ mod api;
 mod cluster;
 mod feed;
 mod program;
+mod stand;
 
-use api::{ADMIN, Api, VIEWER, start};
-use cluster::Cluster;
-use program::Program;
+use api::{ADMIN, VIEWER, start};
 use serde_json::{Value, json};
+use stand::Stand;
 
 const ROUTES: &str = "/apisix/admin/routes";
 const UPSTREAMS: &str = "/apisix/admin/upstreams";
-
-struct Stand {
-    program: Program,
-    api: Api,
-    cluster: Cluster,
-    directory: tempfile::TempDir,
-}
-
-impl Stand {
-    /// A control plane whose schema is in place.
-    fn new() -> Stand {
-        let cluster = Cluster::start();
-        let directory = program::directory();
-        let (mut program, api) = start(directory.path(), "n1", &["--database-url", &cluster.url()]);
-        program.wait_status("the schema is there", |status| status["version"]["revision"] == 0);
-        Stand { program, api, cluster, directory }
-    }
-
-    /// Kind, id and spec of all rows, and the head.
-    fn all(&self) -> String {
-        self.cluster.sql(
-            "select kind, id, spec from ringway.resource order by 1, 2; select revision from ringway.head",
-        )
-    }
-}
 
 fn upstream() -> Value {
     json!({"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}})

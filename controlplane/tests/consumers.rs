@@ -6,39 +6,23 @@ mod api;
 mod cluster;
 mod feed;
 mod program;
+mod stand;
 
-use api::{ADMIN, Api, Reply, start};
-use cluster::Cluster;
-use program::Program;
+use api::{ADMIN, Reply};
 use serde_json::{Value, json};
+use stand::Stand;
 
 const CONSUMERS: &str = "/apisix/admin/consumers";
 const GROUPS: &str = "/apisix/admin/consumer_groups";
 
-struct Stand {
-    _program: Program,
-    api: Api,
-    cluster: Cluster,
-    _directory: tempfile::TempDir,
+/// Writes an object.
+#[track_caller]
+fn put(stand: &Stand, path: &str, body: Value) -> Reply {
+    stand.api.ask("PUT", path, Some(&body))
 }
 
-impl Stand {
-    fn new() -> Stand {
-        let cluster = Cluster::start();
-        let directory = program::directory();
-        let (mut program, api) = start(directory.path(), "n1", &["--database-url", &cluster.url()]);
-        program.wait_status("the schema is there", |status| status["version"]["revision"] == 0);
-        Stand { _program: program, api, cluster, _directory: directory }
-    }
-
-    #[track_caller]
-    fn put(&self, path: &str, body: Value) -> Reply {
-        self.api.ask("PUT", path, Some(&body))
-    }
-
-    fn ids(&self) -> String {
-        self.cluster.sql("select string_agg(kind || ':' || id, ' ' order by kind, id) from ringway.resource")
-    }
+fn ids(stand: &Stand) -> String {
+    stand.cluster.sql("select string_agg(kind || ':' || id, ' ' order by kind, id) from ringway.resource")
 }
 
 fn key(key: &str) -> Value {
@@ -49,32 +33,33 @@ fn key(key: &str) -> Value {
 fn consumers_and_their_credentials_are_made_read_and_deleted_in_apisixs_shapes() {
     let stand = Stand::new();
     let api = stand.api;
-    let early = stand.put(&format!("{CONSUMERS}/jack/credentials/a"), json!({"plugins": key("a")}));
+    let early = put(&stand, &format!("{CONSUMERS}/jack/credentials/a"), json!({"plugins": key("a")}));
     assert_eq!((early.status, early.error()), (404, "consumer not found"));
-    let made = stand.put(CONSUMERS, json!({"username": "jack", "plugins": key("k")}));
+    let made = put(&stand, CONSUMERS, json!({"username": "jack", "plugins": key("k")}));
     assert_eq!((made.status, &made.body["key"]), (201, &json!("/apisix/consumers/jack")), "{made:?}");
     assert_eq!(made.body["value"]["username"], "jack");
     assert_eq!(
-        stand.put(&format!("{CONSUMERS}/jack"), json!({"username": "jack", "plugins": key("k")})).status,
+        put(&stand, &format!("{CONSUMERS}/jack"), json!({"username": "jack", "plugins": key("k")})).status,
         200
     );
     assert_eq!(
-        stand.put(&format!("{CONSUMERS}/jill"), json!({"username": "jack"})).error(),
+        put(&stand, &format!("{CONSUMERS}/jill"), json!({"username": "jack"})).error(),
         "wrong username"
     );
     assert_eq!(api.ask("GET", &format!("{CONSUMERS}/jack/credentials"), None).status, 404);
 
     let path = format!("{CONSUMERS}/jack/credentials/a.1");
-    let made = stand.put(&path, json!({"plugins": key("a"), "desc": "d"}));
+    let made = put(&stand, &path, json!({"plugins": key("a"), "desc": "d"}));
     assert_eq!(
         (made.status, &made.body["key"]),
         (201, &json!("/apisix/consumers/jack/credentials/a.1")),
         "{made:?}"
     );
     assert_eq!(made.body["value"]["id"], "a.1");
-    let named = stand.put(&format!("{CONSUMERS}/jack/credentials"), json!({"id": "b", "plugins": key("b")}));
+    let named =
+        put(&stand, &format!("{CONSUMERS}/jack/credentials"), json!({"id": "b", "plugins": key("b")}));
     assert_eq!((named.status, &named.body["value"]["id"]), (201, &json!("b")), "{named:?}");
-    let nameless = stand.put(&format!("{CONSUMERS}/jack/credentials"), json!({"plugins": key("c")}));
+    let nameless = put(&stand, &format!("{CONSUMERS}/jack/credentials"), json!({"plugins": key("c")}));
     assert_eq!((nameless.status, nameless.error()), (400, "missing credential id"));
     for (method, what) in [("POST", "credentials"), ("PATCH", "credentials/b")] {
         let refused = api.ask(method, &format!("{CONSUMERS}/jack/{what}"), Some(&json!({})));
@@ -86,15 +71,15 @@ fn consumers_and_their_credentials_are_made_read_and_deleted_in_apisixs_shapes()
     assert_eq!(api.ask("GET", CONSUMERS, None).body["total"], 1, "credentials are no consumers");
     assert_eq!(api.ask("GET", &path, None).body["value"]["plugins"], key("a"));
 
-    assert_eq!(stand.put(CONSUMERS, json!({"username": "jac", "plugins": key("z")})).status, 201);
+    assert_eq!(put(&stand, CONSUMERS, json!({"username": "jac", "plugins": key("z")})).status, 201);
     assert_eq!(
-        stand.put(&format!("{CONSUMERS}/jac/credentials/a.1"), json!({"plugins": key("y")})).status,
+        put(&stand, &format!("{CONSUMERS}/jac/credentials/a.1"), json!({"plugins": key("y")})).status,
         201
     );
     assert_eq!(api.ask("DELETE", &path, None).status, 200);
     assert_eq!(api.ask("DELETE", &path, None).status, 404);
     assert_eq!(api.ask("DELETE", &format!("{CONSUMERS}/jack"), None).status, 200);
-    assert_eq!(stand.ids(), "consumers:jac credentials:jac/credentials/a.1", "a consumer goes with its own");
+    assert_eq!(ids(&stand), "consumers:jac credentials:jac/credentials/a.1", "a consumer goes with its own");
 }
 
 #[test]
@@ -108,7 +93,7 @@ fn what_cannot_be_told_apart_is_refused_with_the_others_name() {
             json!({"plugins": {"basic-auth": {"username": "u", "password": "p"}}}),
         ),
     ] {
-        assert_eq!(stand.put(&path, body).status, 201);
+        assert_eq!(put(&stand, &path, body).status, 201);
     }
     for (path, body, want) in [
         (
@@ -127,12 +112,12 @@ fn what_cannot_be_told_apart_is_refused_with_the_others_name() {
             "duplicate username of plugin basic-auth found with credential: 1 of consumer: c",
         ),
     ] {
-        let refused = stand.put(&path, body);
+        let refused = put(&stand, &path, body);
         assert_eq!((refused.status, refused.error()), (400, want));
         assert!(!refused.text.contains("70707"), "{refused:?}");
     }
     // Its own is nobody else's, and what moves in one transaction is there once.
-    let again = stand.put(CONSUMERS, json!({"username": "b", "desc": "new", "plugins": key("70707")}));
+    let again = put(&stand, CONSUMERS, json!({"username": "b", "desc": "new", "plugins": key("70707")}));
     assert_eq!(again.status, 200, "{again:?}");
     let moved = json!({"operations": [
         {"op": "put", "kind": "consumers", "id": "b", "value": {"username": "b", "plugins": key("new")}},
@@ -153,16 +138,16 @@ fn what_cannot_be_told_apart_is_refused_with_the_others_name() {
 fn a_group_stays_while_it_has_consumers_and_goes_by_force() {
     let stand = Stand::new();
     let api = stand.api;
-    let missing = stand.put(CONSUMERS, json!({"username": "a", "group_id": "g"}));
+    let missing = put(&stand, CONSUMERS, json!({"username": "a", "group_id": "g"}));
     assert_eq!(missing.status, 400);
     assert_eq!(
         missing.error(),
         "failed to fetch consumer group info by consumer group id [g], response code: 404"
     );
     let group = json!({"plugins": {"cors": {}}, "desc": "d"});
-    assert_eq!(stand.put(&format!("{GROUPS}/g"), group).status, 201);
+    assert_eq!(put(&stand, &format!("{GROUPS}/g"), group).status, 201);
     assert_eq!(
-        stand.put(CONSUMERS, json!({"username": "a", "group_id": "g", "plugins": key("k")})).status,
+        put(&stand, CONSUMERS, json!({"username": "a", "group_id": "g", "plugins": key("k")})).status,
         201
     );
     let patched =
@@ -195,10 +180,11 @@ fn what_is_wrong_with_plugins_is_told_in_apisixs_words() {
         ),
         (json!({"nope": {}}), "invalid plugins configuration: unknown plugin [nope]"),
     ] {
-        let refused = stand.put(CONSUMERS, json!({"username": "a", "plugins": plugins}));
+        let refused = put(&stand, CONSUMERS, json!({"username": "a", "plugins": plugins}));
         assert_eq!((refused.status, refused.error()), (400, want));
     }
-    let referred = stand.put(CONSUMERS, json!({"username": "a", "plugins": key("$secret://vault/1/70707")}));
+    let referred =
+        put(&stand, CONSUMERS, json!({"username": "a", "plugins": key("$secret://vault/1/70707")}));
     assert!(referred.status == 400 && referred.error().contains("reference to a secret"), "{referred:?}");
     let ask = |path: &str| stand.api.ask("GET", &format!("/apisix/admin/{path}"), None);
     assert_eq!(ask("schema/plugins/key-auth?schema_type=consumer").body["required"], json!(["key"]));
@@ -222,28 +208,28 @@ fn what_is_wrong_with_plugins_is_told_in_apisixs_words() {
 #[test]
 fn the_whole_configuration_has_credentials_among_consumers() {
     let stand = Stand::new();
-    let put = |digest: &str, body: Value| {
+    let put_all = |digest: &str, body: Value| {
         let fields = [("X-API-KEY", ADMIN), ("X-Digest", digest), ("Content-Type", "application/json")];
         stand.api.with("PUT", "/apisix/admin/configs", Some(&body), &fields)
     };
     let list = json!([{"username": "jack", "plugins": key("a")},
         {"id": "jack/credentials/x", "plugins": key("b"), "modifiedIndex": 7}]);
-    let first = put("d1", json!({"consumers": list, "consumers_conf_version": 7}));
+    let first = put_all("d1", json!({"consumers": list, "consumers_conf_version": 7}));
     assert_eq!(first.status, 202, "{first:?}");
-    assert_eq!(stand.ids(), "consumers:jack credentials:jack/credentials/x");
+    assert_eq!(ids(&stand), "consumers:jack credentials:jack/credentials/x");
     let told = stand.api.ask("GET", "/apisix/admin/configs", None).body;
     let ids: Vec<&Value> = told["consumers"].as_array().unwrap().iter().map(|item| &item["id"]).collect();
     assert_eq!(ids, [&Value::Null, &json!("jack/credentials/x")]);
     assert!(told["credentials"].is_null() && told["consumers_conf_version"] == 7, "{told}");
     // The same number leaves both as they are; what GET told may be sent back.
-    assert_eq!(put("d2", json!({"consumers_conf_version": 7})).status, 202);
-    assert_eq!(stand.ids(), "consumers:jack credentials:jack/credentials/x");
-    assert_eq!(put("d3", json!({"consumers": told["consumers"]})).status, 202);
-    assert_eq!(stand.ids(), "consumers:jack credentials:jack/credentials/x");
+    assert_eq!(put_all("d2", json!({"consumers_conf_version": 7})).status, 202);
+    assert_eq!(ids(&stand), "consumers:jack credentials:jack/credentials/x");
+    assert_eq!(put_all("d3", json!({"consumers": told["consumers"]})).status, 202);
+    assert_eq!(ids(&stand), "consumers:jack credentials:jack/credentials/x");
     let written = stand.api.ask("GET", "/apisix/admin/configs?written=true", None).body;
     assert_eq!(written["credentials"][0]["id"], "jack/credentials/x");
-    let orphan = put("d4", json!({"consumers": [list[1]]}));
+    let orphan = put_all("d4", json!({"consumers": [list[1]]}));
     assert!(orphan.status == 400 && orphan.error().contains("jack"), "{orphan:?}");
-    assert_eq!(put("d5", json!({"consumers": [list[0]]})).status, 202);
-    assert_eq!(stand.ids(), "consumers:jack");
+    assert_eq!(put_all("d5", json!({"consumers": [list[0]]})).status, 202);
+    assert_eq!(ids(&stand), "consumers:jack");
 }

@@ -6,56 +6,20 @@ mod api;
 mod cluster;
 mod feed;
 mod program;
+mod stand;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use api::{ADMIN, Api, start};
-use cluster::Cluster;
+use api::ADMIN;
 use feed::Feed;
-use program::{Program, WAIT_MAX};
+use program::WAIT_MAX;
 use ringway_snapshot::Version;
 use serde_json::{Value, json};
+use stand::Stand;
 
 const UPSTREAM: &str = "/apisix/admin/upstreams/u";
-
-struct Stand {
-    program: Program,
-    api: Api,
-    cluster: Cluster,
-    directory: tempfile::TempDir,
-}
-
-impl Stand {
-    fn new() -> Stand {
-        Stand::with("")
-    }
-
-    /// With these statements before the control plane comes.
-    fn with(statements: &str) -> Stand {
-        let cluster = Cluster::start();
-        if !statements.is_empty() {
-            cluster.sql(statements);
-        }
-        let directory = program::directory();
-        let (mut program, api) = start(directory.path(), "n1", &["--database-url", &cluster.url()]);
-        program.wait_status("the schema is there", |status| status["version"]["revision"] == 0);
-        Stand { program, api, cluster, directory }
-    }
-
-    fn head(&self) -> String {
-        self.cluster.sql("select revision from ringway.head")
-    }
-
-    #[track_caller]
-    fn wait_sql(&self, query: &str, wanted: &str) {
-        let deadline = Instant::now() + WAIT_MAX;
-        while self.cluster.sql(query) != wanted {
-            assert!(Instant::now() < deadline, "{query}");
-        }
-    }
-}
 
 fn upstream(desc: &str) -> Value {
     json!({"nodes": {"127.0.0.1:1980": 1}, "desc": desc})
@@ -126,7 +90,7 @@ fn a_schema_of_a_newer_release_is_not_written_to() {
         let reply = stand.api.ask(method, UPSTREAM, body.as_ref());
         assert!(reply.status == 503 && reply.error().contains("older than the schema"), "{reply:?}");
     }
-    assert_eq!(stand.head(), "0");
+    assert_eq!(stand.head(), 0);
     stand.cluster.sql("delete from ringway.migration where number = 1000");
     assert_eq!(stand.api.ask("PUT", UPSTREAM, Some(&upstream("a"))).status, 201);
 }

@@ -6,39 +6,14 @@ mod api;
 mod cluster;
 mod feed;
 mod program;
+mod stand;
 
-use api::{ADMIN, Api, start};
-use cluster::Cluster;
+use api::ADMIN;
 use feed::Feed;
-use program::Program;
 use ringway_snapshot::Fault;
 use ringway_snapshot::message::{Reason, ToDataplane};
 use serde_json::{Value, json};
-
-struct Stand {
-    program: Program,
-    api: Api,
-    cluster: Cluster,
-    directory: tempfile::TempDir,
-}
-
-impl Stand {
-    fn new() -> Stand {
-        let cluster = Cluster::start();
-        let directory = program::directory();
-        let (mut program, api) = start(directory.path(), "n1", &["--database-url", &cluster.url()]);
-        program.wait_status("the schema is there", |status| status["version"]["revision"] == 0);
-        Stand { program, api, cluster, directory }
-    }
-
-    fn objects(&self) -> String {
-        self.cluster.sql("select kind, id, spec from ringway.resource order by 1, 2")
-    }
-
-    fn head(&self) -> u64 {
-        self.cluster.sql("select revision from ringway.head").parse().unwrap()
-    }
-}
+use stand::Stand;
 
 fn upstream() -> Value {
     json!({"nodes": {"127.0.0.1:1980": 1}})

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use ringway_engine::http1::HeadLimits;
+use ringway_snapshot::limits::ZONE_BYTES_MAX;
+use ringway_snapshot::upstream::is_zone;
 use ringway_snapshot::{Cidr, LogRate};
 
 use crate::access::Format;
@@ -58,6 +60,10 @@ pub(crate) struct Flags {
     /// Name of this node [default: the host's name].
     #[arg(long, env = "RINGWAY_NODE", value_name = "NAME")]
     pub(crate) node: Option<String>,
+
+    /// Zone of this node: where an upstream has the label `ringway.zone-prefer`, its nodes of the same zone come first.
+    #[arg(long, env = "RINGWAY_ZONE", value_name = "NAME", value_parser = zone)]
+    pub(crate) zone: Option<String>,
 
     /// How to do I/O. epoll is for hosts that forbid io_uring, and only when asked for.
     #[arg(long, env = "RINGWAY_IO_DRIVER", value_enum, default_value = "uring", value_name = "DRIVER")]
@@ -188,6 +194,11 @@ pub(crate) struct ClientWaits {
     /// How long what a client still sends is read and dropped, so that an answer is not lost to a reset.
     #[arg(long, env = "RINGWAY_LINGER_TIMEOUT_MS", default_value = "2000", value_name = "MS")]
     linger_timeout_ms: u64,
+}
+
+fn zone(text: &str) -> Result<String, String> {
+    let refused = || format!("a zone's name has 1 to {ZONE_BYTES_MAX} bytes");
+    is_zone(text).then(|| text.to_owned()).ok_or_else(refused)
 }
 
 /// Which core takes a new connection.

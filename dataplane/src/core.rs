@@ -34,6 +34,8 @@ pub(crate) const DATE_BYTES: usize = 29;
 
 /// A turn of the loop that is later than this is told.
 const STALL: Duration = Duration::from_millis(50);
+/// While descriptors lack, each core says so at most this often.
+const DESCRIPTORS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// One core's world.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub(crate) struct Core {
     pub(crate) clients: Clients,
     /// How often descriptors had been lacking when this core last gave its own.
     descriptors_lacked: Cell<u64>,
+    /// Until when the lack of descriptors is not told again.
+    descriptors_told_until_ms: Cell<u64>,
     /// Connections over a limit that are being answered.
     pub(crate) shedding: Cell<u32>,
     /// Where records of finished requests go, if anybody wants them.
@@ -136,6 +140,7 @@ impl Core {
             turned_at: Cell::new(Instant::now()),
             clients: Clients::default(),
             descriptors_lacked: Cell::new(0),
+            descriptors_told_until_ms: Cell::new(0),
             shedding: Cell::new(0),
             recorder,
         };
@@ -196,8 +201,12 @@ impl Core {
 
     fn give_descriptors(&self) {
         let lacked = self.state.descriptors_lacked.load(Relaxed);
-        if self.descriptors_lacked.replace(lacked) != lacked {
-            self.pool.clear();
+        if self.descriptors_lacked.replace(lacked) == lacked {
+            return;
+        }
+        self.pool.clear();
+        if self.deadlines.now_ms() >= self.descriptors_told_until_ms.get() {
+            self.descriptors_told_until_ms.set(self.deadlines.until_ms(DESCRIPTORS_TOLD_EVERY));
             tracing::warn!(
                 core = self.id,
                 "the limit of open files is reached: kept connections to nodes were closed; raise it (LimitNOFILE)"

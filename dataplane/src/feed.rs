@@ -78,7 +78,7 @@ impl FeedLoop {
                     continue;
                 }
             };
-            match check(&snapshot) {
+            match check(self.state.zone.as_ref(), &snapshot) {
                 Ok(view) => {
                     self.serve_from_disk(&snapshot, view, age, complaints.is_empty());
                     break;
@@ -152,7 +152,7 @@ impl FeedLoop {
             return served;
         }
         match bytes.map(|bytes| frame::decode::<Snapshot>(FrameKind::Disk, bytes)) {
-            Some(Ok(snapshot)) => match check(&snapshot) {
+            Some(Ok(snapshot)) => match check(self.state.zone.as_ref(), &snapshot) {
                 Ok(view) => self.serve_from_disk(&snapshot, view, None, false),
                 Err(faults) => {
                     log_faults("the predecessor's configuration is refused", snapshot.version, &faults);
@@ -242,7 +242,7 @@ impl FeedLoop {
         }
         match content {
             Content::Full(snapshot) => {
-                let view = check(&snapshot).map_err(Reason::Faults)?;
+                let view = check(self.state.zone.as_ref(), &snapshot).map_err(Reason::Faults)?;
                 Ok(Some(Accepted { snapshot, validator: None, view }))
             }
             Content::Delta(delta) => self.follow(&delta).map(Some),
@@ -364,10 +364,10 @@ fn admit(served: Option<Version>, adopted: Option<u64>, offered: &Version) -> Re
     }
 }
 
-/// Validates and compiles.
-fn check(snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
+/// Validates and compiles, for a gateway in this zone.
+fn check(zone: Option<&Arc<str>>, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
     let faults = validate(&snapshot.entries);
-    if faults.is_empty() { View::compile(snapshot) } else { Err(faults) }
+    if faults.is_empty() { View::compile_in(zone, snapshot) } else { Err(faults) }
 }
 
 fn summary(faults: &[Fault]) -> String {

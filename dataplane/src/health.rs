@@ -8,6 +8,7 @@
 
 mod names;
 mod probe;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,7 @@ use ringway_engine::upstream::{
 use ringway_engine::view::View;
 
 use self::names::Resolver;
+use self::tls::Trust;
 use crate::config::IoDriver;
 use crate::io::{Deadlines, TICK};
 use crate::publish::Herald;
@@ -140,6 +142,7 @@ pub(crate) fn run(driver: IoDriver, state: &Arc<State>, herald: Herald) {
         followed: RefCell::new(None),
         found: Rc::default(),
         under_way: Rc::default(),
+        trust: Rc::default(),
         resolver,
     };
     if let Err(error) = work.block_on(driver) {
@@ -154,6 +157,7 @@ struct Work {
     followed: RefCell<Option<Arc<View>>>,
     found: Rc<RefCell<Vec<(Probe, Finding)>>>,
     under_way: Rc<Cell<usize>>,
+    trust: Rc<RefCell<Trust>>,
     resolver: Resolver,
 }
 
@@ -207,12 +211,12 @@ impl Work {
             let tallies = std::mem::take(&mut *core.tallies.lock().unwrap_or_else(PoisonError::into_inner));
             for (cluster, address, tally) in tallies {
                 let tell = |watch: &mut Watch| watch.tallied(&cluster.key, &address, &tally, now_ms);
-                noting(&mut ward, (&cluster.key, &address), now_ms, tell);
+                noting(&mut ward, (&cluster.key, &address), None, now_ms, tell);
             }
         }
         for (probe, finding) in self.found.borrow_mut().drain(..) {
             let tell = |watch: &mut Watch| watch.found(&probe, finding, now_ms);
-            noting(&mut ward, (&probe.key, &probe.address), now_ms, tell);
+            noting(&mut ward, (&probe.key, &probe.address), Some(finding), now_ms, tell);
         }
         while self.under_way.get() < PROBES_MAX {
             let Some(probe) = ward.watch.probe(now_ms) else { break };
@@ -266,9 +270,9 @@ impl Work {
     fn spawn(&self, probe: Probe) {
         self.under_way.set(self.under_way.get() + 1);
         let (deadlines, found) = (Rc::clone(&self.deadlines), Rc::clone(&self.found));
-        let under_way = Rc::clone(&self.under_way);
+        let (under_way, trust) = (Rc::clone(&self.under_way), Rc::clone(&self.trust));
         monoio::spawn(async move {
-            let finding = probe::carry_out(&probe, &deadlines).await;
+            let finding = probe::carry_out(&probe, &trust, &deadlines).await;
             found.borrow_mut().push((probe, finding));
             under_way.set(under_way.get() - 1);
         });
@@ -284,14 +288,21 @@ fn resolve(names: &Names, cluster: &Arc<Cluster>, old: Option<&Resolved>) -> Res
     Resolved { base: Arc::clone(cluster), cluster: whole, pending }
 }
 
-/// Does something to a node's health, and notes it when the node changes sides.
-fn noting(ward: &mut Inside, (key, address): (&str, &Address), now_ms: u64, change: impl FnOnce(&mut Watch)) {
+/// Does something to a node's health, and notes it when the node changes sides; `last` is what a probe found.
+fn noting(
+    ward: &mut Inside,
+    (key, address): (&str, &Address),
+    last: Option<Finding>,
+    now_ms: u64,
+    change: impl FnOnce(&mut Watch),
+) {
     let look = |watch: &Watch| Some(watch.report(key, address, 0)?.health.sickness());
     let was = look(&ward.watch);
     change(&mut ward.watch);
     let (to, why) = match (was, look(&ward.watch)) {
         (Some(None), Some(Some(sickness))) => {
-            let why = words(sickness);
+            let last = last.map_or_else(String::new, |last| format!("; the last one: {last}"));
+            let why = format!("{}{last}", words(sickness));
             tracing::warn!(upstream = key, node = %address, "a node is unhealthy: {why}");
             ("unhealthy", why)
         }

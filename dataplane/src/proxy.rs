@@ -189,7 +189,7 @@ pub(crate) struct Tries {
     pub(crate) hash: u64,
     /// Until when it may wait for room, once it has begun to.
     room_until: Option<Instant>,
-    /// After this no further one begins.
+    /// After this no further one begins; the first may have waited for room for longer.
     until_ms: u64,
     /// A kept connection turned out to be closed: the next one is made anew.
     fresh: bool,
@@ -208,6 +208,11 @@ impl Tries {
             fresh: false,
             last: None,
         }
+    }
+
+    /// Whether none may begin any more.
+    fn is_over(&self, first: bool, now_ms: u64) -> bool {
+        self.left == 0 || (!first && now_ms > self.until_ms)
     }
 }
 
@@ -295,10 +300,15 @@ fn conclude(lease: &mut Lease<'_>, ended: &Result<Fate, Broken>, status: Option<
 async fn room(core: &Core, cluster: &Arc<Cluster>, tries: &mut Tries) -> bool {
     let view = core.view();
     let view = view.as_deref().map(|view| &**view);
-    if tries.left == 0 {
+    let is_over = tries.is_over(tries.last.is_none(), core.deadlines.now_ms());
+    let waiting = if is_over { None } else { core.rosters.enter(cluster, view, &tries.excluded) };
+    let Some(waiting) = waiting else {
+        if tries.room_until.is_some() {
+            // It may have been called, and somebody else may be able to go.
+            core.rosters.call_next(cluster, view);
+        }
         return false;
-    }
-    let Some(waiting) = core.rosters.enter(cluster, view, &tries.excluded) else { return false };
+    };
     let wait = Duration::from_millis(cluster.tuning.pending_wait_ms.into());
     let has_waited = tries.room_until.is_some();
     let until = *tries.room_until.get_or_insert_with(|| Instant::now() + wait);
@@ -311,7 +321,7 @@ pub(crate) fn next_node<'a>(
     tries: &Tries,
     first: bool,
 ) -> Option<(Lease<'a>, &'a Endpoint)> {
-    if tries.left == 0 || core.deadlines.now_ms() > tries.until_ms {
+    if tries.is_over(first, core.deadlines.now_ms()) {
         return None;
     }
     let view = core.view();
@@ -416,7 +426,7 @@ async fn attempt<'c>(
     let written = upstream.socket.writer.write_all(out, range, waits.send).await;
     body.sent(written.buffer, core);
     if let Err(error) = written.result {
-        return Err(Broken::Upstream { fault: send_fault(&error), sent: written.bytes > 0, stale: reused });
+        return Err(Broken::on(reused, send_fault(&error), written.bytes > 0));
     }
     connection.exchange.request.sent();
     let hedges = cluster.tuning.hedge_ms.is_some();
@@ -455,10 +465,7 @@ async fn attempt<'c>(
             }
             Ok(fate)
         }
-        Err(Broken::Upstream { fault, sent, .. }) => {
-            let stale = reused && fault == UpstreamFault::Closed;
-            Err(Broken::Upstream { fault, sent, stale })
-        }
+        Err(Broken::Upstream { fault, sent, .. }) => Err(Broken::on(reused, fault, sent)),
         Err(broken) => Err(broken),
     }
 }

@@ -76,6 +76,14 @@ pub(crate) enum Broken {
     },
 }
 
+impl Broken {
+    /// The node failed on a connection that was kept before (`reused`), or on a new one.
+    pub(crate) fn on(reused: bool, fault: UpstreamFault, sent: bool) -> Broken {
+        let stale = reused && fault == UpstreamFault::Closed;
+        Broken::Upstream { fault, sent, stale }
+    }
+}
+
 /// A stable word for a fault.
 pub(crate) fn code_of(fault: &UpstreamFault) -> &'static str {
     match fault {

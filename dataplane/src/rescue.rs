@@ -197,8 +197,7 @@ impl<'c> Asking<'_, 'c> {
         self.tries.left -= 1;
         self.tries.excluded.push(lease.index());
         self.core.count(|counters| counters.retries.up());
-        let mut head = self.core.buffers.take(Room::Head);
-        head.clear();
+        let mut head = self.core.buffers.take_empty(Room::Head);
         write_head(self.connection, self.cluster, endpoint, &mut head);
         let (core, waits) = (Rc::clone(self.core), self.waits);
         // A task of its own: it goes on to its end, whoever wins meanwhile, so that nothing of it is dropped under way.

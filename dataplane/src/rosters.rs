@@ -87,11 +87,11 @@ impl Rosters {
         let held = self.held(cluster, view);
         let ask = Ask { hash, excluded, now_ms: self.deadlines.now_ms() };
         let mut roster = held.roster.borrow_mut();
+        let is_followed = Arc::ptr_eq(roster.cluster(), cluster);
+        let ticket = if is_followed { roster.pick(&ask) } else { roster.pick_of(cluster, &ask) }?;
         if first {
             roster.request();
         }
-        let is_followed = Arc::ptr_eq(roster.cluster(), cluster);
-        let ticket = if is_followed { roster.pick(&ask) } else { roster.pick_of(cluster, &ask) }?;
         drop(roster);
         let begun = (cluster.balancer == Balancer::Ewma).then(Instant::now);
         Some(Lease { rosters: self, held, ticket, outcome: Outcome::Unknown, begun, is_suspect: false })
@@ -107,6 +107,11 @@ impl Rosters {
         let held = self.held(cluster, view);
         let enters = held.roster.borrow_mut().enter(excluded);
         enters.then(|| Waiting(held))
+    }
+
+    /// Whoever waits for room at the cluster looks again.
+    pub(crate) fn call_next(&self, cluster: &Arc<Cluster>, view: Option<&View>) {
+        self.held(cluster, view).queue.call();
     }
 
     /// Whether nodes of the cluster have as many requests as they may have, and would take this one otherwise.

@@ -150,6 +150,7 @@ fn start_cores(
 fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
     State {
         node: flags.node.clone().unwrap_or_else(sys::host_name),
+        zone: flags.zone.as_deref().map(Arc::from),
         started: Instant::now(),
         cores: cpus
             .iter()

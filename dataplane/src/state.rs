@@ -22,6 +22,8 @@ use crate::latency::{Copies, Latency};
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) node: String,
+    /// Where it stands, if that was said.
+    pub(crate) zone: Option<Arc<str>>,
     pub(crate) started: Instant,
     pub(crate) cores: Vec<Arc<CachePadded<Core>>>,
     /// How far the process is on its way out.

@@ -3,13 +3,15 @@
 
 mod stand;
 
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
-use stand::{Gateway, node, read_message_text, wait_until};
+use stand::{Gateway, PATIENCE, node, read_message_text, wait_until};
 
 /// A node whose statuses can be changed, and that counts probes.
 #[derive(Clone)]
@@ -183,4 +185,54 @@ fn a_connection_is_enough_for_tcp_checks_on_another_port() {
     assert_eq!(get(&gateway).0, 200, "nobody is healthy, so everybody serves");
     configure(&gateway, 3, &[&good, &ill], &checks(door.local_addr().unwrap().port()));
     wait_for(&gateway, good.address, "ready");
+}
+
+/// An operator's connection that stays open: where no descriptor is left there would be no other one.
+struct Operator(BufReader<UnixStream>);
+
+impl Operator {
+    fn of(gateway: &Gateway) -> Operator {
+        let mut stream = UnixStream::connect(gateway.folder.path().join("admin.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"prompt\n").unwrap();
+        let mut operator = Operator(BufReader::new(stream));
+        operator.reply();
+        operator
+    }
+
+    fn ask(&mut self, command: &str) -> String {
+        self.0.get_mut().write_all(format!("{command}\n").as_bytes()).unwrap();
+        self.reply()
+    }
+
+    /// Up to the next prompt.
+    fn reply(&mut self) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"> ") {
+            assert!(self.0.read_until(b' ', &mut bytes).unwrap() > 0, "the connection ended");
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+#[test]
+fn a_gateway_without_descriptors_does_not_take_its_nodes_for_ill() {
+    let well = start("well");
+    let gateway = Gateway::start();
+    let mut quick = checks();
+    quick["active"]["unhealthy"] = json!({"interval": 1, "tcp_failures": 1, "timeouts": 1});
+    configure(&gateway, 1, &[&well], &quick);
+    let mut operator = Operator::of(&gateway);
+    let mut wait_for = |last: &str| {
+        wait_until(last, || operator.ask("show upstream u").contains(last).then_some(()));
+    };
+    wait_for("\"last_probe\":200");
+    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
+    let none = Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) };
+    let before = prlimit(pid, Resource::Nofile, none).unwrap();
+    wait_for("\"last_probe\":\"not made: the gateway has no file descriptor left\"");
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    wait_for("\"last_probe\":200");
+    let history = gateway.ctl(&format!("show health u/{} history", well.address));
+    assert!(history.contains("no change"), "{history}");
 }

@@ -232,6 +232,52 @@ fn requests_wait_for_room_at_a_full_node_and_no_more_than_may() {
     assert_eq!(answers.recv_timeout(PATIENCE).unwrap().0, 200);
 }
 
+/// A full node, one request that it holds and others that wait for it.
+fn waiting(upstream: &Value, requests: usize) -> (Gateway, Holding, mpsc::Receiver<(u16, String)>) {
+    let full = holding("full");
+    let gateway = Gateway::start_in(tempfile::tempdir().unwrap(), &["--workers", "1"]);
+    let mut upstream = upstream.clone();
+    upstream["nodes"] = nodes(&[full.address]);
+    let pending_max = (requests - 1).to_string();
+    upstream["labels"] = json!({"ringway.node-requests-max": "1", "ringway.pending-max": pending_max, "ringway.pending-wait-ms": "60000", "ringway.silence-ms": "off"});
+    gateway.configure(1, &[("routes", "1", route(&upstream))]);
+    let (done, answers) = mpsc::channel();
+    for _ in 0..requests {
+        let (stream, done) = (gateway.connect(), done.clone());
+        std::thread::spawn(move || done.send(send(stream, "GET")));
+    }
+    wait_until("all requests are there", || {
+        let cores = gateway.ctl_json("show cores");
+        (cores[0]["requests"].as_u64() >= Some(requests as u64)).then_some(())
+    });
+    (gateway, full, answers)
+}
+
+#[test]
+fn a_first_try_may_wait_for_room_for_longer_than_further_tries_may_begin() {
+    let (_gateway, full, answers) = waiting(&json!({"retry_timeout": 0.05}), 3);
+    let begun = Instant::now();
+    wait_until("the time for further tries is over", || {
+        (begun.elapsed() > Duration::from_millis(200)).then_some(())
+    });
+    full.lets_go.store(true, SeqCst);
+    for _ in 0..3 {
+        assert_eq!(answers.recv_timeout(PATIENCE).unwrap(), (200, "full".to_owned()));
+    }
+}
+
+#[test]
+fn who_is_called_and_cannot_go_calls_the_next_one() {
+    let (gateway, full, answers) = waiting(&json!({}), 4);
+    gateway.ctl(&format!("set server routes/1/{} drain", full.address));
+    // No place is left to wait at, so that this one is told at once.
+    wait_until("the core to hear", || get(&gateway).1.contains("drained").then_some(()));
+    full.lets_go.store(true, SeqCst);
+    let mut statuses: Vec<_> = (0..4).map(|_| answers.recv_timeout(PATIENCE).unwrap().0).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503, 503, 503]);
+}
+
 #[test]
 fn an_upstream_that_can_serve_nothing_says_why() {
     let well = named_node("well");

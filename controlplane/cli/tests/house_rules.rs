@@ -121,7 +121,18 @@ fn the_sans_io_crates_link_no_runtime_and_the_planes_do_not_mix_theirs() {
     let mut breaches = Vec::new();
     for name in SANS_IO {
         let linked = linked_into(&metadata, name);
-        for runtime in ["monoio", "tokio", "mio", "io-uring", "async-io", "socket2", "rand", "getrandom"] {
+        for runtime in [
+            "monoio",
+            "tokio",
+            "mio",
+            "io-uring",
+            "async-io",
+            "socket2",
+            "rand",
+            "getrandom",
+            "rustls",
+            "ring",
+        ] {
             if linked.contains(runtime) {
                 breaches.push(format!("{runtime} is linked into {name}"));
             }

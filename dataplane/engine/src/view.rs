@@ -38,6 +38,8 @@ pub struct View {
     callers: Callers,
     by_key: Sorted<Placed>,
     global: Arc<[Arc<Chain>]>,
+    /// The gateway's zone, whose nodes come first where an upstream says so.
+    zone: Option<Arc<str>>,
 }
 
 /// How many objects a view was built from.
@@ -111,7 +113,13 @@ impl Keyed for Placed {
 impl View {
     /// Compiles a snapshot that was validated. Faults name what only compiling finds.
     pub fn compile(snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
-        let mut compiler = Compiler::new(&View::default(), &snapshot.entries);
+        View::compile_in(None, snapshot)
+    }
+
+    /// The same for a gateway in `zone`, as are the views that are made of this one.
+    pub fn compile_in(zone: Option<&Arc<str>>, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
+        let none = View { zone: zone.cloned(), ..View::default() };
+        let mut compiler = Compiler::new(&none, &snapshot.entries);
         let is_route = |entry: &&Arc<Entry>| matches!(entry.object, Object::Route(_));
         // What routes refer to first. Places are looked up by key only once all are there.
         let mut shared = Vec::new();
@@ -299,6 +307,7 @@ impl<'a> Compiler<'a> {
             callers: from.callers.clone(),
             by_key: from.by_key.clone(),
             global: Arc::clone(&from.global),
+            zone: from.zone.clone(),
         };
         Compiler {
             view,
@@ -359,7 +368,7 @@ impl<'a> Compiler<'a> {
     fn own_clusters(&mut self, entry: &Entry) -> SmallVec<[Arc<Cluster>; 1]> {
         let mut clusters = SmallVec::new();
         for (key, at, upstream) in own_upstreams(entry) {
-            match Cluster::compile(key, &upstream) {
+            match Cluster::compile_in(self.view.zone.as_deref(), key, &upstream) {
                 Ok(cluster) => clusters.push(Arc::new(cluster)),
                 Err((index, reason)) => self.fault(entry, format!("{at}/nodes/{index}/host"), reason),
             }

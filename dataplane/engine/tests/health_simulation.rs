@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ringway_engine::upstream::{Address, Cluster, FailureKind, Finding, Probe, Tally, Watch};
+use ringway_engine::upstream::{
+    Address, Cluster, FailureKind, Finding, Lack, Probe, ProbeFault, Stage, Tally, Watch,
+};
 use ringway_snapshot::upstream::{Checks, Passive};
 
 const SEEDS: u64 = 300;
@@ -82,15 +84,18 @@ enum Backend {
     Refusing,
     Hanging,
     Failing(u16),
+    /// It is well, but the gateway has nothing to ask it with.
+    OutOfReach,
 }
 
 impl Backend {
     fn finding(self) -> Finding {
         match self {
             Backend::Up => Finding::Status(200),
-            Backend::Refusing => Finding::Failed,
-            Backend::Hanging => Finding::TimedOut,
+            Backend::Refusing => Finding::Failed(ProbeFault::Connect),
+            Backend::Hanging => Finding::TimedOut(Stage::Answer),
             Backend::Failing(status) => Finding::Status(status),
+            Backend::OutOfReach => Finding::Unmade(Lack::Descriptor),
         }
     }
 }
@@ -145,10 +150,11 @@ impl World {
             1..=3 => {
                 let port = u16::try_from(1 + self.random.below(8)).unwrap();
                 let statuses = [500, 503, 404, 418];
-                let backend = match self.random.below(6) {
+                let backend = match self.random.below(7) {
                     0 => Backend::Refusing,
                     1 => Backend::Hanging,
                     2 => Backend::Failing(statuses[usize::try_from(self.random.below(4)).unwrap()]),
+                    3 => Backend::OutOfReach,
                     _ => Backend::Up,
                 };
                 self.backends.insert(port, backend);
@@ -218,8 +224,9 @@ impl World {
                     }
                     Finding::Status(_) => None,
                     Finding::Connected => Some(Seen::Success { in_requests: false }),
-                    Finding::Failed => Some(Seen::Failure { kind: FailureKind::Tcp, in_requests: false }),
-                    Finding::TimedOut => {
+                    Finding::Unmade(_) => None,
+                    Finding::Failed(_) => Some(Seen::Failure { kind: FailureKind::Tcp, in_requests: false }),
+                    Finding::TimedOut(_) => {
                         Some(Seen::Failure { kind: FailureKind::Timeout, in_requests: false })
                     }
                 };
@@ -268,7 +275,7 @@ impl World {
                     Backend::Refusing => FailureKind::Tcp,
                     Backend::Hanging => FailureKind::Timeout,
                     Backend::Failing(500 | 503) => FailureKind::Http,
-                    Backend::Failing(_) => continue,
+                    Backend::Failing(_) | Backend::OutOfReach => continue,
                 };
                 tally.failure(kind);
                 shadow.see(Seen::Failure { kind, in_requests: true }, &checks);
@@ -327,8 +334,11 @@ fn another_list_of_nodes_or_a_new_upstream_of_the_same_name_does_not_heal() {
     while watch.sick().next().is_none() {
         now_ms += 100;
         while let Some(probe) = watch.probe(now_ms) {
-            let finding =
-                if probe.address.tcp().unwrap().port() == 1 { Finding::Failed } else { Finding::Status(200) };
+            let finding = if probe.address.tcp().unwrap().port() == 1 {
+                Finding::Failed(ProbeFault::Connect)
+            } else {
+                Finding::Status(200)
+            };
             watch.found(&probe, finding, now_ms);
         }
         assert!(now_ms < 60_000);

@@ -28,6 +28,8 @@ pub const URI_SEGMENTS_MAX: usize = 256;
 pub const NODES_PER_UPSTREAM_MAX: usize = 8_192;
 /// The path of a node that is a Unix socket: `sun_path` less its end.
 pub const UNIX_PATH_BYTES_MAX: usize = 107;
+/// Bytes of a zone's name.
+pub const ZONE_BYTES_MAX: usize = 128;
 /// The highest weight of a node.
 pub const NODE_WEIGHT_MAX: u32 = 1_000_000;
 /// Nesting of a free JSON value (`vars`, plugin configuration).

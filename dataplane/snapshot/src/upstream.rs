@@ -1,5 +1,5 @@
-//! What stands in an upstream's free fields: health checks, what consistent hashing hashes, nodes that are Unix sockets, and Ringway's own
-//! options.
+//! What stands in an upstream's free fields: health checks, what consistent hashing hashes, nodes that are Unix sockets, nodes' zones, and
+//! Ringway's own options.
 //!
 //! The model carries them as text, so that the bytes of a schema number stay; both planes read them here, with the same words
 //! for what is wrong. Invariant: what [`crate::validate()`] let through reads without an error.
@@ -8,13 +8,16 @@ mod checks;
 mod hash_on;
 mod tuning;
 mod unix_socket;
+mod zone;
 
 pub use checks::{
     Active, ActiveHealthy, ActiveUnhealthy, CheckKind, Checks, Passive, PassiveHealthy, PassiveUnhealthy,
+    tls_name,
 };
 pub use hash_on::{HashOn, Piece};
 pub use tuning::Tuning;
 pub use unix_socket::unix_path;
+pub use zone::{is_zone, zone_of};
 
 use crate::limits::HOST_BYTES_MAX;
 

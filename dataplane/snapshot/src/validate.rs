@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::plugin::{Destination, Plugin, with_upstreams};
 use crate::snapshot::{Entries, Entry};
-use crate::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path};
+use crate::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path, zone_of};
 use crate::variable::Variable;
 
 mod consumers;
@@ -277,6 +277,13 @@ impl Faults<'_> {
                 "cannot be given: a node is a Unix socket, which has none",
             );
         }
+        if Tuning::read(&upstream.labels).is_ok_and(|tuning| tuning.zone_prefer) {
+            for (index, node) in upstream.nodes.iter().flat_map(|nodes| &nodes.0).enumerate() {
+                if let Err(reason) = zone_of(node) {
+                    self.add(format!("{at}/nodes/{index}/metadata/zone"), reason);
+                }
+            }
+        }
         for (pointer, reason) in checks.into_iter().chain(tuning).flatten().chain(hash_on) {
             self.add(format!("{at}{pointer}"), reason);
         }
@@ -525,6 +532,11 @@ mod tests {
     fn a_plain_configuration_is_valid() {
         let objects = [
             ("upstreams", "u", json!({"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}})),
+            (
+                "upstreams",
+                "z",
+                json!({"nodes": [{"host": "10.0.0.1", "weight": 1, "metadata": {"zone": 5}}]}),
+            ),
             ("services", "s", json!({"upstream_id": "u", "hosts": ["*.example.com"]})),
             ("routes", "a", json!({"uri": "/a/*", "service_id": "s", "methods": ["GET", "PURGE"]})),
             (
@@ -570,6 +582,11 @@ mod tests {
             ("/upstream/key", json!({"upstream": {"type": "chash", "nodes": {}}})),
             ("/upstream/labels/ringway.x", json!({"upstream": {"labels": {"ringway.x": "1"}, "nodes": {}}})),
             ("/upstream/checks", json!({"upstream": {"nodes": {}, "checks": {}}})),
+            (
+                "/upstream/nodes/0/metadata/zone",
+                json!({"upstream": {"labels": {"ringway.zone-prefer": "on"},
+                    "nodes": [{"host": "10.0.0.1", "weight": 1, "metadata": {"zone": 5}}]}}),
+            ),
             ("/upstream/tls", json!({"upstream": {"nodes": {}, "tls": {}}})),
             ("/upstream/nodes/0/host", json!({"upstream": {"nodes": {"unix:app.sock": 1}}})),
             ("/upstream/nodes/0/host", json!({"upstream": {"nodes": {"unix:/app.sock:80": 1}}})),

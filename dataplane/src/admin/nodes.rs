@@ -13,6 +13,7 @@ use ringway_engine::upstream::{
 };
 use ringway_engine::view::View;
 use ringway_snapshot::model::Balancer;
+use ringway_snapshot::upstream::CheckKind;
 use serde_json::{Value, json};
 
 use super::command::{NodeName, Setting};
@@ -170,6 +171,11 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
         if let Some(checks) = checks {
             fields
                 .insert("checks_type".to_owned(), json!(format!("{:?}", checks.active.kind).to_lowercase()));
+            if checks.active.kind == CheckKind::Https {
+                let verified = checks.active.https_verify_certificate;
+                let words = if verified { "verified" } else { "not verified: any will do" };
+                fields.insert("checks_certificate".to_owned(), json!(words));
+            }
         }
         if !cluster.names.is_empty() {
             let names = cluster.names.iter().map(|named| {
@@ -178,6 +184,11 @@ fn told(state: &State, cluster: &Arc<Cluster>, reports: &Reports, silent: usize)
                 json!({ "name": named.host, "addresses": addresses, "failures_in_a_row": failures })
             });
             fields.insert("names".to_owned(), names.collect());
+        }
+        let of_it = reports.iter().filter(|((key, _), _)| *key == cluster.key);
+        let kept = of_it.flat_map(|(_, cores)| cores).filter_map(|core| core.kept_percent).min();
+        if let Some(percent) = kept {
+            fields.insert("zone_kept_percent".to_owned(), json!(percent));
         }
         if silent > 0 {
             fields.insert("cores_silent".to_owned(), json!(silent));
@@ -237,6 +248,7 @@ fn node(
         ("breakers", json!(cores.iter().map(|core| core.breaker).collect::<Vec<_>>())),
     ]);
     fields.extend(why.map(|why| ("why", json!(why))));
+    fields.extend(endpoint.zone.as_ref().map(|zone| ("zone", json!(zone))));
     if let Some(ordered) = ordered {
         fields.insert("temporary", json!(words(&ordered)));
         fields.insert("configured_weight", json!(endpoint.weight));
@@ -255,9 +267,7 @@ fn node(
 fn checks(health: &HealthReport) -> Value {
     let last = health.last.map(|last| match last {
         Finding::Status(status) => json!(status),
-        Finding::Connected => json!("connected"),
-        Finding::Failed => json!("failed"),
-        Finding::TimedOut => json!("timed out"),
+        other => json!(other.to_string()),
     });
     let failures = health.health.failures();
     json!({

@@ -79,6 +79,7 @@ fn info(admin: &Admin) -> Value {
     json!({
         "build": env!("CARGO_PKG_VERSION"),
         "node": state.node,
+        "zone": state.zone,
         "pid": std::process::id(),
         "uptime_s": state.uptime_ms() / 1000,
         "workers": state.cores.len(),
@@ -230,9 +231,13 @@ fn objects(state: &State, kind: Kind, id: Option<&str>) -> Result<Value, String>
 /// One upstream, as it is configured.
 pub(crate) fn upstream(cluster: &Cluster) -> Value {
     let nodes = cluster.endpoints.iter().map(|endpoint| {
-        json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight, "priority": endpoint.priority })
+        let mut node = json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight, "priority": endpoint.priority });
+        if let (Some(zone), Value::Object(fields)) = (&endpoint.zone, &mut node) {
+            fields.insert("zone".to_owned(), json!(zone));
+        }
+        node
     });
-    json!({
+    let mut told = json!({
         "key": cluster.key,
         "type": cluster.balancer,
         "tries_max": cluster.tries_max(),
@@ -242,6 +247,28 @@ pub(crate) fn upstream(cluster: &Cluster) -> Value {
             HostRule::Rewrite(host) => String::from_utf8_lossy(host).into_owned(),
         },
         "nodes": nodes.collect::<Value>(),
+    });
+    if let (Some(preference), Value::Object(fields)) = (zone_preference(cluster), &mut told) {
+        fields.insert("zone".to_owned(), json!(preference));
+    }
+    told
+}
+
+/// What an upstream that prefers zones makes of the gateway's own.
+fn zone_preference(cluster: &Cluster) -> Option<String> {
+    if !cluster.tuning.zone_prefer {
+        return None;
+    }
+    let Some(own) = &cluster.own_zone else {
+        return Some("none is preferred: this gateway was started without --zone".to_owned());
+    };
+    let count = cluster.endpoints.iter().filter(|endpoint| cluster.is_own(endpoint)).count();
+    Some(match (count, cluster.tuning.zone_spill_percent) {
+        (0, _) => format!("{own}, of which there is no node: all zones alike"),
+        (count, percent) => format!(
+            "{own}: {count} of {} nodes first; others too when less than {percent} % of it is usable",
+            cluster.endpoints.len()
+        ),
     })
 }
 

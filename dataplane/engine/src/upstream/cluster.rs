@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use ringway_snapshot::limits::NODES_PER_UPSTREAM_MAX;
 use ringway_snapshot::model::{Balancer, KeepalivePool, Nodes, PassHost, Timeout, Upstream};
-use ringway_snapshot::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path};
+use ringway_snapshot::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path, zone_of};
 
 use super::Address;
 use super::ring::Ring;
+use super::zones::Part;
 
 const DEFAULT_PORT: u16 = 80;
 /// Of names without an address, in a message.
@@ -37,7 +38,9 @@ pub struct Cluster {
     pub checks: Option<Arc<Checks>>,
     /// Ringway's own options.
     pub tuning: Tuning,
-    /// Nodes by priority, the highest first.
+    /// The zone whose nodes come first; `None`: none does.
+    pub own_zone: Option<Box<str>>,
+    /// Nodes by priority, the highest first; of one priority, those of the own zone first.
     pub(super) tiers: Box<[Tier]>,
     /// What the nodes see as Host.
     pub host: HostRule,
@@ -51,13 +54,15 @@ pub struct Cluster {
     pub keepalive: KeepalivePool,
 }
 
-/// Nodes of one priority.
+/// Nodes of one priority, or a part of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tier {
     /// Indices of the cluster's endpoints.
     pub(super) members: Box<[u32]>,
     /// With [`Balancer::Chash`].
     pub(super) ring: Option<Arc<Ring>>,
+    /// Which part of the priority's nodes these are.
+    pub(super) part: Part,
 }
 
 /// A node that is told by name, which stands for every address that the name has.
@@ -69,6 +74,7 @@ pub struct Named {
     weight: u32,
     priority: i32,
     authority: Box<[u8]>,
+    zone: Option<Box<str>>,
 }
 
 /// One node of a cluster.
@@ -82,6 +88,8 @@ pub struct Endpoint {
     pub priority: i32,
     /// Its own name as a Host field has it (`pass_host: node`).
     pub authority: Box<[u8]>,
+    /// Where it stands, if it says so.
+    pub zone: Option<Box<str>>,
 }
 
 /// What the nodes see as Host.
@@ -117,20 +125,30 @@ impl From<Timeout> for Timeouts {
 }
 
 impl Cluster {
-    /// Compiles a validated upstream. A node whose host is neither an address nor a name is told by its index.
+    /// Compiles a validated upstream for a gateway that is in no zone.
     pub fn compile(key: String, upstream: &Upstream) -> Result<Cluster, (usize, String)> {
+        Cluster::compile_in(None, key, upstream)
+    }
+
+    /// Compiles a validated upstream for a gateway in `zone`. A node whose host is neither an address nor a name is told by its index.
+    pub fn compile_in(
+        zone: Option<&str>,
+        key: String,
+        upstream: &Upstream,
+    ) -> Result<Cluster, (usize, String)> {
         let no_nodes = Nodes::default();
         let nodes = upstream.nodes.as_ref().unwrap_or(&no_nodes);
         let mut endpoints = Vec::with_capacity(nodes.0.len());
         let mut names = Vec::new();
         for (index, node) in nodes.0.iter().enumerate() {
             let (weight, priority) = (node.weight, node.priority);
+            let in_zone = zone_of(node).unwrap_or_default();
             let port = node.port.unwrap_or(DEFAULT_PORT);
             let Ok(ip) = node.host.parse::<IpAddr>() else {
                 if let Some(path) = unix_path(&node.host) {
                     let address = Address::Unix(path.map_err(|reason| (index, reason))?.into());
                     let authority = SOCKET_AUTHORITY.into();
-                    endpoints.push(Endpoint { address, weight, priority, authority });
+                    endpoints.push(Endpoint { address, weight, priority, authority, zone: in_zone });
                     continue;
                 }
                 if !is_host_name(&node.host) {
@@ -144,12 +162,13 @@ impl Cluster {
                     format!("{}:{port}", node.host)
                 };
                 let (host, authority) = (node.host.clone(), authority.into_bytes().into());
-                names.push(Named { host, port, weight, priority, authority });
+                names.push(Named { host, port, weight, priority, authority, zone: in_zone });
                 continue;
             };
             let address = SocketAddr::new(ip, port);
             let authority = authority(address, &node.host);
-            endpoints.push(Endpoint { address: address.into(), weight, priority, authority });
+            let address = address.into();
+            endpoints.push(Endpoint { address, weight, priority, authority, zone: in_zone });
         }
         let host = match (upstream.pass_host, upstream.upstream_host.as_deref()) {
             (PassHost::Rewrite, Some(host)) => HostRule::Rewrite(host.as_bytes().into()),
@@ -158,13 +177,16 @@ impl Cluster {
         };
         let checks = upstream.checks.as_ref().and_then(|checks| Checks::read(checks).ok());
         let is_hashed = upstream.balancer == Balancer::Chash;
+        let tuning = Tuning::read(&upstream.labels).unwrap_or_default();
+        let own_zone: Option<Box<str>> = zone.filter(|_| tuning.zone_prefer).map(Box::from);
         Ok(Cluster {
             key: key.into_boxed_str(),
             balancer: upstream.balancer,
             hash_on: HashOn::read(upstream).ok().filter(|_| is_hashed),
             checks: checks.map(Arc::new),
-            tuning: Tuning::read(&upstream.labels).unwrap_or_default(),
-            tiers: tiers(&endpoints, is_hashed),
+            tuning,
+            tiers: tiers(&endpoints, is_hashed, own_zone.as_deref()),
+            own_zone,
             endpoints: endpoints.into_boxed_slice(),
             names: names.into_boxed_slice(),
             host,
@@ -184,14 +206,27 @@ impl Cluster {
             for ip in addresses_of(&named.host) {
                 let address = Address::Tcp(SocketAddr::new(*ip, named.port));
                 if endpoints.len() < NODES_PER_UPSTREAM_MAX && seen.insert(address.clone()) {
-                    let (weight, priority, authority) =
-                        (named.weight, named.priority, named.authority.clone());
-                    endpoints.push(Endpoint { address, weight, priority, authority });
+                    let Named { weight, priority, authority, zone, .. } = named.clone();
+                    endpoints.push(Endpoint { address, weight, priority, authority, zone });
                 }
             }
         }
-        let tiers = tiers(&endpoints, self.balancer == Balancer::Chash);
+        let tiers = tiers(&endpoints, self.balancer == Balancer::Chash, self.own_zone.as_deref());
         Cluster { endpoints: endpoints.into(), tiers, ..self.clone() }
+    }
+
+    /// Whether a node is in the zone whose nodes come first.
+    pub fn is_own(&self, endpoint: &Endpoint) -> bool {
+        self.own_zone.is_some() && self.own_zone == endpoint.zone
+    }
+
+    /// The first and the last tier of the priority that a tier is of.
+    pub(super) fn priority_of(&self, number: usize) -> (usize, usize) {
+        match self.tiers.get(number).map(|tier| tier.part) {
+            Some(Part::Own { .. }) => (number, number + 1),
+            Some(Part::Rest) => (number.saturating_sub(1), number),
+            Some(Part::Whole) | None => (number, number),
+        }
     }
 
     /// How many nodes may get requests.
@@ -221,20 +256,37 @@ impl Cluster {
     }
 }
 
-fn tiers(endpoints: &[Endpoint], is_hashed: bool) -> Box<[Tier]> {
+fn tiers(endpoints: &[Endpoint], is_hashed: bool, own_zone: Option<&str>) -> Box<[Tier]> {
     let mut priorities: Vec<i32> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
     priorities.sort_unstable_by_key(|priority| Reverse(*priority));
     priorities.dedup();
-    let tier = |priority: i32| {
-        let of_it = (0u32..).zip(endpoints).filter(|(_, endpoint)| endpoint.priority == priority);
+    let tier = |of_it: &[(u32, &Endpoint)], part: Part| {
         let ring = || {
             let nodes: Vec<_> =
-                of_it.clone().map(|(_, endpoint)| (endpoint.address.clone(), endpoint.weight)).collect();
+                of_it.iter().map(|(_, endpoint)| (endpoint.address.clone(), endpoint.weight)).collect();
             Arc::new(Ring::build(&nodes))
         };
-        Tier { ring: is_hashed.then(ring), members: of_it.clone().map(|(index, _)| index).collect() }
+        Tier { ring: is_hashed.then(ring), members: of_it.iter().map(|(index, _)| *index).collect(), part }
     };
-    priorities.into_iter().map(tier).collect()
+    let mut tiers = Vec::with_capacity(priorities.len());
+    for priority in priorities {
+        let all: Vec<(u32, &Endpoint)> =
+            (0u32..).zip(endpoints).filter(|(_, endpoint)| endpoint.priority == priority).collect();
+        let is_own =
+            |(_, endpoint): &(u32, &Endpoint)| own_zone.is_some() && endpoint.zone.as_deref() == own_zone;
+        let (own, rest): (Vec<_>, Vec<_>) = all.iter().copied().partition(is_own);
+        if own.is_empty() || rest.is_empty() {
+            tiers.push(tier(&all, Part::Whole));
+            continue;
+        }
+        let mut zones: Vec<_> =
+            all.iter().filter(|(_, e)| e.weight > 0).map(|(_, e)| e.zone.as_deref()).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        tiers.push(tier(&own, Part::Own { zones: u32::try_from(zones.len()).unwrap_or(u32::MAX).max(1) }));
+        tiers.push(tier(&rest, Part::Rest));
+    }
+    tiers.into()
 }
 
 /// A node's address as a Host field has it. nginx, and APISIX with it, leaves the scheme's own port out.

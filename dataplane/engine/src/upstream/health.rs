@@ -5,20 +5,8 @@
 
 use ringway_snapshot::upstream::{Active, Passive};
 
+use super::finding::Finding;
 use super::tally::{FailureKind, Rows, Tally};
-
-/// What a probe found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
-    /// An HTTP answer.
-    Status(u16),
-    /// A connection was made, which is all that was asked for.
-    Connected,
-    /// None was made, or it broke, or the answer was not HTTP.
-    Failed,
-    /// It took too long.
-    TimedOut,
-}
 
 /// Why a node is unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +69,9 @@ impl Health {
             // A status that is in neither list says nothing.
             Finding::Status(_) => return,
             Finding::Connected => return self.succeed(1, checks.healthy.successes),
-            Finding::Failed => FailureKind::Tcp,
-            Finding::TimedOut => FailureKind::Timeout,
+            Finding::Unmade(_) => return,
+            Finding::Failed(_) => FailureKind::Tcp,
+            Finding::TimedOut(_) => FailureKind::Timeout,
         };
         self.fail(kind, 1, limits, false);
     }
@@ -145,6 +134,7 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::{Lack, ProbeFault, Stage};
     use super::*;
 
     #[test]
@@ -155,11 +145,14 @@ mod tests {
             findings.iter().for_each(|finding| health.probed(&checks, *finding));
             health.is_healthy()
         };
-        use Finding::{Failed, Status, TimedOut};
-        assert!(take(&[Failed, TimedOut, TimedOut, Status(500), Status(500), Status(500), Status(500)]));
-        assert!(take(&[Status(200), Failed]));
-        assert!(!take(&[Failed]));
-        assert!(!take(&[Status(200), Failed, Status(200)]));
+        use Finding::Status;
+        let (failed, timed_out) = (Finding::Failed(ProbeFault::Connect), Finding::TimedOut(Stage::Answer));
+        assert!(take(&[failed, timed_out, timed_out, Status(500), Status(500), Status(500), Status(500)]));
+        assert!(take(&[Status(200), failed]));
+        // What could not be made says nothing about the node, and ends no row.
+        assert!(take(&[Finding::Unmade(Lack::Descriptor); 100]));
+        assert!(!take(&[failed]));
+        assert!(!take(&[Status(200), failed, Status(200)]));
         // In neither list: it ends nothing.
         assert!(take(&[Status(418), Status(302)]));
         assert!(!take(&[Status(404), Status(404), Status(429), Status(503), Status(418), Status(505)]));

@@ -89,7 +89,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::upstream::{Cluster, Finding};
+    use crate::upstream::{Cluster, Finding, ProbeFault};
 
     fn cluster() -> Arc<Cluster> {
         let json =
@@ -107,7 +107,8 @@ mod tests {
         while watch.report(&cluster.key, &sick, now_ms).unwrap().health.is_healthy() {
             now_ms += 500;
             while let Some(probe) = watch.probe(now_ms) {
-                let finding = if probe.address == sick { Finding::Failed } else { Finding::Status(200) };
+                let failed = Finding::Failed(ProbeFault::Connect);
+                let finding = if probe.address == sick { failed } else { Finding::Status(200) };
                 watch.found(&probe, finding, now_ms);
             }
         }

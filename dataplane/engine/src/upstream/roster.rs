@@ -7,22 +7,24 @@
 //! A node that says nothing to anybody while it should is taken for hung (`silence.rs`); one that comes back may begin with a small share
 //! (`warmth.rs`).
 //!
+//! Where an upstream prefers the gateway's own zone, the nodes of a priority stand in two tiers, and `zones.rs` says which of the two a request is
+//! given to first; what that one has no room or no node for goes to the other.
+//!
 //! Invariants: a node that is ordered down or drained, has weight 0, has as many requests as it may have, or is excluded is never
 //! picked. One that is unhealthy or kept out by its breaker is picked only in panic: when fewer nodes of its priority than the
 //! configured share are usable, and no lower priority has better ones.
 
 use std::sync::Arc;
 
-use ringway_snapshot::model::Balancer;
-
 use super::breaker::{Breaker, State};
 use super::budget::Budget;
 use super::picker::{Kept, Picker};
 use super::round_robin::mix;
 use super::silence::{Silence, Suspicion, WAITING_MIN};
-use super::standing::{NodeStanding, Order, Standing};
+use super::standing::{NodeStanding, Standing};
 use super::tally::{FailureKind, Tally};
 use super::warmth::{self, Warmth};
+use super::zones::{Part, Spill, Weights};
 use super::{Address, Cluster, Endpoint};
 use crate::exchange::UpstreamFault;
 
@@ -83,6 +85,8 @@ struct Node {
     /// Requests that have waited for too long since then.
     waiting: u32,
     warmth: Warmth,
+    /// What it adds to its tier's weights.
+    weighs: Weights,
 }
 
 /// A breaker that opened or closed.
@@ -100,6 +104,9 @@ struct Tier {
     usable: u32,
     able: u32,
     panics: bool,
+    weights: Weights,
+    /// Of a tier of the own zone: what of the requests stays there.
+    spill: Spill,
 }
 
 /// What a request asks for.
@@ -159,12 +166,14 @@ pub struct NodeReport {
     pub breaker: &'static str,
     /// How long it is still kept out.
     pub out_ms: u64,
-    /// With [`Balancer::Ewma`].
+    /// With [`ringway_snapshot::model::Balancer::Ewma`].
     pub latency_us: Option<f64>,
     /// It may get requests from this core.
     pub usable: bool,
     /// It may get them now although it is not usable: too few others are.
     pub panics: bool,
+    /// How many percent of the requests stay in the own zone, where nodes of this priority are in it and others are not.
+    pub kept_percent: Option<u8>,
 }
 
 impl Roster {
@@ -251,19 +260,42 @@ impl Roster {
     /// The next node.
     pub fn pick(&mut self, ask: &Ask<'_>) -> Option<Ticket> {
         self.turn(ask.now_ms);
-        let index = [false, true].into_iter().find_map(|panics| {
-            self.tiers.iter_mut().zip(&self.cluster.tiers).filter(|(tier, _)| tier.panics == panics).find_map(
-                |(tier, members)| {
-                    let member = |place: u32| members.members.get(place as usize).copied();
-                    let is_excluded = |place: u32| {
-                        !ask.excluded.is_empty()
-                            && member(place).is_none_or(|index| ask.excluded.contains(&(index as usize)))
-                    };
-                    member(tier.picker.pick(ask.hash, ask.now_ms, is_excluded)?)
-                },
-            )
-        })?;
+        let index = [false, true].into_iter().find_map(|panics| self.pick_where(panics, ask))?;
         self.begin(index as usize, index, ask.now_ms)
+    }
+
+    /// The next node of the highest priority that has one, among those that panic or those that do not.
+    fn pick_where(&mut self, panics: bool, ask: &Ask<'_>) -> Option<u32> {
+        let mut number = 0;
+        while let Some((tier, compiled)) = self.tiers.get_mut(number).zip(self.cluster.tiers.get(number)) {
+            let is_pair = matches!(compiled.part, Part::Own { .. });
+            let next = number + 1 + usize::from(is_pair);
+            if tier.panics == panics {
+                let hash = compiled.ring.is_some().then_some(ask.hash);
+                let found = if !is_pair {
+                    self.pick_in(number, ask)
+                } else if tier.spill.keeps(hash) {
+                    self.pick_in(number, ask).or_else(|| self.pick_in(number + 1, ask))
+                } else {
+                    self.pick_in(number + 1, ask).or_else(|| self.pick_in(number, ask))
+                };
+                if found.is_some() {
+                    return found;
+                }
+            }
+            number = next;
+        }
+        None
+    }
+
+    fn pick_in(&mut self, number: usize, ask: &Ask<'_>) -> Option<u32> {
+        let (tier, compiled) = (self.tiers.get_mut(number)?, self.cluster.tiers.get(number)?);
+        let member = |place: u32| compiled.members.get(place as usize).copied();
+        let is_excluded = |place: u32| {
+            !ask.excluded.is_empty()
+                && member(place).is_none_or(|index| ask.excluded.contains(&(index as usize)))
+        };
+        member(tier.picker.pick(ask.hash, ask.now_ms, is_excluded)?)
     }
 
     /// A node of another version of the cluster, for a request that holds that one.
@@ -474,6 +506,7 @@ impl Roster {
                 latency_us: tier.and_then(|tier| tier.picker.latency_us(node.place, now_ms)),
                 usable: node.usable,
                 panics: node.able && !node.usable && tier.is_some_and(|tier| tier.panics),
+                kept_percent: self.kept_percent(node.tier as usize),
             }
         })
     }
@@ -547,7 +580,9 @@ impl Roster {
             let old = known.get(&endpoint.address).and_then(|old| kept.get(*old as usize));
             let is_first = self.by_address.get(&endpoint.address) == Some(&index);
             let node = match old.filter(|_| is_first) {
-                Some((node, _)) => Node { usable: false, able: false, ..node.clone() },
+                Some((node, _)) => {
+                    Node { usable: false, able: false, weighs: Weights::default(), ..node.clone() }
+                }
                 None => Node { warmth: warmth::of_a_new_node(!before.is_empty()), ..self.new_node() },
             };
             if !node.tally.is_empty() {
@@ -559,7 +594,8 @@ impl Roster {
         for (number, tier) in (0u32..).zip(&cluster.tiers) {
             let seed = mix(self.seed ^ u64::from(number));
             let picker = Picker::new(&cluster, tier, seed);
-            self.tiers.push(Tier { picker, usable: 0, able: 0, panics: true });
+            let (weights, spill) = (Weights::default(), Spill::new(seed));
+            self.tiers.push(Tier { picker, usable: 0, able: 0, panics: true, weights, spill });
             for (place, index) in (0u32..).zip(&tier.members) {
                 if let Some(node) = self.nodes.get_mut(*index as usize) {
                     (node.tier, node.place) = (number, place);
@@ -606,59 +642,7 @@ impl Roster {
             heard_ms: 0,
             waiting: 0,
             warmth: Warmth::default(),
-        }
-    }
-
-    /// Applies what is known of a node from elsewhere.
-    fn instruct(&mut self, index: usize) {
-        let (Some(node), Some(endpoint)) = (self.nodes.get_mut(index), self.cluster.endpoints.get(index))
-        else {
-            return;
-        };
-        node.standing =
-            self.standing.as_ref().map_or_else(NodeStanding::default, |s| s.of(&endpoint.address));
-        // On a ring a weight is points, which are made where no request is served: here a node can only be taken off it.
-        let is_ring = self.cluster.balancer == Balancer::Chash;
-        let ordered = node.standing.weight.filter(|weight| !is_ring || *weight == 0);
-        node.weight = ordered.unwrap_or(endpoint.weight);
-        self.refresh(index);
-    }
-
-    /// Brings the balancer up to date with one node whose requests have changed. Mostly there is nothing to do.
-    fn note(&mut self, index: usize) {
-        let Some(node) = self.nodes.get(index) else { return };
-        let may_fill = self.cluster.tuning.node_requests_max.is_some();
-        let usable = node.able && node.standing.healthy && node.breaker.is_usable();
-        if may_fill || usable != node.usable {
-            self.refresh(index);
-        }
-    }
-
-    /// Brings the balancer up to date with one node.
-    fn refresh(&mut self, index: usize) {
-        let percent = u32::from(self.cluster.tuning.panic_percent);
-        let Some(node) = self.nodes.get_mut(index) else { return };
-        let Some(tier) = self.tiers.get_mut(node.tier as usize) else { return };
-        let able = node.standing.order == Order::Ready && node.weight > 0;
-        let usable = able && node.standing.healthy && node.breaker.is_usable();
-        tier.able = tier.able + u32::from(able) - u32::from(node.able);
-        tier.usable = tier.usable + u32::from(usable) - u32::from(node.usable);
-        if usable && !node.usable && !self.is_building && self.cluster.tuning.slow_start_s > 0 {
-            node.warmth = Warmth::Cold;
-            self.turn_at_ms = 0;
-        }
-        (node.able, node.usable) = (able, usable);
-        let panics = tier.usable == 0 || tier.usable.saturating_mul(100) < percent.saturating_mul(tier.able);
-        if panics == tier.panics {
-            place(node, tier, &self.cluster);
-            return;
-        }
-        tier.panics = panics;
-        let members = self.cluster.tiers.get(node.tier as usize).map_or(&[][..], |tier| &tier.members);
-        for member in members {
-            if let Some(node) = self.nodes.get(*member as usize) {
-                place(node, tier, &self.cluster);
-            }
+            weighs: Weights::default(),
         }
     }
 
@@ -673,14 +657,6 @@ impl Roster {
             debug_assert_eq!(self.nodes.len(), self.cluster.endpoints.len());
         }
     }
-}
-
-/// Gives the balancer the node's weight, or none.
-fn place(node: &Node, tier: &mut Tier, cluster: &Cluster) {
-    let is_full = cluster.tuning.node_requests_max.is_some_and(|max| node.open >= max);
-    let may = !is_full && if tier.panics { node.able } else { node.usable };
-    let weight = if cluster.tuning.slow_start_s == 0 { node.weight } else { node.warmth.weigh(node.weight) };
-    tier.picker.set(node.place, if may { weight } else { 0 });
 }
 
 /// Whether a failure is one that only a node or the way to it can have.
@@ -712,7 +688,11 @@ fn tell(tally: &mut Tally, cluster: &Cluster, outcome: &Outcome) {
     }
 }
 
+mod placing;
+
 #[cfg(test)]
 mod option_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zone_tests;

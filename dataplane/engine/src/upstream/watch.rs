@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use ringway_snapshot::upstream::Checks;
 
-use super::health::{Finding, Health};
+use super::finding::Finding;
+use super::health::Health;
 use super::memory::KnownHealth;
 use super::round_robin::mix;
 use super::tally::Tally;

@@ -1,11 +1,13 @@
 //! `checks`: APISIX's health checks, with its names, defaults and ranges.
 //!
-//! Refused by name: probes over TLS. Request headers of probes are whole lines, as APISIX has them.
+//! Request headers of probes are whole lines, as APISIX has them. A host of probes over TLS must be one that a certificate can name.
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Wrong;
+use super::{Wrong, is_host_name};
 use crate::json::Json;
 use crate::limits::{CHECK_HEADERS_MAX, CHECK_INTERVAL_S_MAX, CHECK_PATH_BYTES_MAX};
 use crate::parse;
@@ -51,7 +53,7 @@ pub struct Active {
     pub port: Option<u16>,
     /// Path of the probe.
     pub http_path: String,
-    /// Of no effect without TLS.
+    /// Whether the node's certificate must be one that the host trusts, and of the right name; of no effect without TLS.
     pub https_verify_certificate: bool,
     /// Further header lines.
     pub req_headers: Vec<String>,
@@ -201,8 +203,6 @@ impl Checks {
             }
         };
         let Active { healthy, unhealthy, .. } = &self.active;
-        let tls = "probes over TLS are not supported by this release";
-        check(self.active.kind != CheckKind::Https, "active/type", tls);
         let seconds = self.active.timeout;
         let in_range = seconds > 0.0 && seconds <= f64::from(CHECK_INTERVAL_S_MAX);
         check(in_range, "active/timeout", "must be a number of seconds above 0, and a day at most");
@@ -220,6 +220,10 @@ impl Checks {
         );
         let is_host = |host: &String| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
         check(self.active.host.as_ref().is_none_or(is_host), "active/host", "must be a host name");
+        if let (CheckKind::Https, Some(host)) = (self.active.kind, &self.active.host) {
+            let reason = "must be a host name or an IP address, with \"https\"";
+            check(tls_name(host).is_some(), "active/host", reason);
+        }
         let lines = &self.active.req_headers;
         check(lines.len() <= CHECK_HEADERS_MAX, "active/req_headers", "has too many lines");
         check(lines.iter().all(|line| is_field(line)), "active/req_headers", "must be lines \"Name: value\"");
@@ -270,6 +274,19 @@ impl Passive {
     }
 }
 
+/// What a certificate is to be made out to, of a Host field: without its port, its brackets and the root's dot.
+pub fn tls_name(host: &str) -> Option<&str> {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(ip, _)| ip),
+        None if host.parse::<Ipv6Addr>().is_ok() => Some(host),
+        None => host.split(':').next(),
+    }?;
+    if name.parse::<IpAddr>().is_ok() {
+        return Some(name);
+    }
+    Some(name.strip_suffix('.').unwrap_or(name)).filter(|name| is_host_name(name))
+}
+
 /// `Name: value` (RFC 9110 section 5), and not what would change where the probe ends.
 fn is_field(line: &str) -> bool {
     let Some((name, value)) = line.split_once(':') else { return false };
@@ -304,13 +321,32 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_names_what_a_host_field_names() {
+        let names = [
+            ("a.test", Some("a.test")),
+            ("a.test:8443", Some("a.test")),
+            ("a.test.", Some("a.test")),
+            ("10.0.0.1:443", Some("10.0.0.1")),
+            ("[::1]:443", Some("::1")),
+            ("::1", Some("::1")),
+            ("[::1", None),
+            ("a,b", None),
+            ("", None),
+        ];
+        for (host, name) in names {
+            assert_eq!(tls_name(host), name, "{host}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_place() {
         for (place, value) in [
             ("/checks:", json!({})),
             ("/checks:", json!({"passive": {}})),
             ("/checks/active/port:", json!({"active": {"port": 0}})),
             ("/checks/active/port:", json!({"active": {"port": 65_536}})),
-            ("/checks/active/type:", json!({"active": {"type": "https"}})),
+            ("/checks/active/type:", json!({"active": {"type": "grpc"}})),
+            ("/checks/active/host:", json!({"active": {"type": "https", "host": "a,b"}})),
             ("/checks/active/healthy/interval:", json!({"active": {"healthy": {"interval": 0}}})),
             ("/checks/active/unhealthy/timeouts:", json!({"active": {"unhealthy": {"timeouts": 255}}})),
             ("/checks/active/http_path:", json!({"active": {"http_path": "/a b"}})),

@@ -35,6 +35,11 @@ pub struct Tuning {
     pub silence_ms: u32,
     /// `ringway.hedge-ms`: after so long without an answer a second try begins beside the first; `None`: never.
     pub hedge_ms: Option<u32>,
+    /// `ringway.zone-prefer`: nodes of the gateway's own zone come first.
+    pub zone_prefer: bool,
+    /// `ringway.zone-spill-percent`: with a smaller usable share of the own zone than this, requests spill over to the others; 0: only when
+    /// none of its nodes is usable.
+    pub zone_spill_percent: u8,
 }
 
 impl Default for Tuning {
@@ -53,6 +58,8 @@ impl Default for Tuning {
             slow_start_s: 0,
             silence_ms: 3_000,
             hedge_ms: None,
+            zone_prefer: false,
+            zone_spill_percent: 70,
         }
     }
 }
@@ -62,7 +69,8 @@ const MINUTE_MS: u32 = 60_000;
 const HOUR_MS: u32 = 3_600_000;
 const DAY_MS: u32 = 86_400_000;
 const OPTIONS: &str = "hash-balance, panic-percent, retry-percent, eject-failures, eject-percent, eject-ms, eject-ms-max, \
-    node-requests-max, pending-max, pending-wait-ms, slow-start-s, silence-ms and hedge-ms";
+    node-requests-max, pending-max, pending-wait-ms, slow-start-s, silence-ms, hedge-ms, zone-prefer and \
+    zone-spill-percent";
 
 impl Tuning {
     /// Reads the labels that are options.
@@ -113,6 +121,8 @@ impl Tuning {
             "hedge-ms" => {
                 self.hedge_ms = if value == "off" { None } else { Some(number(value, 1, MINUTE_MS)?) }
             }
+            "zone-prefer" => self.zone_prefer = switch(value)?,
+            "zone-spill-percent" => self.zone_spill_percent = percent(value, 100)?,
             _ => return Err(format!("is not an option; they are {OPTIONS}")),
         }
         Ok(())
@@ -122,6 +132,14 @@ impl Tuning {
 fn number(value: &str, min: u32, max: u32) -> Result<u32, String> {
     let parsed = value.parse().ok().filter(|number| (min..=max).contains(number));
     parsed.ok_or_else(|| format!("must be a number from {min} to {max}"))
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    }
 }
 
 fn percent(value: &str, max: u8) -> Result<u8, String> {
@@ -157,6 +175,8 @@ mod tests {
             ("ringway.slow-start-s", "3601"),
             ("ringway.silence-ms", "99"),
             ("ringway.hedge-ms", "0"),
+            ("ringway.zone-prefer", "true"),
+            ("ringway.zone-spill-percent", "101"),
         ] {
             let wrong = read(&[(name, value)]).unwrap_err();
             assert_eq!(wrong[0].0, format!("/labels/{name}"));

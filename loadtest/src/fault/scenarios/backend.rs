@@ -17,14 +17,7 @@ pub(crate) const KILL: Scenario = Scenario {
     needs: Needs::NOTHING,
     streams: load::IDEMPOTENT,
     short: true,
-    run: |stage| {
-        stage.fault("node 0 killed");
-        stage.rig.kill_node(0)?;
-        stage.await_out(&[0])?;
-        stage.hold(Duration::from_secs(4))?;
-        stage.rig.start_node(0)?;
-        back(stage, "node 0 back")
-    },
+    run: |stage| kill(stage, &[0], "node 0"),
 };
 
 pub(crate) const RESTART: Scenario = Scenario {
@@ -73,16 +66,7 @@ pub(crate) const HALF_DOWN: Scenario = Scenario {
     needs: Needs::NOTHING,
     streams: load::IDEMPOTENT,
     short: false,
-    run: |stage| {
-        stage.fault("nodes 1 and 2 killed");
-        stage.rig.kill_node(1)?;
-        stage.rig.kill_node(2)?;
-        stage.await_out(&[1, 2])?;
-        stage.hold(Duration::from_secs(4))?;
-        stage.rig.start_node(1)?;
-        stage.rig.start_node(2)?;
-        back(stage, "both back")
-    },
+    run: |stage| kill(stage, &[1, 2], "nodes 1 and 2"),
 };
 
 pub(crate) const SLOW: Scenario = Scenario {
@@ -123,6 +107,19 @@ pub(crate) const FLAPPING: Scenario = Scenario {
         back(stage, "node 3 stays")
     },
 };
+
+fn kill(stage: &mut Stage<'_>, nodes: &[usize], who: &str) -> Result<Outcome> {
+    stage.fault(&format!("{who} killed"));
+    for number in nodes {
+        stage.rig.kill_node(*number)?;
+    }
+    stage.await_out(nodes)?;
+    stage.hold(Duration::from_secs(4))?;
+    for number in nodes {
+        stage.rig.start_node(*number)?;
+    }
+    back(stage, &format!("{who} back"))
+}
 
 fn hang(stage: &mut Stage<'_>, nodes: &[usize], who: &str) -> Result<Outcome> {
     stage.fault(&format!("{who} stopped"));

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{OK, ask, cluster, spread, standing};
 use super::*;
+use crate::upstream::Order;
 
 const SICK: NodeStanding = NodeStanding { order: Order::Ready, weight: None, healthy: false };
 const CLOSED: Outcome = Outcome::Failed(UpstreamFault::Closed);
