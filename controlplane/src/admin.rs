@@ -375,16 +375,17 @@ fn target(path: &[&str]) -> Result<Target, Answer> {
     let nested = |owner: &str, own: Option<&&str>| own.map(|own| format!("{owner}/credentials/{own}"));
     Ok(match (kind, rest) {
         (Kind::Consumer, [owner, "credentials", own @ ..]) => {
-            Target { kind: Kind::Credential, id: nested(owner, own.first()), sub_path: Vec::new() }
+            let id = nested(owner, own.first());
+            Target { kind: Kind::Credential, id, owner: Some((*owner).to_owned()), sub_path: Vec::new() }
         }
         (Kind::Service, [_, "graphql_cost_decorations", ..]) => {
             return Err(Answer::bad("Unsupported resource type: graphql_cost_decorations"));
         }
         (Kind::Secret, [manager, id, sub @ ..]) => {
-            Target { kind, id: Some(format!("{manager}/{id}")), sub_path: owned(sub) }
+            Target { kind, id: Some(format!("{manager}/{id}")), owner: None, sub_path: owned(sub) }
         }
-        (_, []) => Target { kind, id: None, sub_path: Vec::new() },
-        (_, [id, sub @ ..]) => Target { kind, id: Some((*id).to_owned()), sub_path: owned(sub) },
+        (_, []) => Target { kind, id: None, owner: None, sub_path: Vec::new() },
+        (_, [id, sub @ ..]) => Target { kind, id: Some((*id).to_owned()), owner: None, sub_path: owned(sub) },
     })
 }
 

@@ -158,8 +158,8 @@ fn what_is_wrong_is_refused_with_field_and_reason_and_nothing_is_written() {
             "PUT",
             "/apisix/admin/consumers/jack/credentials/3401-be",
             json!({"plugins": {}}),
-            400,
-            "credentials are not supported",
+            404,
+            "consumer not found",
         ),
         (
             "GET",

@@ -88,13 +88,22 @@ fn decide(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
     known.parameters = Some(captures);
     let mut chance = connection.core.chance.borrow_mut();
     chance.unix_ms = unix_ms();
-    let verdict = chains.request(&mut Asked { facts: &known, course: &mut course, chance: &mut chance });
-    if chains.have_answer_phase() {
+    let callers = chains.callers;
+    let asked = &mut Asked { facts: &known, course: &mut course, chance: &mut chance, callers };
+    let verdict = chains.request(asked);
+    if chains.have_answer_phase(&course) {
         course.path.extend_from_slice(path);
     }
     if !course.uri.is_empty() {
         connection.rewritten.clear();
         connection.rewritten.extend_from_slice(&course.uri);
+    }
+    if !course.hidden.is_empty() {
+        if connection.rewritten.is_empty() {
+            let received = connection.head.target.path_and_query_bytes(bytes);
+            connection.rewritten.extend_from_slice(received);
+        }
+        course.hide_arguments(&mut connection.rewritten);
     }
     connection.course = Some(course);
     verdict
@@ -120,7 +129,7 @@ pub(crate) fn changing<'c>(
     core: &'c Core,
     chains: Chains<'c>,
 ) -> Option<Box<Answering<'c>>> {
-    let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase())?;
+    let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase(course))?;
     let facts = facts(head, bytes, &course.path, ends, core);
     Some(Box::new(Answering { chains, facts, course }))
 }

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use axum::http::HeaderName;
 use ringway_snapshot::Kind;
+use ringway_snapshot::model::credential;
 use ringway_snapshot::parse::parse_object;
 use serde_json::{Map, Value, json};
 use tokio_postgres::Row;
@@ -80,6 +81,11 @@ impl Item {
             Kind::Consumer => {
                 fields.entry("username").or_insert_with(|| json!(self.id));
             }
+            // Its consumer stands in the path.
+            Kind::Credential => {
+                let own = credential(&self.id).map_or(&*self.id, |(_, own)| own);
+                fields.insert("id".to_owned(), json!(own));
+            }
             _ => {
                 fields.insert("id".to_owned(), json!(self.id));
             }
@@ -126,7 +132,7 @@ impl Item {
 
 /// The key under which APISIX would keep it in etcd.
 pub(super) fn key(kind: Kind, id: &str) -> String {
-    match (kind, id.split_once("/credentials/")) {
+    match (kind, credential(id)) {
         (Kind::Credential, Some(_)) => format!("/apisix/consumers/{id}"),
         _ => format!("/apisix/{}/{id}", kind.name()),
     }
@@ -169,8 +175,11 @@ pub(super) fn shown_alike(kind: Kind, one: &Fields, other: &Fields) -> bool {
 }
 
 /// What an object refers to, and in which field.
-pub(super) fn references(kind: Kind, spec: &Fields) -> BTreeMap<Place, String> {
+pub(super) fn references((kind, id): &Place, spec: &Fields) -> BTreeMap<Place, String> {
     let mut found = BTreeMap::new();
+    if let Some((consumer, _)) = credential(id).filter(|_| *kind == Kind::Credential) {
+        found.insert((Kind::Consumer, consumer.to_owned()), "id".to_owned());
+    }
     let top: &[(&str, Kind)] = match kind {
         Kind::Route | Kind::StreamRoute => &[
             ("service_id", Kind::Service),
@@ -234,7 +243,15 @@ pub(super) fn supported(kind: Kind) -> Result<(), String> {
 
 /// Whether anything may refer to objects of a kind; see [`references`].
 pub(super) fn may_be_referred_to(kind: Kind) -> bool {
-    matches!(kind, Kind::Service | Kind::PluginConfig | Kind::Upstream | Kind::ConsumerGroup | Kind::Proto)
+    matches!(
+        kind,
+        Kind::Service
+            | Kind::PluginConfig
+            | Kind::Upstream
+            | Kind::Consumer
+            | Kind::ConsumerGroup
+            | Kind::Proto
+    )
 }
 
 fn ask_contract(kind: Kind) -> Result<(), String> {
@@ -273,7 +290,7 @@ mod tests {
         let spec = object(&json!({"service_id": 1, "upstream_id": "u", "plugins": {
             "traffic-split": {"rules": [{"weighted_upstreams": [{"upstream_id": 3, "weight": 1}]}]},
             "grpc-transcode": {"proto_id": "p"}}}));
-        let found: Vec<Place> = references(Kind::Route, &spec).into_keys().collect();
+        let found: Vec<Place> = references(&(Kind::Route, "r".to_owned()), &spec).into_keys().collect();
         assert_eq!(
             found,
             [
@@ -284,7 +301,11 @@ mod tests {
             ]
         );
         assert!(found.iter().all(|(kind, _)| may_be_referred_to(*kind)));
-        assert!(references(Kind::Upstream, &object(&json!({"nodes": {}}))).is_empty());
+        let upstream = (Kind::Upstream, "u".to_owned());
+        assert!(references(&upstream, &object(&json!({"nodes": {}}))).is_empty());
+        let credential = (Kind::Credential, "jack/credentials/1".to_owned());
+        let found: Vec<Place> = references(&credential, &Fields::new()).into_keys().collect();
+        assert_eq!(found, [(Kind::Consumer, "jack".to_owned())]);
     }
 
     #[test]

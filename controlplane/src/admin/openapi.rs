@@ -144,7 +144,11 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     let mut all = vec![
         Operation::new("GET", &list, format!("All objects of the kind {plural}"))
             .takes(&["page", "page_size", "name", "label", "uri", "filter"])
-            .replies(&[(200, "List")]),
+            .replies(if kind == Kind::Credential {
+                &[(200, "List"), (404, "Error")]
+            } else {
+                &[(200, "List")]
+            }),
         Operation::new("GET", &one, format!("One {word}")).replies(&[(200, "Item"), (404, "Error")]),
     ];
     if supported(kind).is_err() {
@@ -155,8 +159,19 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
             .takes(&["wait", "ttl", "if_match", "if_none_match", "errors"])
             .body(schema())
             .replies(&[(200, "Written"), (201, "Written"), (202, "Written")])
+            .replies(if kind == Kind::Credential { &[(404, "Error")] } else { &[] })
             .replies(WRITES),
     );
+    // These are called by what their body says.
+    if matches!(kind, Kind::Consumer | Kind::Credential) {
+        all.push(
+            Operation::new("PUT", &list, format!("Writes a {word} whole, named by its body"))
+                .takes(&["wait", "if_match", "if_none_match", "errors"])
+                .body(schema())
+                .replies(&[(200, "Written"), (201, "Written"), (202, "Written"), (404, "Error")])
+                .replies(WRITES),
+        );
+    }
     all.push(
         Operation::new("DELETE", &one, format!("Deletes a {word}"))
             .takes(&["wait", "force", "if_match", "errors"])
@@ -236,13 +251,14 @@ fn of_catalog() -> Vec<Operation> {
     vec![
         Operation::new("GET", "/apisix/admin/plugins/list", "The plugins' names").replies(&[(200, "Names")]),
         Operation::new("GET", "/apisix/admin/plugins/{plugin}", "A plugin's schema")
-            .takes(&["subsystem"])
+            .takes(&["subsystem", "schema_type"])
             .replies(&[(200, "Object"), (404, "Error")]),
         Operation::new("PUT", "/apisix/admin/plugins/reload", "Has nothing to do here")
             .replies(&[(200, "text")]),
         Operation::new("GET", "/apisix/admin/schema", "All schemas").replies(&[(200, "Object")]),
         Operation::new("GET", "/apisix/admin/schema/{word}", "A kind's schema").replies(&[(200, "Object")]),
         Operation::new("GET", "/apisix/admin/schema/plugins/{plugin}", "A plugin's schema")
+            .takes(&["schema_type"])
             .replies(&[(200, "Object"), (404, "Error")]),
         Operation::new("POST", "/apisix/admin/schema/validate/{word}", "Checks one object by itself")
             .body(json!({"type": "object"}))
@@ -296,6 +312,7 @@ fn parameters() -> Value {
         all.insert(name.into(), query(name, json!({"type": "boolean"})));
     }
     all.insert("subsystem".into(), query("subsystem", json!({"enum": ["http", "stream"]})));
+    all.insert("schema_type".into(), query("schema_type", json!({"enum": ["consumer"]})));
     all.insert("if_match".into(), header("If-Match", false));
     all.insert("if_none_match".into(), header("If-None-Match", false));
     all.insert("digest".into(), header("X-Digest", true));

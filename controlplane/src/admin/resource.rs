@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use axum::http::{Method, StatusCode};
 use ringway_snapshot::Kind;
+use ringway_snapshot::model::credential;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
@@ -40,6 +41,8 @@ pub(super) const WITHOUT_PATCH: [Kind; 3] = [Kind::Consumer, Kind::Credential, K
 pub(super) struct Target {
     pub(super) kind: Kind,
     pub(super) id: Option<String>,
+    /// The consumer whose credentials are meant.
+    pub(super) owner: Option<String>,
     /// Below the object, for PATCH.
     pub(super) sub_path: Vec<String>,
 }
@@ -58,8 +61,14 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked, target: Target) -> Ou
     }
     match (asked.method.as_str(), target.id) {
         ("GET" | "HEAD", Some(id)) => one(shared, (kind, id)).await,
-        ("GET" | "HEAD", None) => list(shared, asked, kind).await,
-        ("PUT", id) => put(shared, asked, kind, id.as_deref()).await,
+        ("GET" | "HEAD", None) => list(shared, asked, kind, target.owner.as_deref()).await,
+        ("PUT", id) => {
+            let naming = match (&target.owner, &id) {
+                (Some(owner), None) => Naming::Of(owner),
+                _ => Naming::Given(id.as_deref()),
+            };
+            put(shared, asked, kind, naming).await
+        }
         ("POST", None) => post(shared, asked, kind).await,
         ("POST", Some(_)) => Err(Answer::bad(format!("wrong {word} id, do not need it"))),
         ("PATCH", Some(id)) => patched(shared, asked, (kind, id), &target.sub_path).await,
@@ -74,10 +83,14 @@ async fn one(shared: &Shared, place: Place) -> Outcome {
     Ok(item.expiring(Answer::json(StatusCode::OK, &item.shown()).tagged(item.revision)))
 }
 
-async fn list(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
+async fn list(shared: &Shared, asked: &Asked, kind: Kind, owner: Option<&str>) -> Outcome {
     let filter = Filter::parse(&asked.query)?;
     let slice = filter.slice.filter(|_| filter.is_everything());
-    let (mut total, mut items) = shared.shelf.all(kind, slice).await?;
+    let within = owner.map(|owner| format!("{owner}/credentials/")).unwrap_or_default();
+    let (mut total, mut items) = shared.shelf.all(kind, &within, slice).await?;
+    if owner.is_some() && total == 0 {
+        return Err(Answer::not_found());
+    }
     if slice.is_none() {
         items.retain(|item| filter.fits(item));
         total = u64::try_from(items.len()).unwrap_or(u64::MAX);
@@ -95,12 +108,16 @@ async fn list(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
     Ok(Answer::text(StatusCode::OK, text))
 }
 
-async fn put(shared: &Shared, asked: &Asked, kind: Kind, id: Option<&str>) -> Outcome {
-    let (id, fields) = object::read(kind, Naming::Given(id), body(asked)?, false)?;
+async fn put(shared: &Shared, asked: &Asked, kind: Kind, naming: Naming<'_>) -> Outcome {
+    let (id, fields) = object::read(kind, naming, body(asked)?, false)?;
     let place = (kind, id);
     let condition = asked.condition()?;
     shared
         .written(asked, place, async |work, place| {
+            if let Some((consumer, _)) = credential(&place.1).filter(|_| place.0 == Kind::Credential) {
+                let consumer = work.item(&(Kind::Consumer, consumer.to_owned())).await?;
+                consumer.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, "consumer not found"))?;
+            }
             let before = work.item(place).await?;
             condition.check(before.as_ref().map(|item| item.revision))?;
             Ok((fields, before))
@@ -166,6 +183,10 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
         return Err(Answer::not_found());
     }
     let mut changes = Changes::from([(place.clone(), None)]);
+    if place.0 == Kind::Consumer {
+        // Its credentials are a part of it.
+        changes.extend(work.credentials(&place.1).await?.into_iter().map(|place| (place, None)));
+    }
     let referrers = work.referrers(&BTreeSet::from([place.clone()]), &changes).await?;
     let mut detached = Vec::new();
     for (referrer, spec, _, field) in referrers {
@@ -192,7 +213,7 @@ fn detach(kind: Kind, spec: Fields, field: &str, referrer: &Place, changes: &mut
         _ => spec,
     };
     match (kind, field) {
-        (Kind::Route | Kind::Service, "upstream_id") => {}
+        (Kind::Route | Kind::Service, "upstream_id") | (Kind::Consumer, "group_id") => {}
         (Kind::Route, "service_id" | "plugin_config_id") => {
             fields.insert("status".to_owned(), json!(0));
         }

@@ -8,6 +8,8 @@ pub const OBJECTS_MAX: usize = 4_000_000;
 pub const FRAME_BYTES_MAX: usize = 1 << 30;
 /// Bytes of an object's id.
 pub const ID_BYTES_MAX: usize = 64;
+/// Bytes of a consumer's name (APISIX's limit).
+pub const CONSUMER_BYTES_MAX: usize = 100;
 /// Bytes of one object's JSON.
 pub const OBJECT_BYTES_MAX: usize = 1 << 20;
 /// Faults that one refused revision reports; the rest are counted.
@@ -68,6 +70,10 @@ pub const SPLIT_RULES_MAX: usize = 64;
 pub const SPLIT_UPSTREAMS_MAX: usize = 20;
 /// Addresses or hosts of one plugin that restricts who may ask.
 pub const RESTRICTIONS_MAX: usize = 4_096;
+/// Bytes of the name of an argument that has a consumer's key.
+pub const ARGUMENT_NAME_BYTES_MAX: usize = 256;
+/// Bytes of the realm that a request without credentials is told (APISIX's limit).
+pub const REALM_BYTES_MAX: usize = 128;
 /// Seconds that a plugin may hold a request.
 pub const DELAY_S_MAX: f64 = 3_600.0;
 /// Bytes of a request's name made by `request-id`.

@@ -62,7 +62,9 @@ fn take_out(found: &mut Found, key: &Key, fault: &Fault) {
     };
     // `upstream/scheme` of a route is as essential as an upstream's own.
     let is_essential = path.iter().any(|name| ESSENTIAL.contains(name));
-    if is_essential || !removed(fields, &path) {
+    // Whoever calls might otherwise be let in to more than before; who is left out is not let in.
+    let is_caller = matches!(kind, Kind::Consumer | Kind::Credential | Kind::ConsumerGroup);
+    if is_essential || is_caller || !removed(fields, &path) {
         whole(found, key, &format!("{}: {}", fault.pointer, fault.reason));
         return;
     }

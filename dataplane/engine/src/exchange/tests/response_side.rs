@@ -256,6 +256,7 @@ fn rewriting(conf: &serde_json::Value) -> &'static Answering<'static> {
         path: b"/",
         parameters: None,
         route: None,
+        caller: None,
         client_ip: b"::1",
         client_port: 1,
         server_ip: [127, 0, 0, 1].into(),
