@@ -286,54 +286,54 @@ fn older_descriptions_and_those_without_servers() {
     assert!(openapi::read("x", "{}", &given, &mut Found::default()).is_err());
 }
 
+#[test]
+fn consumers_come_with_their_credentials_and_whole_or_not_at_all() {
+    let text = r#"{"list": [
+        {"key": "/apisix/consumers/jack", "value": {"username": "jack", "plugins": {"key-auth": {"key": "k"}}, "create_time": 1}},
+        {"key": "/apisix/consumers/jack/credentials/x", "value": {"id": "x", "plugins": {"basic-auth": {"username": "u", "password": "p"}}}},
+        {"key": "/apisix/consumers/jill", "value": {"username": "jill", "plugins": {"key-auth": {"key": "l"}, "limit-count": {}}}},
+        {"key": "/apisix/consumers/jill/credentials/y", "value": {"id": "y", "plugins": {"key-auth": {"key": "m"}}}}]}"#;
+    let got = apisix(text);
+    assert_eq!((got.ids("consumers"), got.ids("credentials")), (vec!["jack"], vec!["jack/credentials/x"]));
+    assert_eq!(got.left_out.len(), 2, "{:?}", got.left_out);
+    let standalone = r#"{"consumers": [{"username": "a"}, {"id": "a/credentials/1", "plugins": {"key-auth": {"key": "k"}}}]}"#;
+    assert_eq!(apisix(standalone).ids("credentials"), ["a/credentials/1"]);
+}
+
 mod properties {
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-            #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(ProptestConfig::with_cases(128))]
 
-            /// Whatever stands in it, what is written is valid: `judged` looks.
-            #[test]
-            fn an_import_of_any_locations_is_valid(
-                names in proptest::collection::vec("[a-z*._~^]{1,12}", 0..3),
-                locations in proptest::collection::vec(("(= |\\^~ |~ |)", "/[a-z:*./$^{}-]{0,10}", "[a-z0-9.:$/]{1,14}"), 0..5),
-            ) {
-                let body: String = locations
-                    .iter()
-                    .map(|(how, path, to)| format!("location {how}'{path}' {{ proxy_pass http://{to}; }}\n"))
-                    .collect();
-                nginx(&[("n.conf", &format!("server {{ server_name {}; {body} }}", names.join(" ")))]);
-            }
-
-            #[test]
-            fn an_import_of_any_paths_is_valid(paths in proptest::collection::btree_map("/[a-z{}:*/.-]{0,12}", Just(json!({"get": {}})), 0..6)) {
-                let document = json!({"openapi": "3.0.0", "info": {"title": "t"}, "servers": [{"url": "http://a:1/b"}], "paths": paths});
-                openapi(&document.to_string(), &openapi::Options::default());
-            }
-
-            #[test]
-    fn consumers_come_with_their_credentials_and_whole_or_not_at_all() {
-        let text = r#"{"list": [
-        {"key": "/apisix/consumers/jack", "value": {"username": "jack", "plugins": {"key-auth": {"key": "k"}}, "create_time": 1}},
-        {"key": "/apisix/consumers/jack/credentials/x", "value": {"id": "x", "plugins": {"basic-auth": {"username": "u", "password": "p"}}}},
-        {"key": "/apisix/consumers/jill", "value": {"username": "jill", "plugins": {"key-auth": {"key": "l"}, "limit-count": {}}}},
-        {"key": "/apisix/consumers/jill/credentials/y", "value": {"id": "y", "plugins": {"key-auth": {"key": "m"}}}}]}"#;
-        let got = apisix(text);
-        assert_eq!((got.ids("consumers"), got.ids("credentials")), (vec!["jack"], vec!["jack/credentials/x"]));
-        assert_eq!(got.left_out.len(), 2, "{:?}", got.left_out);
-        let standalone = r#"{"consumers": [{"username": "a"}, {"id": "a/credentials/1", "plugins": {"key-auth": {"key": "k"}}}]}"#;
-        assert_eq!(apisix(standalone).ids("credentials"), ["a/credentials/1"]);
-    }
-
-    #[test]
-            fn an_import_of_any_object_is_valid(uri in "[/a-z*:]{0,8}", field in "[a-z_]{1,8}", id in "[a-z /]{0,4}", weight in -2_i64..3) {
-                let document = json!({
-                    "routes": [{"id": id, "uri": uri, "upstream_id": "u", (field): {"a": [1]}}],
-                    "upstreams": [{"id": "u", "nodes": {"127.0.0.1:80": weight}}],
-                });
-                apisix(&document.to_string());
-            }
+        /// Whatever stands in it, what is written is valid: `judged` looks.
+        #[test]
+        fn an_import_of_any_locations_is_valid(
+            names in proptest::collection::vec("[a-z*._~^]{1,12}", 0..3),
+            locations in proptest::collection::vec(("(= |\\^~ |~ |)", "/[a-z:*./$^{}-]{0,10}", "[a-z0-9.:$/]{1,14}"), 0..5),
+        ) {
+            let body: String = locations
+                .iter()
+                .map(|(how, path, to)| format!("location {how}'{path}' {{ proxy_pass http://{to}; }}\n"))
+                .collect();
+            nginx(&[("n.conf", &format!("server {{ server_name {}; {body} }}", names.join(" ")))]);
         }
+
+        #[test]
+        fn an_import_of_any_paths_is_valid(paths in proptest::collection::btree_map("/[a-z{}:*/.-]{0,12}", Just(json!({"get": {}})), 0..6)) {
+            let document = json!({"openapi": "3.0.0", "info": {"title": "t"}, "servers": [{"url": "http://a:1/b"}], "paths": paths});
+            openapi(&document.to_string(), &openapi::Options::default());
+        }
+
+        #[test]
+        fn an_import_of_any_object_is_valid(uri in "[/a-z*:]{0,8}", field in "[a-z_]{1,8}", id in "[a-z /]{0,4}", weight in -2_i64..3) {
+            let document = json!({
+                "routes": [{"id": id, "uri": uri, "upstream_id": "u", (field): {"a": [1]}}],
+                "upstreams": [{"id": "u", "nodes": {"127.0.0.1:80": weight}}],
+            });
+            apisix(&document.to_string());
+        }
+    }
 }
