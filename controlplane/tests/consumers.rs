@@ -17,11 +17,11 @@ const GROUPS: &str = "/apisix/admin/consumer_groups";
 
 /// Writes an object.
 #[track_caller]
-fn put(stand: &Stand, path: &str, body: Value) -> Reply {
-    stand.api.ask("PUT", path, Some(&body))
+fn put(stand: &Stand, path: &str, body: impl Into<Value>) -> Reply {
+    stand.api.ask("PUT", path, Some(&body.into()))
 }
 
-fn ids(stand: &Stand) -> String {
+fn stored(stand: &Stand) -> String {
     stand.cluster.sql("select string_agg(kind || ':' || id, ' ' order by kind, id) from ringway.resource")
 }
 
@@ -79,7 +79,11 @@ fn consumers_and_their_credentials_are_made_read_and_deleted_in_apisixs_shapes()
     assert_eq!(api.ask("DELETE", &path, None).status, 200);
     assert_eq!(api.ask("DELETE", &path, None).status, 404);
     assert_eq!(api.ask("DELETE", &format!("{CONSUMERS}/jack"), None).status, 200);
-    assert_eq!(ids(&stand), "consumers:jac credentials:jac/credentials/a.1", "a consumer goes with its own");
+    assert_eq!(
+        stored(&stand),
+        "consumers:jac credentials:jac/credentials/a.1",
+        "a consumer goes with its own"
+    );
 }
 
 #[test]
@@ -216,20 +220,20 @@ fn the_whole_configuration_has_credentials_among_consumers() {
         {"id": "jack/credentials/x", "plugins": key("b"), "modifiedIndex": 7}]);
     let first = put_all("d1", json!({"consumers": list, "consumers_conf_version": 7}));
     assert_eq!(first.status, 202, "{first:?}");
-    assert_eq!(ids(&stand), "consumers:jack credentials:jack/credentials/x");
+    assert_eq!(stored(&stand), "consumers:jack credentials:jack/credentials/x");
     let told = stand.api.ask("GET", "/apisix/admin/configs", None).body;
     let ids: Vec<&Value> = told["consumers"].as_array().unwrap().iter().map(|item| &item["id"]).collect();
     assert_eq!(ids, [&Value::Null, &json!("jack/credentials/x")]);
     assert!(told["credentials"].is_null() && told["consumers_conf_version"] == 7, "{told}");
     // The same number leaves both as they are; what GET told may be sent back.
     assert_eq!(put_all("d2", json!({"consumers_conf_version": 7})).status, 202);
-    assert_eq!(ids(&stand), "consumers:jack credentials:jack/credentials/x");
+    assert_eq!(stored(&stand), "consumers:jack credentials:jack/credentials/x");
     assert_eq!(put_all("d3", json!({"consumers": told["consumers"]})).status, 202);
-    assert_eq!(ids(&stand), "consumers:jack credentials:jack/credentials/x");
+    assert_eq!(stored(&stand), "consumers:jack credentials:jack/credentials/x");
     let written = stand.api.ask("GET", "/apisix/admin/configs?written=true", None).body;
     assert_eq!(written["credentials"][0]["id"], "jack/credentials/x");
     let orphan = put_all("d4", json!({"consumers": [list[1]]}));
     assert!(orphan.status == 400 && orphan.error().contains("jack"), "{orphan:?}");
     assert_eq!(put_all("d5", json!({"consumers": [list[0]]})).status, 202);
-    assert_eq!(ids(&stand), "consumers:jack");
+    assert_eq!(stored(&stand), "consumers:jack");
 }

@@ -30,7 +30,9 @@ fn get(gateway: &Gateway, path: &str, fields: &str) -> String {
 }
 
 fn route(node: SocketAddr, plugins: Value) -> Value {
-    json!({"uri": "/*", "upstream": {"nodes": {node.to_string(): 1}}, "plugins": plugins})
+    let mut route = json!({"uri": "/*", "upstream": {"nodes": {node.to_string(): 1}}});
+    route["plugins"] = plugins;
+    route
 }
 
 fn key(key: &str) -> Value {

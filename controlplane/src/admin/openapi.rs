@@ -162,16 +162,7 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
             .replies(if kind == Kind::Credential { &[(404, "Error")] } else { &[] })
             .replies(WRITES),
     );
-    // These are called by what their body says.
-    if matches!(kind, Kind::Consumer | Kind::Credential) {
-        all.push(
-            Operation::new("PUT", &list, format!("Writes a {word} whole, named by its body"))
-                .takes(&["wait", "if_match", "if_none_match", "errors"])
-                .body(schema())
-                .replies(&[(200, "Written"), (201, "Written"), (202, "Written"), (404, "Error")])
-                .replies(WRITES),
-        );
-    }
+    all.extend(named_by_its_body(kind, &list, &word));
     all.push(
         Operation::new("DELETE", &one, format!("Deletes a {word}"))
             .takes(&["wait", "force", "if_match", "errors"])
@@ -204,6 +195,17 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
         );
     }
     all
+}
+
+/// These may be called by what their body says.
+fn named_by_its_body(kind: Kind, list: &str, word: &str) -> Option<Operation> {
+    matches!(kind, Kind::Consumer | Kind::Credential).then(|| {
+        Operation::new("PUT", list, format!("Writes a {word} whole, named by its body"))
+            .takes(&["wait", "if_match", "if_none_match", "errors"])
+            .body(named(singular(kind)))
+            .replies(&[(200, "Written"), (201, "Written"), (202, "Written"), (404, "Error")])
+            .replies(WRITES)
+    })
 }
 
 /// Many objects at once.

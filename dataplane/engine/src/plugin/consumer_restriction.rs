@@ -25,8 +25,8 @@ fn may_ask(conf: &ConsumerRestriction, value: &str, facts: &Facts<'_>) -> bool {
         Some(false) => false,
         None => {
             let method = facts.head.method_span.of(facts.bytes);
-            let own = conf.by_methods.iter().find(|(name, _)| **name == *value);
-            own.is_none_or(|(_, methods)| methods.iter().any(|known| known.name().as_bytes() == method))
+            let own = conf.by_methods.iter().find(|entry| *entry.user == *value);
+            own.is_none_or(|own| own.methods.iter().any(|known| known.name().as_bytes() == method))
         }
     }
 }

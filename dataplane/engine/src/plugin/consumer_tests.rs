@@ -38,7 +38,9 @@ fn refusal(view: &View, fields: &str) -> Option<(u16, String, String)> {
 }
 
 fn route(plugins: Value) -> (&'static str, &'static str, Value) {
-    ("routes", "r", json!({"uri": "/*", "upstream": {"nodes": {}}, "plugins": plugins}))
+    let mut route = json!({"uri": "/*", "upstream": {"nodes": {}}});
+    route["plugins"] = plugins;
+    ("routes", "r", route)
 }
 
 fn told(message: &str) -> String {

@@ -38,7 +38,7 @@ pub struct ConsumerRestriction {
     /// Who may, whatever the method.
     pub allowed: Option<Names>,
     /// Who may with which methods; of several about one only the first counts.
-    pub by_methods: Box<[(Box<str>, Box<[Method]>)]>,
+    pub by_methods: Box<[ByMethods]>,
     /// With what the others are refused.
     pub status: u16,
     /// And with what body.
@@ -85,11 +85,14 @@ struct Fields {
     rejected_msg: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// The methods that one may use.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ByMethods {
-    user: Box<str>,
-    methods: Box<[Method]>,
+pub struct ByMethods {
+    /// Who, or what: as the subject says.
+    pub user: Box<str>,
+    /// With which methods.
+    pub methods: Box<[Method]>,
 }
 
 impl ConsumerRestriction {
@@ -118,7 +121,7 @@ impl ConsumerRestriction {
             subject: fields.subject,
             denied: names("/blacklist", fields.blacklist)?,
             allowed: names("/whitelist", fields.whitelist)?,
-            by_methods: by_methods.into_iter().map(|entry| (entry.user, entry.methods)).collect(),
+            by_methods: by_methods.into(),
             status,
             refusal: super::message(&refusal),
             unknown: super::message(&format!(
