@@ -57,11 +57,13 @@ fuzz: ## Fuzz heads, bodies and exchanges, FUZZ_SECONDS (1200) each (needs cargo
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 || exit 1; \
 	done
 
-bench: ## Run the criterion benches, then print the tables (ARGS="--quick" for a first look)
+bench: ## Run the criterion benches and print one table of them, some 10 minutes (ARGS="--quick" for a first look)
+	@mkdir -p target && touch target/bench-begun
 	$(CARGO) bench -p ringway-bench --benches -- $(ARGS)
 	@for table in route load change; do \
 		$(CARGO) run --quiet --profile bench -p ringway-bench --example $${table}_figures 100000 || exit 1; \
 	done
+	@$(CARGO) run --quiet --profile bench -p ringway-bench --example bench_table -- target/criterion target/bench-begun
 
 lint: ## Formatting, clippy, and where they are installed: cargo-deny, shellcheck
 	$(CARGO) fmt --all --check

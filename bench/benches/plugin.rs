@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringway_engine::facts::Facts;
 use ringway_engine::http1::{HeadLimits, RequestHead};
 use ringway_engine::plugin::{Asked, Chain, Chains, Chance, Course, Step, Verdict};
@@ -48,6 +48,7 @@ fn chains(criterion: &mut Criterion) {
         path: b"/shop/cart",
         parameters: None,
         route: None,
+        caller: None,
         client_ip: b"10.0.0.1",
         client_port: 5000,
         server_ip: IpAddr::from([10, 0, 0, 9]),
@@ -58,6 +59,7 @@ fn chains(criterion: &mut Criterion) {
     };
     let (mut course, mut chance) = (Course::default(), Chance::new(1));
     let mut group = criterion.benchmark_group("plugin chain");
+    group.throughput(Throughput::Elements(1));
     for length in [0, 5, 20] {
         let chain = chain(length);
         let chains = Chains { route: chain.as_ref(), ..Chains::default() };
@@ -67,16 +69,21 @@ fn chains(criterion: &mut Criterion) {
                     return black_box(false);
                 }
                 course.clear();
-                let mut asked = Asked { facts: &facts, course: &mut course, chance: &mut chance };
+                let mut asked =
+                    Asked { facts: &facts, course: &mut course, chance: &mut chance, callers: None };
                 black_box(chains.request(&mut asked) == Verdict::Answer)
             });
         });
         group.bench_function(BenchmarkId::new("answer", length), |bencher| {
-            bencher.iter(|| chains.have_answer_phase().then(|| black_box(chains.answer(&facts, &course))));
+            bencher.iter(|| chains.have_answer_phase(&course).then(|| black_box(chains.answer(&facts, &course))));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, chains);
+criterion_group! {
+    name = benches;
+    config = ringway_bench::quick!();
+    targets = chains
+}
 criterion_main!(benches);

@@ -64,6 +64,7 @@ fn compile(c: &mut Criterion) {
 
 fn update(c: &mut Criterion) {
     let mut group = c.benchmark_group("update of one route");
+    group.throughput(Throughput::Elements(1));
     let count = 100_000;
     for (name, hosts) in [("no host", 0), ("1 host in 100 routes", count / 100), ("1 host in 1 route", count)]
     {

@@ -17,8 +17,9 @@ use serde_json::json;
 macro_rules! quick {
     () => {
         criterion::Criterion::default()
-            .warm_up_time(std::time::Duration::from_millis(500))
-            .measurement_time(std::time::Duration::from_secs(2))
+            .warm_up_time(std::time::Duration::from_millis(300))
+            .measurement_time(std::time::Duration::from_secs(1))
+            .nresamples(10_000)
             .without_plots()
     };
 }

@@ -72,9 +72,14 @@ impl Captures {
     }
 
     pub(super) fn clear(&mut self) {
+        self.forget();
+        self.scratch.steps = 0;
+    }
+
+    /// Forgets the parameters of a candidate that does not take the request after all.
+    pub(super) fn forget(&mut self) {
         self.names.clear();
         self.found.clear();
-        self.scratch.steps = 0;
     }
 
     pub(super) fn push(&mut self, name: &[u8], value: Range<usize>) {

@@ -7,12 +7,12 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::host::{Candidate, HostTable, SCANNED_MAX};
+use super::host::{Candidate, HostTable, RUN_MAX, SCANNED_MAX, TAILS_SCANNED_MAX};
 use super::nodes::Nodes;
 use super::pattern::{self, Shape};
 use super::rule::Shared;
 use super::slots::{NONE, Slot, Slots, hash_text, tag_of, text};
-use super::trie::hash_directory;
+use super::trie::{Depths, Trie, hash_directory};
 
 /// Collects the patterns of one host.
 pub(super) struct Builder<T> {
@@ -93,51 +93,89 @@ impl<T> Builder<T> {
 
     /// Builds the index.
     pub(super) fn finish(self) -> HostTable<T> {
-        let texts = self.texts.into_boxed_slice();
+        let texts = self.texts;
         let items = self.items.iter().zip(0..);
         let mut places: Vec<Place> = items.map(|(item, index)| Place::of(item, index, &texts)).collect();
         places.sort_unstable_by_key(Place::order);
         part_collisions(&mut places, &texts);
-        let mut items: Vec<Option<Item<T>>> = self.items.into_iter().map(Some).collect();
-        let mut candidates: Vec<Candidate<T>> = Vec::with_capacity(places.len());
-        let mut exact = Vec::new();
-        let mut nodes = Nodes::new(&texts);
-        let (mut root, mut group) = (NONE, NONE);
-        for (rank, place) in places.iter().enumerate() {
-            let Some(item) = items[place.item as usize].take() else { continue };
-            let before = rank.checked_sub(1).map(|before| &places[before]);
-            let same_directory = before.is_some_and(|before| place.shares(before, Place::directory, &texts));
-            let same_literal =
-                same_directory && before.is_some_and(|before| place.shares(before, Place::literal, &texts));
-            let rank = number(rank);
-            if place.exact && same_literal {
-                if let Some(before) = candidates.last_mut() {
-                    before.next = rank;
-                }
-            } else if place.exact {
-                let slot = Slot { tag: tag_of(place.hash), value: rank, start: place.start, len: place.len };
-                exact.push((place.hash, slot));
-            } else {
-                if !same_directory {
-                    root = nodes.add_directory(place.hash, place.start, place.directory_len);
-                }
-                if !same_literal {
-                    let prefix_len = place.literal_len - place.directory_len;
-                    group = nodes.add_group(root, place.start + place.directory_len, prefix_len);
-                }
-                nodes.add_pattern(group, place.start, place.len);
-            }
-            candidates.push(item.candidate(place, group));
-        }
         let exact_len = places.partition_point(|place| place.exact);
-        let trie = nodes.finish(&mut candidates[exact_len..], number(exact_len));
-        let exact = if exact_len > SCANNED_MAX { Slots::new(&exact) } else { Slots::default() };
-        HostTable::new(texts, candidates.into_boxed_slice(), exact_len, exact, trie)
+        let (exact, tails) = places.split_at_mut(exact_len);
+        if tails.len() <= TAILS_SCANNED_MAX {
+            tails.sort_by_key(|place| place.order_by_literal());
+        }
+        let depths = tails.iter().map(|place| Depths::of(place.directory(&texts)));
+        let depths = depths.fold(Depths::default(), Depths::and);
+        let mut items: Vec<Option<Item<T>>> = self.items.into_iter().map(Some).collect();
+        let mut candidates: Vec<Candidate<T>> = Vec::with_capacity(exact.len() + tails.len());
+        candidates.extend(exact.iter().chain(&*tails).filter_map(|place| {
+            let item = items[place.item as usize].take()?;
+            Some(item.candidate(place))
+        }));
+        let exact = chain_exact(exact, &texts, &mut candidates);
+        let mut trie = None;
+        if tails.len() > TAILS_SCANNED_MAX {
+            trie = chain_tails(tails, &texts, &mut candidates[exact_len..], number(exact_len));
+        }
+        HostTable::new(texts, candidates, exact_len, exact, depths, trie)
     }
 }
 
+/// Links the candidates of each exact path, and lists the first ones where they are many.
+fn chain_exact<T>(places: &[Place], texts: &[u8], candidates: &mut [Candidate<T>]) -> Slots {
+    let mut slots = Vec::new();
+    let mut rank = 0;
+    for run in places.chunk_by(|a, b| a.shares(b, Place::directory, texts)) {
+        let first = rank;
+        rank += run.len();
+        for (candidate, next) in candidates[first..rank - 1].iter_mut().zip(first + 1..) {
+            candidate.next = number(next);
+        }
+        let Place { hash, start, len, .. } = run[0];
+        slots.push((hash, Slot { tag: tag_of(hash), value: number(first), start, len }));
+    }
+    if places.len() > SCANNED_MAX { Slots::new(&slots) } else { Slots::default() }
+}
+
+/// The index of the patterns with a parameter or a star, whose candidates, numbered from `first` on, are linked.
+fn chain_tails<T>(
+    places: &[Place],
+    texts: &[u8],
+    candidates: &mut [Candidate<T>],
+    first: u32,
+) -> Option<Trie> {
+    let mut nodes = Nodes::new(texts);
+    let mut rank = 0;
+    for run in places.chunk_by(|a, b| a.shares(b, Place::directory, texts)) {
+        let Place { hash, start, directory_len, .. } = run[0];
+        let own = &mut candidates[rank..rank + run.len()];
+        let run_first = first + number(rank);
+        rank += run.len();
+        if run.len() <= RUN_MAX {
+            nodes.add_run(hash, (start, directory_len), run_first, run.len());
+            for (candidate, next) in own[..run.len() - 1].iter_mut().zip(run_first + 1..) {
+                candidate.next = next;
+            }
+            continue;
+        }
+        let root = nodes.add_directory(hash, (start, directory_len));
+        for (index, place) in run.iter().enumerate() {
+            let before = index.checked_sub(1).map(|before| &run[before]);
+            let group = match before {
+                Some(before) if place.shares(before, Place::literal, texts) => own[index - 1].group,
+                _ => {
+                    let prefix_len = place.literal_len - place.directory_len;
+                    nodes.add_group(root, place.start + place.directory_len, prefix_len)
+                }
+            };
+            own[index].group = group;
+            nodes.add_pattern(group, place.start, place.len);
+        }
+    }
+    nodes.finish(candidates, first)
+}
+
 impl<T> Item<T> {
-    fn candidate(self, place: &Place, group: u32) -> Candidate<T> {
+    fn candidate(self, place: &Place) -> Candidate<T> {
         let Item { rule, start, len, first_of_rule } = self;
         let (methods, conditions) = (rule.methods, rule.has_conditions());
         Candidate {
@@ -145,7 +183,7 @@ impl<T> Item<T> {
             start,
             len,
             next: NONE,
-            group,
+            group: NONE,
             directory_len: place.directory_len,
             methods,
             conditions,
@@ -175,8 +213,13 @@ impl Place {
         }
     }
 
-    fn order(&self) -> (bool, u64, u64, Reverse<i64>, Reverse<u32>, u32) {
-        (!self.exact, self.hash, self.prefix_hash, Reverse(self.priority), Reverse(self.len), self.item)
+    fn order(&self) -> (bool, u64, Reverse<u32>, u64, (Reverse<i64>, Reverse<u32>, u32)) {
+        (!self.exact, self.hash, Reverse(self.literal_len), self.prefix_hash, self.order_by_literal().1)
+    }
+
+    /// The order of the search among all that fit one path.
+    fn order_by_literal(&self) -> (Reverse<u32>, (Reverse<i64>, Reverse<u32>, u32)) {
+        (Reverse(self.literal_len), (Reverse(self.priority), Reverse(self.len), self.item))
     }
 
     fn directory<'t>(&self, texts: &'t [u8]) -> &'t [u8] {
@@ -208,6 +251,7 @@ fn part_collisions(places: &mut [Place], texts: &[u8]) {
                 let by_text = a
                     .directory(texts)
                     .cmp(b.directory(texts))
+                    .then_with(|| b.literal_len.cmp(&a.literal_len))
                     .then_with(|| a.literal(texts).cmp(b.literal(texts)));
                 by_text.then_with(|| a.order().cmp(&b.order()))
             });
@@ -251,6 +295,6 @@ mod tests {
         ];
         part_collisions(&mut places, texts);
         let items: Vec<u32> = places.iter().map(|place| place.item).collect();
-        assert_eq!(items, [1, 3, 4, 6, 5, 0, 2]);
+        assert_eq!(items, [4, 6, 5, 1, 3, 0, 2]);
     }
 }

@@ -3,32 +3,45 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::captures::Captures;
 use super::compile::number;
 use super::explain::{Outcome, Steps};
 use super::method::MethodSet;
-use super::pattern;
+use super::pattern::{self, Shape};
 use super::rule::Shared;
 use super::slots::{NONE, Slots, hash_text, tag_of, text};
-use super::trie::{Candidates, Directory, Trie};
+use super::trie::{Candidates, Depths, Directory, Spot, Trie};
 use crate::facts::Facts;
 
-/// All that is asked of one host. Immutable; shared by the tables that agree on the host.
+/// All that is asked of one host. Immutable; shared by the tables that agree on the host. Of a host with one pattern, which many
+/// tables have one of for each route, all stands here, in this order, but its rule.
+#[repr(C)]
 pub(super) struct HostTable<T> {
-    texts: Box<[u8]>,
     /// Those of exact paths first.
-    candidates: Box<[Candidate<T>]>,
+    candidates: SmallVec<[Candidate<T>; 1]>,
+    texts: SmallVec<[u8; TEXT_BYTES_INLINE]>,
     exact_len: u32,
     exact_bytes_max: u32,
     /// Rules that have their first pattern here.
     rules: u32,
+    /// Of the directories.
+    depths: Depths,
     /// First candidate of each exact path; empty where there are few.
     exact: Slots,
+    /// `None`: the other patterns are few, in the order of the search, and compared one by one.
     trie: Option<Trie>,
 }
 
+/// Text that costs no block of memory of its own: a usual pattern.
+const TEXT_BYTES_INLINE: usize = 40;
 /// Exact paths that are compared one by one, which for so few is as fast as hashing and takes no memory.
 pub(super) const SCANNED_MAX: usize = 4;
+/// Other patterns of one table that are. Tests have few patterns, and try both ways.
+pub(super) const TAILS_SCANNED_MAX: usize = if cfg!(test) { 1 } else { 4 };
+/// Other patterns of one directory that are.
+pub(super) const RUN_MAX: usize = if cfg!(test) { 2 } else { 4 };
 
 /// One pattern of one rule.
 pub(super) struct Candidate<T> {
@@ -38,7 +51,7 @@ pub(super) struct Candidate<T> {
     pub(super) len: u32,
     /// The next one of the same exact path or trie node.
     pub(super) next: u32,
-    /// Node of its literal part; `NONE` for an exact path.
+    /// Node of its literal part; `NONE` where there is none.
     pub(super) group: u32,
     /// Where its parameters may begin.
     pub(super) directory_len: u32,
@@ -46,6 +59,13 @@ pub(super) struct Candidate<T> {
     /// Whether the rule has conditions beside path and method.
     pub(super) conditions: bool,
     pub(super) first_of_rule: bool,
+}
+
+impl<T> Candidate<T> {
+    /// Whether a request fulfils the rule's conditions beside path and method.
+    fn meets(&self, asked: &Asked<'_>) -> bool {
+        !self.conditions || (self.rule.takes(asked.remote) && self.rule.holds(asked))
+    }
 }
 
 /// What of a request is tested inside a host.
@@ -59,16 +79,24 @@ pub(super) struct Asked<'a> {
 
 impl<T> HostTable<T> {
     pub(super) fn new(
-        texts: Box<[u8]>,
-        candidates: Box<[Candidate<T>]>,
+        texts: Vec<u8>,
+        candidates: Vec<Candidate<T>>,
         exact_len: usize,
         exact: Slots,
+        depths: Depths,
         trie: Option<Trie>,
     ) -> HostTable<T> {
         let exact_paths = candidates.iter().take(exact_len);
         let exact_bytes_max = exact_paths.map(|candidate| candidate.len).max().unwrap_or(0);
         let rules = number(candidates.iter().filter(|candidate| candidate.first_of_rule).count());
-        HostTable { texts, candidates, exact_len: number(exact_len), exact_bytes_max, rules, exact, trie }
+        let exact_len = number(exact_len);
+        // `from_vec` keeps a block that is too large for what is in it.
+        let texts = match texts.len() {
+            0..=TEXT_BYTES_INLINE => SmallVec::from_slice(&texts),
+            _ => SmallVec::from_vec(texts.into_boxed_slice().into_vec()),
+        };
+        let candidates = SmallVec::from_vec(candidates.into_boxed_slice().into_vec());
+        HostTable { candidates, texts, exact_len, exact_bytes_max, rules, depths, exact, trie }
     }
 
     /// The candidate that takes the request, with its parameters.
@@ -77,14 +105,24 @@ impl<T> HostTable<T> {
         let may_be = self.may_hold_exact(hash);
         // Before the exact path is looked into, so that memory is asked for its place and for those of the directories at once.
         if let Some(trie) = &self.trie {
-            trie.list_directories(asked.path, &mut captures.scratch);
+            trie.list_directories(asked.path, self.depths, &mut captures.scratch);
         }
         if let Some(exact) = self.find_exact(asked, hash, may_be, captures) {
             return Some(exact);
         }
-        let view = View { host: self, asked };
-        let found = self.trie.as_ref()?.find_listed(asked.path, &view, &mut captures.scratch)?;
-        self.captured(found, asked, captures)
+        if self.trie.is_none() {
+            return self.tails().iter().find(|candidate| {
+                asked.path.starts_with(self.directory(candidate)) && self.takes(candidate, asked, captures)
+            });
+        }
+        while let Some((at, hash, may_be)) = captures.scratch.directories.pop() {
+            captures.count_step();
+            let found = if may_be { self.find_in(asked, (at, hash), captures) } else { None };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// The candidate of this exact path, of that hash, that takes the request; `may_be` is what [`HostTable::may_hold_exact`] says.
@@ -111,14 +149,26 @@ impl<T> HostTable<T> {
         directory: Directory,
         captures: &mut Captures,
     ) -> Option<&Candidate<T>> {
-        let view = View { host: self, asked };
-        let found = self.trie.as_ref()?.find_in(asked.path, directory, &view, &mut captures.scratch)?;
-        self.captured(found, asked, captures)
+        let Some(trie) = &self.trie else {
+            return self.tails_in(asked.path, directory.0).find(|tail| self.takes(tail, asked, captures));
+        };
+        match trie.spot(asked.path, directory, &self.texts)? {
+            Spot::Run(first) => self.run(first).find(|candidate| self.takes(candidate, asked, captures)),
+            Spot::Node(node) => {
+                let view = View { host: self, asked };
+                let scratch = &mut captures.scratch;
+                let found = trie.find_from(node, asked.path, directory.0, &view, scratch)?;
+                let candidate = self.candidates.get(found as usize)?;
+                self.fits(candidate, asked.path, captures);
+                Some(candidate)
+            }
+        }
     }
 
     /// Whether a directory of that hash may be one of ours. See [`Slots::may_hold`].
     pub(super) fn may_hold(&self, directory_hash: u64) -> bool {
-        self.trie.as_ref().is_some_and(|trie| trie.directories.may_hold(directory_hash))
+        let in_trie = |trie: &Trie| trie.directories.may_hold(directory_hash);
+        self.trie.as_ref().map_or(!self.tails().is_empty(), in_trie)
     }
 
     /// Whether an exact path of that hash may be one of ours. See [`Slots::may_hold`].
@@ -140,24 +190,37 @@ impl<T> HostTable<T> {
 
     /// Tells the candidates whose literal part begins the path and ends in this directory of it, up to the one that takes it.
     pub(super) fn explain_in(&self, asked: Asked<'_>, directory: Directory, steps: &mut Steps) -> bool {
-        let groups = self.trie.as_ref().map(|trie| trie.groups_in(asked.path, directory, &self.texts));
-        groups.unwrap_or_default().into_iter().any(|first| {
-            let group = self.candidates.get(first as usize..).unwrap_or_default();
-            let number = group.first().map_or(NONE, |candidate| candidate.group);
-            group
-                .iter()
-                .take_while(|candidate| candidate.group == number)
-                .any(|candidate| self.explain_one(candidate, asked, steps))
-        })
+        let begins = |candidate: &&Candidate<T>| asked.path.starts_with(self.literal(candidate));
+        let Some(trie) = &self.trie else {
+            let mut tails = self.tails_in(asked.path, directory.0).filter(begins);
+            return tails.any(|candidate| self.explain_one(candidate, asked, steps));
+        };
+        match trie.spot(asked.path, directory, &self.texts) {
+            None => false,
+            Some(Spot::Run(first)) => {
+                self.run(first).filter(begins).any(|candidate| self.explain_one(candidate, asked, steps))
+            }
+            Some(Spot::Node(node)) => {
+                let groups = trie.groups_in(node, asked.path, directory.0, &self.texts);
+                groups.into_iter().any(|first| {
+                    let group = self.candidates.get(first as usize..).unwrap_or_default();
+                    let number = group.first().map_or(NONE, |candidate| candidate.group);
+                    group
+                        .iter()
+                        .take_while(|candidate| candidate.group == number)
+                        .any(|candidate| self.explain_one(candidate, asked, steps))
+                })
+            }
+        }
     }
 
     pub(super) fn exact_bytes_max(&self) -> usize {
         self.exact_bytes_max as usize
     }
 
-    /// Slashes in the deepest directory.
-    pub(super) fn depth_max(&self) -> usize {
-        self.trie.as_ref().map_or(0, |trie| trie.depth_max)
+    /// Of the directories.
+    pub(super) fn depths(&self) -> Depths {
+        self.depths
     }
 
     /// Candidates in the order of their rules' ids, and each rule's in the order it was given.
@@ -193,20 +256,60 @@ impl<T> HostTable<T> {
         });
         ARC_BYTES
             + size_of::<Self>()
-            + self.texts.len()
-            + size_of_val::<[Candidate<T>]>(&self.candidates)
+            + if self.texts.spilled() { self.texts.len() } else { 0 }
+            + if self.candidates.spilled() { size_of_val::<[Candidate<T>]>(&self.candidates) } else { 0 }
             + self.exact.memory_bytes()
             + self.trie.as_ref().map_or(0, Trie::memory_bytes)
             + rules.sum::<usize>()
     }
 
-    fn captured(&self, found: u32, asked: Asked<'_>, captures: &mut Captures) -> Option<&Candidate<T>> {
-        let candidate = self.candidates.get(found as usize)?;
+    /// The candidates that are not of exact paths.
+    fn tails(&self) -> &[Candidate<T>] {
+        self.candidates.get(self.exact_len as usize..).unwrap_or_default()
+    }
+
+    /// Those of them whose literal part ends in this directory of the path.
+    fn tails_in(&self, path: &[u8], end: usize) -> impl Iterator<Item = &Candidate<T>> {
+        let of_directory = move |tail: &&Candidate<T>| tail.directory_len as usize == end;
+        self.tails().iter().filter(of_directory).filter(move |tail| path.starts_with(self.directory(tail)))
+    }
+
+    /// A candidate and those that follow it.
+    fn run(&self, first: u32) -> impl Iterator<Item = &Candidate<T>> {
+        let get = |at: u32| self.candidates.get(at as usize);
+        std::iter::successors(get(first), move |candidate| get(candidate.next))
+    }
+
+    /// Whether a candidate whose directory begins the path takes the request, with its parameters.
+    fn takes(&self, candidate: &Candidate<T>, asked: Asked<'_>, captures: &mut Captures) -> bool {
+        captures.count_step();
+        if !candidate.methods.intersects(asked.methods) {
+            return false;
+        }
+        let takes = self.fits(candidate, asked.path, captures) && candidate.meets(&asked);
+        if !takes {
+            captures.forget();
+        }
+        takes
+    }
+
+    /// Whether a path fits what a candidate's pattern has beyond its directory; notes its parameters.
+    fn fits(&self, candidate: &Candidate<T>, path: &[u8], captures: &mut Captures) -> bool {
         let directory_len = candidate.directory_len as usize;
-        pattern::capture(self.pattern(candidate), asked.path, directory_len, |name, place| {
+        pattern::capture(self.pattern(candidate), path, directory_len, |name, place| {
             captures.push(name, place);
-        });
-        Some(candidate)
+        })
+    }
+
+    fn directory(&self, candidate: &Candidate<T>) -> &[u8] {
+        text(&self.texts, candidate.start, candidate.directory_len)
+    }
+
+    fn literal(&self, candidate: &Candidate<T>) -> &[u8] {
+        match pattern::shape(self.pattern(candidate)) {
+            Shape::Exact => self.pattern(candidate),
+            Shape::Tail { literal, .. } => literal,
+        }
     }
 
     /// The hash of a path, where it is needed.
@@ -246,7 +349,7 @@ impl<T> HostTable<T> {
 }
 
 /// What stands before the value in an `Arc`'s allocation.
-const ARC_BYTES: usize = 16;
+pub(super) const ARC_BYTES: usize = 16;
 
 /// The candidates for one request.
 struct View<'a, T> {
@@ -265,10 +368,7 @@ impl<T> Candidates for View<'_, T> {
         while at < limit {
             *steps = steps.saturating_add(1);
             let candidate = self.host.candidates.get(at as usize)?;
-            let admits = candidate.methods.intersects(self.asked.methods)
-                && (!candidate.conditions
-                    || (candidate.rule.takes(self.asked.remote) && candidate.rule.holds(&self.asked)));
-            if admits {
+            if candidate.methods.intersects(self.asked.methods) && candidate.meets(&self.asked) {
                 return Some(at);
             }
             at = candidate.next;

@@ -1,15 +1,16 @@
 //! Hosts by name, cheap to change: a table of shards, of which a change copies only the ones it touches.
 //!
-//! Also how a host is written for matching: in lower case, without port and final dot.
+//! A shard is one block of memory in which a host stands where its hash says, or soon behind, so that a lookup finds name and table with one
+//! look at memory that is in no cache. Also how a host is written for matching: in lower case, without port and final dot.
 
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use ringway_snapshot::limits::HOST_BYTES_MAX;
 use smallvec::SmallVec;
 
+use super::host::ARC_BYTES;
 use super::shards::Host;
-use super::slots::hash_text;
+use super::slots::{first, hash_text};
 
 /// A host's name or, for a wildcard, what follows its star.
 pub(super) type HostName = SmallVec<[u8; 24]>;
@@ -20,7 +21,8 @@ pub(super) struct HostMap<T> {
     len: usize,
 }
 
-type Shard<T> = HashTable<HostEntry<T>>;
+/// Two in five places or more are empty, so that every probe ends, soon.
+type Shard<T> = [Option<HostEntry<T>>];
 
 /// One host.
 pub(super) struct HostEntry<T> {
@@ -75,18 +77,22 @@ impl HostPattern {
     }
 }
 
-/// Writes a request's host into `buffer` as hosts are matched. An empty one, or one that no DNS name can be, is `None`.
-pub(super) fn read_host<'b>(host: &[u8], buffer: &'b mut [u8; HOST_BYTES_MAX]) -> Option<&'b [u8]> {
+/// The name in a request's host, in whatever case. An empty one, or one that no DNS name can be, is `None`.
+pub(super) fn host_name(host: &[u8]) -> Option<&[u8]> {
     let name = match host.first() {
         Some(b'[') => memchr::memchr(b']', host).and_then(|end| host.get(..=end)),
         _ => memchr::memchr(b':', host).and_then(|end| host.get(..end)),
     };
     let name = name.unwrap_or(host);
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let lower = buffer.get_mut(..name.len()).filter(|lower| !lower.is_empty())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    Some(lower)
+    (1..=HOST_BYTES_MAX).contains(&name.len()).then_some(name)
+}
+
+/// A name as hosts are matched; what is behind it is nothing.
+pub(super) fn lower_case(name: &[u8]) -> [u8; HOST_BYTES_MAX] {
+    let mut lower = [0; HOST_BYTES_MAX];
+    lower.iter_mut().zip(name).for_each(|(lower, byte)| *lower = byte.to_ascii_lowercase());
+    lower
 }
 
 impl<T> HostMap<T> {
@@ -94,23 +100,26 @@ impl<T> HostMap<T> {
     pub(super) fn new(entries: Vec<HostEntry<T>>) -> HostMap<T> {
         let len = entries.len();
         let count = shards_for(len);
-        let mut lens = vec![0; count];
-        for entry in &entries {
-            lens[place(hash_text(&entry.name), count)] += 1;
-        }
-        let mut shards: Vec<Shard<T>> = lens.into_iter().map(HashTable::with_capacity).collect();
+        let mut parts: Vec<Vec<HostEntry<T>>> = Vec::new();
+        parts.resize_with(count, || Vec::with_capacity(len.div_ceil(count)));
         for entry in entries {
-            let hash = hash_text(&entry.name);
-            shards[place(hash, count)].insert_unique(hash, entry, |entry| hash_text(&entry.name));
+            parts[place(hash_text(&entry.name), count)].push(entry);
         }
-        HostMap { shards: shards.into_iter().map(Arc::new).collect(), len }
+        HostMap { shards: parts.into_iter().map(shard).collect(), len }
     }
 
     /// The host of that name.
     pub(super) fn get(&self, name: &[u8]) -> Option<&Host<T>> {
         let hash = hash_text(name);
         let shard = self.shards.get(place(hash, self.shards.len()))?;
-        shard.find(hash, |entry| *entry.name == *name).map(|entry| &entry.table)
+        let (before, after) = shard.split_at_checked(first(hash, shard.len()))?;
+        for entry in after.iter().chain(before) {
+            let entry = entry.as_ref()?;
+            if *entry.name == *name {
+                return Some(&entry.table);
+            }
+        }
+        None
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -118,30 +127,29 @@ impl<T> HostMap<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &HostEntry<T>> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.shards.iter().flat_map(|shard| shard.iter().flatten())
     }
 
     /// The map with these hosts put in, or taken out where there is no table.
-    pub(super) fn with(&self, changes: Vec<(HostName, Option<Host<T>>)>) -> HostMap<T> {
-        let mut len = self.len;
+    pub(super) fn with(&self, mut changes: Vec<(HostName, Option<Host<T>>)>) -> HostMap<T> {
         let mut shards = self.shards.clone();
-        let mut fresh: Vec<bool> = vec![false; shards.len()];
-        for (name, table) in changes {
-            let hash = hash_text(&name);
-            let at = place(hash, shards.len());
-            // The first change of a shard copies it; from then on it is ours alone.
-            if !std::mem::replace(&mut fresh[at], true) {
-                shards[at] = Arc::new(HashTable::clone(&shards[at]));
-            }
-            let Some(shard) = Arc::get_mut(&mut shards[at]) else { continue };
-            if let Ok(old) = shard.find_entry(hash, |entry| entry.name == name) {
-                old.remove();
-                len -= 1;
-            }
-            if let Some(table) = table {
-                shard.insert_unique(hash, HostEntry { name, table }, |entry| hash_text(&entry.name));
-                len += 1;
-            }
+        let mut len = self.len;
+        let shard_of = |name: &HostName| place(hash_text(name), self.shards.len());
+        changes.sort_by_cached_key(|(name, _)| (shard_of(name), name.clone()));
+        for changes in changes.chunk_by_mut(|(a, _), (b, _)| shard_of(a) == shard_of(b)) {
+            let Some(old) = changes.first().and_then(|(name, _)| shards.get_mut(shard_of(name))) else {
+                continue;
+            };
+            let stays =
+                |entry: &&HostEntry<T>| changes.binary_search_by(|(name, _)| name.cmp(&entry.name)).is_err();
+            let mut entries: Vec<HostEntry<T>> = Vec::with_capacity(old.len());
+            entries.extend(old.iter().flatten().filter(stays).cloned());
+            let come = changes.iter_mut().filter_map(|(name, table)| {
+                Some(HostEntry { table: table.take()?, name: std::mem::take(name) })
+            });
+            entries.extend(come);
+            len = len + entries.len() - old.iter().flatten().count();
+            *old = shard(entries);
         }
         let map = HostMap { shards, len };
         if shards_for(len) >= map.shards.len() * SHARDS_GROW {
@@ -152,15 +160,29 @@ impl<T> HostMap<T> {
 
     /// Bytes of the map and its hosts.
     pub(super) fn memory_bytes(&self) -> usize {
-        let shards = self.shards.iter().map(|shard| size_of::<Shard<T>>() + shard.allocation_size());
+        let shards = self.shards.iter().map(|shard| ARC_BYTES + size_of_val(&**shard));
         let names = self.iter().filter(|entry| entry.name.spilled()).map(|entry| entry.name.capacity());
         let tables = self.iter().map(|entry| entry.table.memory_bytes());
         size_of_val(&*self.shards) + shards.sum::<usize>() + names.sum::<usize>() + tables.sum::<usize>()
     }
 }
 
+/// A shard of these hosts, each once.
+fn shard<T>(entries: Vec<HostEntry<T>>) -> Arc<Shard<T>> {
+    let mut places: Vec<Option<HostEntry<T>>> = Vec::new();
+    places.resize_with(entries.len() + entries.len().div_ceil(3) * 2, || None);
+    for entry in entries {
+        let mut at = first(hash_text(&entry.name), places.len());
+        while places[at].is_some() {
+            at = if at + 1 == places.len() { 0 } else { at + 1 };
+        }
+        places[at] = Some(entry);
+    }
+    places.into()
+}
+
 fn place(hash: u64, shards: usize) -> usize {
-    // Not the bits by which a shard's table places its entries.
+    // Not the bits by which a shard places its hosts.
     (hash >> 24) as usize & shards.saturating_sub(1)
 }
 

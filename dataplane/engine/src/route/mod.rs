@@ -8,7 +8,8 @@
 //! on failure the search goes on, also to the next host.
 //!
 //! Cost of a lookup does not grow with the number of routes. It is one probe for the exact host and one for each length that a fitting
-//! wildcard may have; then, for each host that fits, one probe for the exact path, one for each directory of the path and each
+//! wildcard may have; then, for each host that fits, one probe for the exact path and one for each directory of the path that is as deep as
+//! some pattern's. Of a directory up to four patterns are compared; where it has more, there is one probe for each
 //! length of a prefix in it, and a walk of the segment trie below. That walk visits no node twice and only nodes whose pattern so far
 //! fits the path, whatever the number of parameters; each candidate it meets is tested once. So the bound is the path's length plus the
 //! patterns that fit a beginning of the path. Nothing is allocated once a [`Captures`] has grown to its paths.

@@ -12,7 +12,7 @@ use super::compile::number;
 use super::host::Candidate;
 use super::pattern::{self, Piece, Shape};
 use super::slots::{NONE, Slot, Slots, tag_of, text};
-use super::trie::{Edge, Extra, Node, Trie, edge_tag, hash_edge};
+use super::trie::{Edge, Extra, Node, Spot, Trie, edge_tag, hash_edge};
 
 /// See the module's documentation.
 pub(super) struct Nodes<'t> {
@@ -23,8 +23,7 @@ pub(super) struct Nodes<'t> {
     directories: Vec<(u64, Slot)>,
     edges: HashTable<Slot>,
     extras: Vec<Vec<u32>>,
-    depth_max: usize,
-    /// Where each pattern ends: its node, and whether it takes any rest there.
+    /// Where each pattern ends: its node, and whether it takes any rest there. Those of runs have no node.
     ends: Vec<(u32, bool)>,
 }
 
@@ -37,17 +36,22 @@ impl<'t> Nodes<'t> {
             directories: Vec::new(),
             edges: HashTable::new(),
             extras: Vec::new(),
-            depth_max: 0,
             ends: Vec::new(),
         }
     }
 
+    /// A directory that was not added before, whose patterns are the candidates from `first` on.
+    pub(super) fn add_run(&mut self, hash: u64, (start, len): (u32, u32), first: u32, patterns: usize) {
+        let value = Spot::Run(first).value();
+        self.directories.push((hash, Slot { tag: tag_of(hash), value, start, len }));
+        self.ends.extend(std::iter::repeat_n((NONE, true), patterns));
+    }
+
     /// A directory that was not added before.
-    pub(super) fn add_directory(&mut self, hash: u64, start: u32, len: u32) -> u32 {
+    pub(super) fn add_directory(&mut self, hash: u64, (start, len): (u32, u32)) -> u32 {
         let root = self.node(NONE);
-        self.directories.push((hash, Slot { tag: tag_of(hash), value: root, start, len }));
-        let slashes = memchr::memchr_iter(b'/', text(self.texts, start, len)).count();
-        self.depth_max = self.depth_max.max(slashes);
+        let value = Spot::Node(root).value();
+        self.directories.push((hash, Slot { tag: tag_of(hash), value, start, len }));
         root
     }
 
@@ -95,10 +99,13 @@ impl<'t> Nodes<'t> {
 
     /// Links the candidates, which are the patterns that were added, numbered from `first` on.
     pub(super) fn finish<T>(mut self, candidates: &mut [Candidate<T>], first: u32) -> Option<Trie> {
-        if self.nodes.is_empty() {
+        if self.directories.is_empty() {
             return None;
         }
         for (index, (candidate, (end, rest))) in candidates.iter_mut().zip(&self.ends).enumerate().rev() {
+            if *end == NONE {
+                continue;
+            }
             let rank = first + number(index);
             let node = &mut self.nodes[*end as usize];
             let head = if *rest { &mut node.rest } else { &mut node.end };
@@ -116,7 +123,6 @@ impl<'t> Nodes<'t> {
             nodes: self.nodes.into_boxed_slice(),
             edges: Slots::new(&edges),
             extras: extras.map(|lengths| Extra { lengths: lengths.into() }).collect(),
-            depth_max: self.depth_max,
         })
     }
 

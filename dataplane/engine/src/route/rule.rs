@@ -109,15 +109,17 @@ pub enum RuleError {
     Vars(String, String),
 }
 
-/// The parts of a rule that all its hosts and patterns share.
+/// The parts of a rule that all its hosts and patterns share. The payload stands first: of most rules a request reads nothing else, and the
+/// beginning of it the most.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Shared<T> {
-    pub(super) id: Id,
-    pub(super) methods: MethodSet,
+    pub(super) payload: T,
     pub(super) remotes: Box<[Cidr]>,
     pub(super) vars: Option<Box<Expression>>,
+    pub(super) id: Id,
     pub(super) priority: i64,
-    pub(super) payload: T,
+    pub(super) methods: MethodSet,
 }
 
 impl<T> Shared<T> {

@@ -17,7 +17,7 @@ use super::host::{Asked, Candidate, HostTable};
 use super::pattern::{self, Shape};
 use super::rule::Parts;
 use super::slots::hash_text;
-use super::trie::{directories, hash_directory};
+use super::trie::{Depths, directories, hash_directory};
 
 /// The patterns of one host.
 pub(super) enum Host<T> {
@@ -32,9 +32,9 @@ pub(super) struct Shards<T> {
     tables: Box<[Arc<HostTable<T>>]>,
     rules: usize,
     patterns: usize,
-    /// Of the longest exact path and the deepest directory; may also be of those there were before changes.
+    /// Of the longest exact path and of the directories; may also be of those there were before changes.
     exact_bytes_max: usize,
-    depth_max: usize,
+    depths: Depths,
 }
 
 /// Patterns of a shard that is built anew. Tests part what is far smaller, so that each of them tries hosts of both kinds.
@@ -108,8 +108,8 @@ impl<T> Host<T> {
         let sum = |count: fn((usize, usize)) -> usize| tables.iter().map(|table| count(table.counts())).sum();
         let (rules, patterns) = (sum(|(rules, _)| rules), sum(|(_, patterns)| patterns));
         let exact_bytes_max = tables.iter().map(|table| table.exact_bytes_max()).max().unwrap_or(0);
-        let depth_max = tables.iter().map(|table| table.depth_max()).max().unwrap_or(0);
-        Host::Many(Arc::new(Shards { tables, rules, patterns, exact_bytes_max, depth_max }))
+        let depths = tables.iter().fold(Depths::default(), |depths, table| depths.and(table.depths()));
+        Host::Many(Arc::new(Shards { tables, rules, patterns, exact_bytes_max, depths }))
     }
 
     /// The candidate that takes the request, with its parameters.
@@ -128,12 +128,12 @@ impl<T> Host<T> {
     pub(super) fn explain(&self, asked: Asked<'_>, steps: &mut Steps) -> bool {
         let count = self.tables().len();
         let exact = self.tables().get(place(hash_text(asked.path), count));
-        let depth_max = match self {
-            Host::One(table) => table.depth_max(),
-            Host::Many(shards) => shards.depth_max,
+        let depths = match self {
+            Host::One(table) => table.depths(),
+            Host::Many(shards) => shards.depths,
         };
         exact.is_some_and(|table| table.explain_exact(asked, steps))
-            || directories(asked.path, depth_max).collect::<Vec<_>>().into_iter().rev().any(|directory| {
+            || directories(asked.path, depths).collect::<Vec<_>>().into_iter().rev().any(|directory| {
                 let table = self.tables().get(place(directory.1, count));
                 table.is_some_and(|table| table.explain_in(asked, directory, steps))
             })
@@ -172,7 +172,7 @@ impl<T> Shards<T> {
         self.rules = self.rules + now.0 - old.0;
         self.patterns = self.patterns + now.1 - old.1;
         self.exact_bytes_max = self.exact_bytes_max.max(new.exact_bytes_max());
-        self.depth_max = self.depth_max.max(new.depth_max());
+        self.depths = self.depths.and(new.depths());
         if let Some(table) = self.tables.get_mut(shard) {
             *table = new;
         }
@@ -189,7 +189,7 @@ impl<T> Shards<T> {
         let mut listed = std::mem::take(&mut captures.scratch.directories);
         listed.clear();
         // As in one table: whether the path or a directory may be ours is noted for all of them before the first is looked into.
-        for (at, hash) in directories(asked.path, self.depth_max) {
+        for (at, hash) in directories(asked.path, self.depths) {
             let may_be = self.tables.get(place(hash, count)).is_some_and(|table| table.may_hold(hash));
             listed.push((at, hash, may_be));
         }

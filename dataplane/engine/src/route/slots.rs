@@ -5,10 +5,6 @@
 //!
 //! Invariant: two in five slots or more are empty, so that every probe ends, soon.
 
-use std::hash::{BuildHasher, Hasher};
-
-use foldhash::fast::FixedState;
-
 /// No number.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -80,11 +76,32 @@ pub(super) fn tag_of(hash: u64) -> u32 {
     (hash & u64::from(u32::MAX)) as u32
 }
 
-/// The hash of a text, or of a longer one from that of its beginning.
+/// The hash of a text, or of a longer one from that of its beginning: eight bytes at a time are multiplied into it, and at last its end with
+/// its length. A general hash takes twice the time for the few bytes that a segment of a path has.
 pub(super) fn hash_next(hash: u64, text: &[u8]) -> u64 {
-    let mut hasher = FixedState::with_seed(hash).build_hasher();
-    hasher.write(text);
-    hasher.finish()
+    let (words, rest) = text.as_chunks();
+    let hash = words.iter().fold(hash, |hash, word| fold(hash, u64::from_le_bytes(*word), MULTIPLIER));
+    finish(hash, short_word(rest), text.len())
+}
+
+/// The length of a text up to its first slash and with it, and [`hash_next`] of that part.
+pub(super) fn hash_to_slash(mut hash: u64, text: &[u8]) -> Option<(usize, u64)> {
+    let mut at: usize = 0;
+    loop {
+        let rest = text.get(at..)?;
+        let whole = rest.first_chunk();
+        let word = whole.map_or_else(|| short_word(rest), |word| u64::from_le_bytes(*word));
+        match slash_in(word) {
+            Some(7) => return Some((at + 8, finish(fold(hash, word, MULTIPLIER), 0, at + 8))),
+            Some(slash) => {
+                let len = at + slash + 1;
+                return Some((len, finish(hash, word & (u64::MAX >> (56 - 8 * slash)), len)));
+            }
+            None if whole.is_none() => return None,
+            None => hash = fold(hash, word, MULTIPLIER),
+        }
+        at += 8;
+    }
 }
 
 /// The hash of a text.
@@ -98,14 +115,87 @@ pub(super) fn text(texts: &[u8], start: u32, len: u32) -> &[u8] {
     texts.get(start..start.saturating_add(len as usize)).unwrap_or_default()
 }
 
+const MULTIPLIER: u64 = 0x5851_f42d_4c95_7f2d;
+
+/// Both halves of a product, which all bits of a word reach.
+fn fold(hash: u64, word: u64, by: u64) -> u64 {
+    let product = u128::from(hash ^ word) * u128::from(by);
+    (product as u64) ^ (product >> 64) as u64
+}
+
+fn finish(hash: u64, rest: u64, len: usize) -> u64 {
+    fold(hash, rest, HASH_START ^ (len as u64) << 1)
+}
+
+/// Less than eight bytes as a word, the first the lowest.
+fn short_word(text: &[u8]) -> u64 {
+    let shift = |byte: u8, at: usize| u64::from(byte) << (8 * at);
+    match *text {
+        [] => 0,
+        [a] => u64::from(a),
+        [a, b] => u64::from(a) | shift(b, 1),
+        [a, b, c] => u64::from(a) | shift(b, 1) | shift(c, 2),
+        [a, b, c, d, ref rest @ ..] => {
+            let low = u64::from(u32::from_le_bytes([a, b, c, d]));
+            // Its last four bytes, of which those that stand in `low` too are shifted out.
+            let high = text.last_chunk().map_or(0, |last| u64::from(u32::from_le_bytes(*last)));
+            low | (high << 32 >> (8 * (4 - rest.len().min(4))) & !u64::from(u32::MAX))
+        }
+    }
+}
+
+/// Which of a word's bytes is the first slash.
+fn slash_in(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let differs = word ^ u64::from_ne_bytes([b'/'; 8]);
+    // The highest bit of each byte that is zero, and maybe of some behind the first.
+    let zeros = differs.wrapping_sub(ONES) & !differs & (ONES << 7);
+    (zeros != 0).then(|| zeros.trailing_zeros() as usize / 8)
+}
+
 /// The slot in which the search for a hash begins: its upper bits spread over any number of slots.
-fn first(hash: u64, slots: usize) -> usize {
+pub(super) fn first(hash: u64, slots: usize) -> usize {
     ((u128::from(hash) * slots as u128) >> 64) as usize
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_short_text_is_a_word_with_its_first_byte_lowest(text in proptest::collection::vec(any::<u8>(), 0..8)) {
+            let mut word = [0; 8];
+            word[..text.len()].copy_from_slice(&text);
+            prop_assert_eq!(short_word(&text), u64::from_le_bytes(word));
+        }
+
+        #[test]
+        fn the_hash_up_to_a_slash_is_that_of_the_text_up_to_it(
+            text in proptest::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), Just(b'0'), 0xaf..=0xafu8, any::<u8>()], 0..40),
+            start in any::<u64>(),
+        ) {
+            let want = memchr::memchr(b'/', &text).map(|at| (at + 1, hash_next(start, &text[..=at])));
+            prop_assert_eq!(hash_to_slash(start, &text), want);
+        }
+    }
+
+    #[test]
+    fn texts_that_differ_little_have_hashes_that_differ_much() {
+        let hashes: std::collections::HashSet<u64> =
+            (0..100_000).map(|n| hash_text(format!("/svc{n}/").as_bytes())).collect();
+        assert_eq!(hashes.len(), 100_000);
+        for shift in [0, 16, 24, 32, 48] {
+            let mut buckets = [0; 256];
+            hashes.iter().for_each(|hash| buckets[(hash >> shift & 0xff) as usize] += 1);
+            let (least, most) = (buckets.iter().min().unwrap(), buckets.iter().max().unwrap());
+            assert!(*least > 290 && *most < 490, "bits from {shift} on: {least} to {most}");
+        }
+        let padded: std::collections::HashSet<u64> = (0..64).map(|len| hash_text(&vec![0; len])).collect();
+        assert_eq!(padded.len(), 64);
+    }
 
     #[test]
     fn texts_that_collide_in_everything_are_told_apart() {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::hash_map::Entry;
-use ringway_snapshot::limits::HOST_BYTES_MAX;
 use smallvec::{SmallVec, smallvec};
 
 use super::captures::Captures;
 use super::compile::Builder;
 use super::explain::{Step, Steps};
 use super::host::Asked;
-use super::host_map::{HostEntry, HostMap, HostName, HostPattern, Lengths, read_host};
+use super::host_map::{HostEntry, HostMap, HostName, HostPattern, Lengths, host_name, lower_case};
 use super::method::MethodSet;
 use super::rule::{Parts, Removal, Rule, Shared};
 use super::shards::{Coming, Host, Leaving};
@@ -193,8 +192,16 @@ impl<T> Table<T> {
     ) -> Option<R> {
         // Where no route names a host, the request's need not be read.
         let matters = !self.names.is_empty() || !self.suffixes.is_empty();
-        let mut buffer = [0; HOST_BYTES_MAX];
-        if let Some(name) = Some(host).filter(|_| matters).and_then(|host| read_host(host, &mut buffer)) {
+        if let Some(name) = Some(host).filter(|_| matters).and_then(host_name) {
+            // Nearly all stand there in lower case already, and need no copy.
+            let lower;
+            let has_upper = name.iter().fold(false, |found, byte| found | byte.is_ascii_uppercase());
+            let name = if has_upper {
+                lower = lower_case(name);
+                lower.get(..name.len()).unwrap_or_default()
+            } else {
+                name
+            };
             if let Some(found) = self
                 .names
                 .get(name)

@@ -1,15 +1,16 @@
 //! The patterns of one host that have a parameter or a star, found by their literal part.
 //!
-//! A hash table leads from every directory (`/a/b/`) in which some literal part ends to a node. Below it hang the prefixes
-//! that end inside the next segment (`/a/b/foo*`) and, segment by segment, what follows a parameter. A node keeps its first literal
-//! segment or prefix itself; only further ones are hashed.
+//! A hash table leads from every directory (`/a/b/`) in which some literal part ends to its patterns. Few of them are a run of candidates in the
+//! order of the search, which are compared one by one: a node for each of their segments would be as many further places in memory.
+//! More hang below a node: the prefixes that end inside the next segment (`/a/b/foo*`) and, segment by segment, what follows a
+//! parameter. A node keeps its first literal segment or prefix itself; only further ones are hashed.
 //!
 //! Invariants: a number below the number of candidates is a candidate, and lower ones of the same group come first;
 //! `Node::least` is not above any candidate of its group at the node or below; `Extra::lengths` are distinct and descend.
 
 use super::captures::Scratch;
 use super::pattern::first_segment;
-use super::slots::{HASH_START, NONE, Slots, hash_next, tag_of, text};
+use super::slots::{HASH_START, NONE, Slots, hash_next, hash_to_slash, tag_of, text};
 
 /// A directory or a run of whole segments below one.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +53,19 @@ pub(super) struct Trie {
     /// Literal segments and prefixes, by [`edge_tag`].
     pub(super) edges: Slots,
     pub(super) extras: Box<[Extra]>,
-    /// Slashes in the deepest directory.
-    pub(super) depth_max: usize,
 }
+
+/// Where the patterns of a directory are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Spot {
+    /// The first candidate of a run.
+    Run(u32),
+    /// A node.
+    Node(u32),
+}
+
+/// In a directory's value: it is a candidate, not a node.
+const RUN: u32 = 1 << 31;
 
 /// The candidates as the trie sees them.
 pub(super) trait Candidates {
@@ -92,36 +103,35 @@ impl Edge {
     }
 }
 
-impl Trie {
-    /// The candidate that takes the path, whose directories were listed.
-    pub(super) fn find_listed(
-        &self,
-        path: &[u8],
-        host: &impl Candidates,
-        scratch: &mut Scratch,
-    ) -> Option<u32> {
-        while let Some((at, hash, may_be)) = scratch.directories.pop() {
-            scratch.steps = scratch.steps.saturating_add(1);
-            if !may_be {
-                continue;
-            }
-            let found = self.find_in(path, (at, hash), host, scratch);
-            if found.is_some() {
-                return found;
-            }
+impl Spot {
+    /// As a directory's value; numbers are below 2^31.
+    pub(super) fn value(self) -> u32 {
+        match self {
+            Spot::Run(first) => first | RUN,
+            Spot::Node(number) => number,
         }
-        None
     }
 
-    /// The candidate that takes the path, among those whose literal part ends in this directory of it.
-    pub(super) fn find_in(
+    fn of(value: u32) -> Spot {
+        if value & RUN == 0 { Spot::Node(value) } else { Spot::Run(value & !RUN) }
+    }
+}
+
+impl Trie {
+    /// Where the patterns are whose literal part ends in this directory of the path.
+    pub(super) fn spot(&self, path: &[u8], (end, hash): Directory, texts: &[u8]) -> Option<Spot> {
+        self.directories.find(hash, tag_of(hash), path.get(..end)?, texts).map(Spot::of)
+    }
+
+    /// The candidate that takes the path, among those at and below the node of a directory of it.
+    pub(super) fn find_from(
         &self,
+        number: u32,
         path: &[u8],
-        (at, hash): Directory,
+        at: usize,
         host: &impl Candidates,
         scratch: &mut Scratch,
     ) -> Option<u32> {
-        let number = self.directory(path, at, hash, host.texts())?;
         let root = self.node(number)?;
         let rest = path.get(at..).unwrap_or_default();
         // A prefix that ends inside the next segment is a longer literal part than the directory.
@@ -129,10 +139,8 @@ impl Trie {
             .or_else(|| self.find_below(root, path, at, host, scratch))
     }
 
-    /// The first candidates of the groups whose literal part begins the path and ends in this directory of it, longest literal part
-    /// first.
-    pub(super) fn groups_in(&self, path: &[u8], (at, hash): Directory, texts: &[u8]) -> Vec<u32> {
-        let Some(root) = self.directory(path, at, hash, texts) else { return Vec::new() };
+    /// The first candidates of the groups at a directory's node whose literal part begins the path, longest literal part first.
+    pub(super) fn groups_in(&self, root: u32, path: &[u8], at: usize, texts: &[u8]) -> Vec<u32> {
         let Some(node) = self.node(root) else { return Vec::new() };
         let segment = first_segment(path.get(at..).unwrap_or_default());
         let prefixes = self
@@ -154,9 +162,9 @@ impl Trie {
 
     /// Lists where directories of the path end, with their hashes. Whether one may be ours is only noted: a branch on it would wait
     /// for memory, and here all of it is asked for at once.
-    pub(super) fn list_directories(&self, path: &[u8], scratch: &mut Scratch) {
+    pub(super) fn list_directories(&self, path: &[u8], depths: Depths, scratch: &mut Scratch) {
         scratch.directories.clear();
-        for (at, hash) in directories(path, self.depth_max) {
+        for (at, hash) in directories(path, depths) {
             scratch.directories.push((at, hash, self.directories.may_hold(hash)));
         }
     }
@@ -243,10 +251,6 @@ impl Trie {
         self.nodes.get(number as usize)
     }
 
-    fn directory(&self, path: &[u8], end: usize, hash: u64, texts: &[u8]) -> Option<u32> {
-        self.directories.find(hash, tag_of(hash), path.get(..end)?, texts)
-    }
-
     fn edge(&self, from: u32, node: &Node, wanted: &[u8], whole: bool, texts: &[u8]) -> Option<u32> {
         if let Some(to) = node.own.follow(wanted, whole, texts) {
             return Some(to);
@@ -262,30 +266,63 @@ impl Trie {
 /// Where a directory of a path ends, and its hash.
 pub(super) type Directory = (usize, u64);
 
-/// The directories of a path from the shortest on, down to that many slashes.
-pub(super) fn directories(path: &[u8], depth_max: usize) -> Directories<'_> {
-    Directories { path, slashes: memchr::memchr_iter(b'/', path).take(depth_max), last: None }
+/// How deep directories lie, in slashes. Others than those need not be asked for, and so no memory for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Depths {
+    /// A bit for each depth; the last one stands for all deeper ones too.
+    some: u64,
+    max: u32,
+}
+
+impl Depths {
+    pub(super) fn of(directory: &[u8]) -> Depths {
+        let slashes = memchr::memchr_iter(b'/', directory).count();
+        let max = u32::try_from(slashes).unwrap_or(u32::MAX - 1);
+        Depths { some: 1 << max.min(63), max }
+    }
+
+    pub(super) fn and(self, other: Depths) -> Depths {
+        Depths { some: self.some | other.some, max: self.max.max(other.max) }
+    }
+
+    fn has(self, depth: u32) -> bool {
+        self.some >> depth.min(63) & 1 == 1
+    }
+}
+
+/// The directories of a path that are as deep as one of those, from the shortest on.
+pub(super) fn directories(path: &[u8], depths: Depths) -> Directories<'_> {
+    Directories { path, depths, next: 0, at: 0, hash: HASH_START }
 }
 
 /// See [`directories`].
 pub(super) struct Directories<'p> {
     path: &'p [u8],
-    slashes: std::iter::Take<memchr::Memchr<'p>>,
-    last: Option<Directory>,
+    depths: Depths,
+    /// The depth of the next one.
+    next: u32,
+    at: usize,
+    hash: u64,
 }
 
 impl Iterator for Directories<'_> {
     type Item = Directory;
 
+    #[inline]
     fn next(&mut self) -> Option<Directory> {
-        self.last = match self.last {
-            None => Some((0, HASH_START)),
-            Some((at, hash)) => {
-                let end = self.slashes.next()?.saturating_add(1);
-                Some((end, hash_next(hash, self.path.get(at..end).unwrap_or_default())))
+        while self.next <= self.depths.max {
+            if self.next > 0 {
+                let (len, hash) = hash_to_slash(self.hash, self.path.get(self.at..)?)?;
+                self.at = self.at.saturating_add(len);
+                self.hash = hash;
             }
-        };
-        self.last
+            let depth = self.next;
+            self.next = depth.saturating_add(1);
+            if self.depths.has(depth) {
+                return Some((self.at, self.hash));
+            }
+        }
+        None
     }
 }
 

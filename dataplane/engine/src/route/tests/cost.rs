@@ -96,6 +96,14 @@ fn slashes_beyond_the_deepest_pattern_cost_nothing() {
 }
 
 #[test]
+fn directories_as_deep_as_no_pattern_are_not_asked_for() {
+    let table =
+        Table::compile(["a", "b", "c"].map(|top| rule(top, &[], &[&format!("/{top}/b/c/d/e/f/:id")], 0)));
+    // The exact path, the one directory that is deep enough, and its pattern.
+    assert_eq!(steps(&table, "h", "/a/b/c/d/e/f/7"), 3);
+}
+
+#[test]
 fn prefixes_of_every_length_cost_a_probe_for_each_length() {
     let table =
         Table::compile((0..300).map(|n| rule(&n.to_string(), &[], &[&format!("/{}*", "a".repeat(n))], 0)));
