@@ -195,6 +195,7 @@ mod tests {
         let address = other.as_ptr();
         given.sent(other, &buffers, false);
         assert!(!given.is_repeatable());
-        assert_eq!(buffers.take(Room::Large).as_ptr(), address);
+        let taken = buffers.take(Room::Large);
+        assert_eq!(taken.as_ptr(), address);
     }
 }
