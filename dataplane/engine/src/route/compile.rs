@@ -44,6 +44,9 @@ struct Place {
     literal_len: u32,
 }
 
+/// The order within one literal part: by priority, length and id.
+type Rank = (Reverse<i64>, Reverse<u32>, u32);
+
 impl<T> Builder<T> {
     /// For that many patterns with that much text.
     pub(super) fn with_capacity(patterns: usize, text_bytes: usize) -> Builder<T> {
@@ -101,7 +104,7 @@ impl<T> Builder<T> {
         let exact_len = places.partition_point(|place| place.exact);
         let (exact, tails) = places.split_at_mut(exact_len);
         if tails.len() <= TAILS_SCANNED_MAX {
-            tails.sort_by_key(|place| place.order_by_literal());
+            tails.sort_by_key(Place::order_by_literal);
         }
         let depths = tails.iter().map(|place| Depths::of(place.directory(&texts)));
         let depths = depths.fold(Depths::default(), Depths::and);
@@ -213,12 +216,12 @@ impl Place {
         }
     }
 
-    fn order(&self) -> (bool, u64, Reverse<u32>, u64, (Reverse<i64>, Reverse<u32>, u32)) {
+    fn order(&self) -> (bool, u64, Reverse<u32>, u64, Rank) {
         (!self.exact, self.hash, Reverse(self.literal_len), self.prefix_hash, self.order_by_literal().1)
     }
 
     /// The order of the search among all that fit one path.
-    fn order_by_literal(&self) -> (Reverse<u32>, (Reverse<i64>, Reverse<u32>, u32)) {
+    fn order_by_literal(&self) -> (Reverse<u32>, Rank) {
         (Reverse(self.literal_len), (Reverse(self.priority), Reverse(self.len), self.item))
     }
 
