@@ -19,7 +19,7 @@ fn run<R>(view: &View, fields: &str, look: impl FnOnce(Verdict, &Course, &Facts<
     let remote = std::net::IpAddr::from([10, 0, 0, 1]);
     let query = Query { method: b"GET", host: b"h", path: b"/", remote, facts: None };
     let target = view.routes.find(&query, &mut Captures::new());
-    let chains = view.chains(target.map(|target| &**target));
+    let chains = view.chains(target);
     with_facts(&format!("GET /?q=1 HTTP/1.1\r\nHost: h\r\n{fields}\r\n"), |facts| {
         let (mut course, mut chance) = (Course::default(), Chance::new(1));
         let asked = &mut Asked { facts, course: &mut course, chance: &mut chance, callers: chains.callers };
