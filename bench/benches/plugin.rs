@@ -48,6 +48,7 @@ fn chains(criterion: &mut Criterion) {
         path: b"/shop/cart",
         parameters: None,
         route: None,
+        caller: None,
         client_ip: b"10.0.0.1",
         client_port: 5000,
         server_ip: IpAddr::from([10, 0, 0, 9]),
@@ -68,12 +69,15 @@ fn chains(criterion: &mut Criterion) {
                     return black_box(false);
                 }
                 course.clear();
-                let mut asked = Asked { facts: &facts, course: &mut course, chance: &mut chance };
+                let mut asked =
+                    Asked { facts: &facts, course: &mut course, chance: &mut chance, callers: None };
                 black_box(chains.request(&mut asked) == Verdict::Answer)
             });
         });
         group.bench_function(BenchmarkId::new("answer", length), |bencher| {
-            bencher.iter(|| chains.have_answer_phase().then(|| black_box(chains.answer(&facts, &course))));
+            bencher.iter(|| {
+                chains.have_answer_phase(&course).then(|| black_box(chains.answer(&facts, &course)))
+            });
         });
     }
     group.finish();

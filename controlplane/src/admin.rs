@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::answer::{Answer, Outcome};
+use self::cors::Origins;
 use self::dataplane::Dataplane;
 use self::key::{Actor, Keys, Role};
 use self::pool::Pool;
@@ -41,6 +42,7 @@ use crate::config::SourceConfig;
 mod answer;
 mod catalog;
 mod configs;
+pub mod cors;
 mod dataplane;
 mod filter;
 mod history;
@@ -90,6 +92,8 @@ pub struct AdminConfig {
     pub keys: Keys,
     /// Its certificate; plain HTTP without.
     pub tls: Option<TlsFiles>,
+    /// Pages of which other origins may use it.
+    pub cors: Origins,
 }
 
 /// Why it does not start.
@@ -121,6 +125,7 @@ fn advice(reason: &io::Error) -> &'static str {
 #[derive(Debug)]
 struct Shared {
     keys: Keys,
+    cors: Origins,
     shelf: Shelf,
     board: Arc<Board>,
     dataplane: Dataplane,
@@ -156,7 +161,7 @@ impl Admin {
             SourceConfig::File(path) => Shelf::File(path.clone(), Arc::clone(&board)),
         };
         let (dataplane, large) = (Dataplane::at(dataplane), Semaphore::new(LARGE_MAX));
-        let shared = Shared { keys: config.keys, shelf, board, dataplane, large };
+        let shared = Shared { keys: config.keys, cors: config.cors, shelf, board, dataplane, large };
         Ok(Admin { listener, tls, shared: Arc::new(shared) })
     }
 
@@ -231,11 +236,22 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if let Some(page) = ui::answer(request.method(), request.uri().path()) {
         return page;
     }
+    let admitted = shared.cors.admitted(request.headers());
+    let mut response = if shared.cors.answers(request.method()) {
+        Answer::empty(StatusCode::OK).into_response()
+    } else {
+        told(&shared, request).await
+    };
+    shared.cors.tell(admitted, &mut response);
+    response
+}
+
+async fn told(shared: &Shared, request: Request) -> Response<Body> {
     let begun = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut who = String::new();
     let wanted = wants_errors(&request);
-    let mut answer = answer(&shared, request, &mut who).await.unwrap_or_else(|error| error);
+    let mut answer = answer(shared, request, &mut who).await.unwrap_or_else(|error| error);
     if wanted {
         answer = answer.with_errors();
     }
@@ -359,16 +375,17 @@ fn target(path: &[&str]) -> Result<Target, Answer> {
     let nested = |owner: &str, own: Option<&&str>| own.map(|own| format!("{owner}/credentials/{own}"));
     Ok(match (kind, rest) {
         (Kind::Consumer, [owner, "credentials", own @ ..]) => {
-            Target { kind: Kind::Credential, id: nested(owner, own.first()), sub_path: Vec::new() }
+            let id = nested(owner, own.first());
+            Target { kind: Kind::Credential, id, owner: Some((*owner).to_owned()), sub_path: Vec::new() }
         }
         (Kind::Service, [_, "graphql_cost_decorations", ..]) => {
             return Err(Answer::bad("Unsupported resource type: graphql_cost_decorations"));
         }
         (Kind::Secret, [manager, id, sub @ ..]) => {
-            Target { kind, id: Some(format!("{manager}/{id}")), sub_path: owned(sub) }
+            Target { kind, id: Some(format!("{manager}/{id}")), owner: None, sub_path: owned(sub) }
         }
-        (_, []) => Target { kind, id: None, sub_path: Vec::new() },
-        (_, [id, sub @ ..]) => Target { kind, id: Some((*id).to_owned()), sub_path: owned(sub) },
+        (_, []) => Target { kind, id: None, owner: None, sub_path: Vec::new() },
+        (_, [id, sub @ ..]) => Target { kind, id: Some((*id).to_owned()), owner: None, sub_path: owned(sub) },
     })
 }
 

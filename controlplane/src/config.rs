@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+use crate::admin::cors::Origins;
 use crate::admin::inside::InsideConfig;
 use crate::admin::key::{KeyError, KeyOnFile, Keys};
 use crate::admin::tls::TlsFiles;
@@ -82,6 +83,9 @@ pub struct Flags {
     /// Let the Admin API listen without TLS where others can reach it: something before it has TLS
     #[arg(long, env = "RINGWAY_ADMIN_WITHOUT_TLS", value_parser = clap::builder::FalseyValueParser::new())]
     pub admin_without_tls: bool,
+    /// Origins whose pages may use the Admin API with a key, or * for all [default: none]
+    #[arg(long, env = "RINGWAY_ADMIN_CORS_ORIGINS", value_name = "ORIGIN,...|*")]
+    pub admin_cors_origins: Option<String>,
     /// Where APISIX's Control API listens, such as 127.0.0.1:9090; without it there is none
     #[arg(long, env = "RINGWAY_CONTROL_LISTEN", value_name = "ADDR")]
     pub control_listen: Option<String>,
@@ -236,6 +240,7 @@ struct OnFile {
     admin_tls_key: Option<PathBuf>,
     admin_tls_client_ca: Option<PathBuf>,
     admin_without_tls: bool,
+    admin_cors_origins: Option<String>,
     control_listen: Option<String>,
     admin_socket: Option<PathBuf>,
 }
@@ -271,7 +276,8 @@ impl Config {
             path(flags.admin_tls_key, on_file.admin_tls_key),
             path(flags.admin_tls_client_ca, on_file.admin_tls_client_ca),
         )?;
-        let admin = admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys, tls)?;
+        let cors = cors(text(flags.admin_cors_origins, on_file.admin_cors_origins))?;
+        let admin = admin(admin_listen.as_deref(), admin_key_file.as_deref(), on_file.admin_keys, tls, cors)?;
         if let Some(AdminConfig { listen, tls: None, .. }) = &admin
             && !listen.ip().is_loopback()
             && !(flags.admin_without_tls || on_file.admin_without_tls)
@@ -303,12 +309,22 @@ impl Config {
     }
 }
 
+fn cors(origins: Option<String>) -> Result<Origins, ConfigError> {
+    let rule = "origins such as https://ops.example.com, with commas between them, or *".to_owned();
+    Origins::parse(&origins.unwrap_or_default()).map_err(|value| ConfigError::Range {
+        name: "admin-cors-origins",
+        value,
+        rule,
+    })
+}
+
 /// On by default where there are keys: a control plane whose operator never thought of it opens no port.
 fn admin(
     listen: Option<&str>,
     key_file: Option<&Path>,
     listed: Vec<KeyOnFile>,
     tls: Option<TlsFiles>,
+    cors: Origins,
 ) -> Result<Option<AdminConfig>, ConfigError> {
     let mut keys = Keys::default();
     keys.add(listed)?;
@@ -330,7 +346,7 @@ fn admin(
         Some((name, reason)) if !listen.ip().is_loopback() => {
             Err(ConfigError::WeakKey { listen, name: name.to_owned(), reason })
         }
-        _ => Ok(Some(AdminConfig { listen, keys, tls })),
+        _ => Ok(Some(AdminConfig { listen, keys, tls, cors })),
     }
 }
 

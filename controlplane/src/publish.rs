@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_snapshot::frame::{FrameError, FrameKind, SCHEMA_DELTA, SCHEMA_MIN, common_schema, encode_as};
+use ringway_snapshot::frame::{
+    FrameError, FrameKind, SCHEMA_CONSUMERS, SCHEMA_DELTA, SCHEMA_MIN, common_schema, encode_as,
+};
 use ringway_snapshot::message::{Ack, Nack, Peer, Reason, ToControlplane, ToDataplane};
 use ringway_snapshot::version::Refusal as VersionRefusal;
 use ringway_snapshot::{Delta, Fault, Snapshot, Version};
@@ -104,9 +106,9 @@ enum Lost {
     )]
     Schema(u16, u16),
     #[error(
-        "the configuration has plugin configurations or global rules, which the data plane does not know: it speaks schemas up to {0}; update it"
+        "the configuration has {0}, which the data plane does not know: it speaks schemas up to {1}; update it"
     )]
-    Kinds(u16),
+    Kinds(&'static str, u16),
     #[error("encoding failed: {0}")]
     Encode(#[from] tokio::task::JoinError),
 }
@@ -372,7 +374,11 @@ fn encode_delta(schema: u16, delta: Delta) -> Result<(Vec<u8>, Option<usize>), L
 /// A frame for a data plane of one schema of what needs another.
 fn encode(schema: u16, needed: u16, message: &ToDataplane) -> Result<Vec<u8>, Lost> {
     if needed > schema {
-        return Err(Lost::Kinds(schema));
+        let kinds = match needed {
+            SCHEMA_CONSUMERS => "consumers, credentials or consumer groups",
+            _ => "plugin configurations or global rules",
+        };
+        return Err(Lost::Kinds(kinds, schema));
     }
     Ok(encode_as(schema, FrameKind::ToDataplane, message)?)
 }

@@ -9,6 +9,7 @@ mod program;
 mod stand;
 
 use api::{ADMIN, VIEWER, start};
+use cluster::Cluster;
 use serde_json::{Value, json};
 use stand::Stand;
 
@@ -136,7 +137,13 @@ fn what_is_wrong_is_refused_with_field_and_reason_and_nothing_is_written() {
             "the property is forbidden",
         ),
         ("PUT", "/apisix/admin/routes/1?wait=x", json!({"uri": "/a"}), 400, "wait is a time"),
-        ("PUT", "/apisix/admin/routes/1?ttl=5", json!({"uri": "/a"}), 400, "ttl is not supported"),
+        (
+            "PUT",
+            "/apisix/admin/routes/1?ttl=0",
+            json!({"uri": "/a"}),
+            400,
+            "ttl is a whole number of seconds",
+        ),
         ("POST", "/apisix/admin/routes/1", json!({"uri": "/a"}), 400, "wrong route id, do not need it"),
         ("POST", "/apisix/admin/consumers", json!({}), 405, "not supported `POST` method for consumer"),
         ("PATCH", "/apisix/admin/upstreams/u/nodes", json!({"127.0.0.1:0": 1}), 400, "nodes"),
@@ -151,8 +158,8 @@ fn what_is_wrong_is_refused_with_field_and_reason_and_nothing_is_written() {
             "PUT",
             "/apisix/admin/consumers/jack/credentials/3401-be",
             json!({"plugins": {}}),
-            400,
-            "credentials are not supported",
+            404,
+            "consumer not found",
         ),
         (
             "GET",
@@ -515,4 +522,38 @@ fn a_route_is_written_and_deleted_among_many_without_a_look_at_all_of_them() {
         .parse()
         .unwrap();
     assert!(read < ROWS, "{read} rows were read by sequential scans");
+}
+
+#[test]
+fn pages_of_other_origins_are_let_in_by_name_and_with_a_key_alone() {
+    let cluster = Cluster::start();
+    let directories = [(); 3].map(|()| program::directory());
+    let start_with = |place: usize, arguments: &[&str]| {
+        let url = cluster.url();
+        let arguments = [&["--database-url", &url], arguments].concat();
+        let (mut program, api) = start(directories[place].path(), "n1", &arguments);
+        program.wait_status("the schema is there", |status| status["version"]["revision"] == 0);
+        (program, api)
+    };
+    let (origin, allowed) = ("https://ops.example.com", "access-control-allow-origin");
+    let (mut program, api) = start_with(0, &[]);
+    let asked = api.with("OPTIONS", ROUTES, None, &[("Origin", origin)]);
+    assert_eq!((asked.status, asked.header(allowed)), (401, None), "off unless asked for");
+    assert!(program.terminate().success());
+
+    let (mut program, api) = start_with(1, &["--admin-cors-origins", origin]);
+    let asked = api.with("OPTIONS", ROUTES, None, &[("Origin", origin)]);
+    assert_eq!((asked.status, asked.header(allowed)), (200, Some(origin)));
+    assert_eq!(asked.header("access-control-allow-headers"), Some("*"));
+    assert_eq!(asked.header("access-control-allow-credentials"), None);
+    let other = api.with("OPTIONS", ROUTES, None, &[("Origin", "https://ops.example.com.evil")]);
+    assert_eq!((other.header(allowed), other.header("vary")), (None, Some("Origin")));
+    let without_key = api.with("GET", ROUTES, None, &[("Origin", origin)]);
+    assert_eq!((without_key.status, without_key.header(allowed)), (401, Some(origin)));
+    let with_key = api.with("GET", ROUTES, None, &[("Origin", origin), ("X-API-KEY", VIEWER)]);
+    assert_eq!((with_key.status, with_key.header(allowed)), (200, Some(origin)));
+    assert!(program.terminate().success());
+
+    let (_program, api) = start_with(2, &["--admin-cors-origins", "*"]);
+    assert_eq!(api.ask("GET", ROUTES, None).header(allowed), Some("*"));
 }

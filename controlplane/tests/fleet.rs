@@ -135,7 +135,7 @@ fn a_fleet_that_cannot_be_told_says_why() {
     let fleet = wait_fleet(&alone, "an answer", |fleet| !fleet.is_null());
     assert_eq!(fleet["error"], "the source is a file, which knows no other nodes");
     let mut program = Program::start(directory.path(), "n1", &["--database-url", &cluster.url()]);
-    program.wait_status("connected", |status| status["source"]["state"] == "connected");
+    wait_fleet(&program, "its row", |fleet| fleet["nodes"][0]["node"] == "n1");
     assert!(program.terminate().success());
     // One that may not write is missing, and can tell of the others.
     cluster.sql(

@@ -315,3 +315,19 @@ fn a_primary_that_only_reads_is_read() {
     program.wait_log("cannot write table ringway.refusal: cannot execute DELETE in a read-only transaction");
     assert_eq!(program.status()["source"]["state"], "connected");
 }
+
+#[test]
+fn a_primary_that_only_read_is_written_to_again_when_it_takes_writes() {
+    let cluster = migrated();
+    let directory = program::directory();
+    cluster.sql(
+        "update ringway.head set timeline = 0; alter database gateway set default_transaction_read_only = on",
+    );
+    let mut program = Program::start(directory.path(), "n1", &["--database-url", &cluster.url()]);
+    program.wait_log("cannot write table ringway.node: cannot execute SELECT in a read-only transaction");
+    cluster.sql(
+        "set default_transaction_read_only = off; alter database gateway reset default_transaction_read_only",
+    );
+    program.wait_fleet("this node's row", |fleet| fleet["nodes"].to_string().contains("\"n1\""));
+    assert_ne!(cluster.sql("select timeline from ringway.head").trim(), "0", "the timeline is stamped");
+}

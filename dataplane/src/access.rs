@@ -344,6 +344,9 @@ fn describe<'a>(
         set(Text::Service, target.service_id.as_deref().unwrap_or_default().as_bytes());
         set(Text::Upstream, cluster.map_or(&[][..], |cluster| cluster.key.as_bytes()));
     }
+    let caller =
+        connection.course.as_ref().zip(view).and_then(|(course, view)| course.caller(Some(view.callers())));
+    set(Text::Consumer, caller.map_or(&[][..], |caller| caller.name().as_bytes()));
     set(Text::Reason, access.own.map_or(&[][..], |(_, reason)| reason.as_bytes()));
     let payload = exchange.request.payload_bytes();
     let request_bytes = (head.head_bytes as u64).saturating_add(payload);

@@ -52,7 +52,7 @@ fn write(connection: &Downstream, answer: Option<&Answer<'_>>, keep: bool, out: 
     let changes = connection.own.as_deref();
     let lists = changes.map(|changes| changes.edits.lists()).unwrap_or_default();
     let mut fields: SmallVec<[NameValue<'_>; 8]> = SmallVec::new();
-    let text;
+    let (text, filtered);
     let (mut status, mut content_type, mut body): (u16, &[u8], &[u8]) = match (answer, &connection.course) {
         (None, Some(course)) => (course.reply.status, course.reply.content_type, &course.reply.body),
         (None, None) => (500, b"", b""),
@@ -67,6 +67,10 @@ fn write(connection: &Downstream, answer: Option<&Answer<'_>>, keep: bool, out: 
     if let Some(changes) = changes {
         status = changes.status.unwrap_or(status);
         body = changes.body.as_deref().unwrap_or(body);
+        if let Some(made) = changes.filtered(body) {
+            filtered = made;
+            body = &filtered;
+        }
     }
     let is_changed = |name: &[u8]| {
         lists.set.iter().any(|(set, _)| set.eq_ignore_ascii_case(name))

@@ -1,7 +1,7 @@
 //! The first bytes of a request's body: those that are there when its head has been read.
 //!
-//! They go out with the head in one send, and stay at hand until an answer begins, so that a try on another node can
-//! send them again. The head's bytes in the connection's buffer stay untouched for the same reason.
+//! They go out with the head in one send, and where the request may be sent twice they stay at hand until an answer begins, so that a
+//! try on another node can send them again. The head's bytes in the connection's buffer stay untouched for the same reason.
 //!
 //! Invariant: no more is held than a large buffer takes, and no more than the client has sent already.
 
@@ -10,7 +10,7 @@ use std::ops::Range;
 use ringway_engine::exchange::Expectation;
 use ringway_engine::http1::{BodyError, BodyFraming, HEADROOM_BYTES};
 
-use crate::buf::{LARGE_BYTES, Room};
+use crate::buf::{Buffers, LARGE_BYTES, Room};
 use crate::core::Core;
 use crate::downstream::Downstream;
 
@@ -25,7 +25,7 @@ pub(crate) struct BodyStart {
     next_at: usize,
     /// Bytes of the next request that came with the rest of the body.
     leftover: Vec<u8>,
-    /// More of the body than this has gone to a node.
+    /// More of the body than this has gone to a node, or this is not held any more.
     went_beyond: bool,
 }
 
@@ -113,11 +113,16 @@ impl BodyStart {
         (head, 0..end)
     }
 
-    /// Takes back what [`BodyStart::join`] gave.
-    pub(crate) fn sent(&mut self, sent: Vec<u8>, core: &Core) {
+    /// Takes back what [`BodyStart::join`] gave. `again`: another try may need it; where none does, the buffer is for others, which get it
+    /// while it is in the caches, and not when an answer has come.
+    pub(crate) fn sent(&mut self, sent: Vec<u8>, buffers: &Buffers, again: bool) {
         match &mut self.part {
-            Part::Apart { buffer, .. } if buffer.is_empty() => *buffer = sent,
-            _ => core.buffers.give(sent),
+            Part::Apart { buffer, .. } if buffer.is_empty() && again => *buffer = sent,
+            Part::Apart { buffer, .. } if buffer.is_empty() => {
+                buffers.give(sent);
+                self.went_beyond = true;
+            }
+            _ => buffers.give(sent),
         }
     }
 
@@ -163,4 +168,34 @@ fn room_with_front(core: &Core, bytes: usize) -> Vec<u8> {
     let mut buffer = core.buffers.take(Room::for_bytes((FRONT_BYTES + bytes) as u64));
     buffer.resize(FRONT_BYTES, 0);
     buffer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sent_buffer_is_for_others_unless_another_try_may_need_it() {
+        let buffers = Buffers::default();
+        let part = || Part::Apart { buffer: Vec::new(), start: 2 };
+        let start = || BodyStart { part: part(), next_at: 0, leftover: Vec::new(), went_beyond: false };
+        let filled = || {
+            let mut buffer = buffers.take(Room::Large);
+            buffer.clear();
+            buffer.extend_from_slice(b"..body");
+            buffer
+        };
+        let (mut kept, buffer) = (start(), filled());
+        let address = buffer.as_ptr();
+        kept.sent(buffer, &buffers, true);
+        assert!(kept.is_repeatable());
+        assert!(matches!(&kept.part, Part::Apart { buffer, .. } if buffer == b"..body"));
+        let (mut given, other) = (start(), filled());
+        assert_ne!(other.as_ptr(), address, "the first one is still needed");
+        let address = other.as_ptr();
+        given.sent(other, &buffers, false);
+        assert!(!given.is_repeatable());
+        let taken = buffers.take(Room::Large);
+        assert_eq!(taken.as_ptr(), address);
+    }
 }

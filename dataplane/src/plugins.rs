@@ -7,24 +7,38 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ringway_engine::http1::{Method, RequestHead};
 use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
 use ringway_engine::route::path;
 use ringway_engine::upstream::Cluster;
 use ringway_engine::view::{Target, View};
+use ringway_snapshot::limits::FILTERED_OUTPUT_BYTES_MAX;
+use ringway_snapshot::replacement::Replacement;
 
 use crate::core::{Core, Ends, Scratch};
 use crate::downstream::Downstream;
 use crate::proxy::facts;
 
-/// How the gateway's own answer is changed.
+/// How the gateway's own answer is changed. Filters are few and hold their tables together: copying them is cheap.
 #[derive(Debug, Default)]
 pub(crate) struct OwnChanges {
     pub(crate) status: Option<u16>,
     pub(crate) edits: Edits,
     pub(crate) body: Option<Vec<u8>>,
+    pub(crate) filters: Vec<Replacement>,
+}
+
+impl OwnChanges {
+    /// The body after all filters; `None` where they have nothing to do with it.
+    pub(crate) fn filtered(&self, body: &[u8]) -> Option<Vec<u8>> {
+        self.filters.iter().fold(None, |made, filter| {
+            let next = filter.apply(made.as_deref().unwrap_or(body), FILTERED_OUTPUT_BYTES_MAX);
+            // Of our own words nothing is so secret that no answer were better.
+            next.ok().flatten().or(made)
+        })
+    }
 }
 
 /// A request begins: what was decided for the one before holds no more.
@@ -73,16 +87,31 @@ fn decide(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
     let mut known = facts(&connection.head, bytes, path, &connection.ends, &connection.core);
     known.parameters = Some(captures);
     let mut chance = connection.core.chance.borrow_mut();
-    let verdict = chains.request(&mut Asked { facts: &known, course: &mut course, chance: &mut chance });
-    if chains.have_answer_phase() {
+    chance.unix_ms = unix_ms();
+    let callers = chains.callers;
+    let asked = &mut Asked { facts: &known, course: &mut course, chance: &mut chance, callers };
+    let verdict = chains.request(asked);
+    if chains.have_answer_phase(&course) {
         course.path.extend_from_slice(path);
     }
     if !course.uri.is_empty() {
         connection.rewritten.clear();
         connection.rewritten.extend_from_slice(&course.uri);
     }
+    if !course.hidden.is_empty() {
+        if connection.rewritten.is_empty() {
+            let received = connection.head.target.path_and_query_bytes(bytes);
+            connection.rewritten.extend_from_slice(received);
+        }
+        course.hide_arguments(&mut connection.rewritten);
+    }
     connection.course = Some(course);
     verdict
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The exchange begins: it has to know what the node gets.
@@ -100,7 +129,7 @@ pub(crate) fn changing<'c>(
     core: &'c Core,
     chains: Chains<'c>,
 ) -> Option<Box<Answering<'c>>> {
-    let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase())?;
+    let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase(course))?;
     let facts = facts(head, bytes, &course.path, ends, core);
     Some(Box::new(Answering { chains, facts, course }))
 }
@@ -117,6 +146,7 @@ pub(crate) fn own_answer(connection: &mut Downstream, chains: Chains<'_>, status
     let upstream = status.filter(|_| connection.access.has_tried());
     let changes = changing.decide(status.unwrap_or(changing.course.reply.status), upstream);
     let body = changes.body.map(<[u8]>::to_vec);
-    let own = OwnChanges { status: changes.status, edits: changes.edits, body };
+    let filters = changes.filters.iter().copied().flatten().cloned().collect();
+    let own = OwnChanges { status: changes.status, edits: changes.edits, body, filters };
     connection.own = Some(Box::new(own));
 }

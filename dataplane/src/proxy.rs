@@ -197,12 +197,12 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    fn new(connection: &Downstream, cluster: &Cluster) -> Tries {
+    fn new(connection: &Downstream, view: &View, cluster: &Cluster) -> Tries {
         let now_ms = connection.core.deadlines.now_ms();
         Tries {
             excluded: SmallVec::new(),
             left: cluster.tries_max(),
-            hash: cluster.hash_on.as_ref().map_or(0, |rule| hash(connection, rule)),
+            hash: cluster.hash_on.as_ref().map_or(0, |rule| hash(connection, view, rule)),
             room_until: None,
             until_ms: cluster.retry_ms_max.map_or(u64::MAX, |ms| now_ms.saturating_add(ms)),
             fresh: false,
@@ -229,7 +229,7 @@ async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
         }
     };
     mirror::send(connection, matched.view, &body);
-    let mut tries = Tries::new(connection, cluster);
+    let mut tries = Tries::new(connection, matched.view, cluster);
     loop {
         let Some((mut lease, endpoint)) = next_node(&core, cluster, &tries, tries.last.is_none()) else {
             if cluster.tuning.pending_max > 0 && Box::pin(room(&core, cluster, &mut tries)).await {
@@ -346,6 +346,7 @@ pub(crate) fn facts<'a>(
         path,
         parameters: None,
         route: None,
+        caller: None,
         client_ip: &ends.client_ip,
         client_port: ends.client.port(),
         server_ip: ends.local.ip,
@@ -357,7 +358,7 @@ pub(crate) fn facts<'a>(
 }
 
 /// What consistent hashing takes the request for.
-fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
+fn hash(connection: &Downstream, view: &View, rule: &HashOn) -> u64 {
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let head = &connection.head;
     let mut scratch = connection.core.scratch.borrow_mut();
@@ -365,7 +366,8 @@ fn hash(connection: &Downstream, rule: &HashOn) -> u64 {
     let normal = path::normalize(raw, &mut scratch.path);
     let path = normal.map_or(raw, |normal| normal.path);
     let facts = facts(head, bytes, path, &connection.ends, &connection.core);
-    let facts = connection.course.as_deref().map_or(facts, |course| course.facts(facts));
+    let callers = Some(view.callers());
+    let facts = connection.course.as_deref().map_or(facts, |course| course.facts(facts, callers));
     hash_of(rule, &facts)
 }
 
@@ -422,7 +424,8 @@ async fn attempt<'c>(
     write_head(connection, cluster, endpoint, &mut out);
     let (out, range) = body.join(out, connection);
     let written = upstream.socket.writer.write_all(out, range, waits.send).await;
-    body.sent(written.buffer, core);
+    let again = written.result.is_err() || connection.exchange.is_idempotent();
+    body.sent(written.buffer, &core.buffers, again);
     if let Err(error) = written.result {
         return Err(Broken::on(reused, send_fault(&error), written.bytes > 0));
     }

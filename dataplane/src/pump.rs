@@ -388,10 +388,7 @@ impl Answering<'_> {
             let end = buffer.len();
             let mut out = self.core.buffers.take_empty(Room::Head);
             let step = match read.result {
-                Ok(0) => side.receive_end().map(|tail| {
-                    out.extend_from_slice(tail);
-                    ResponseStep { send: end..end, keep: end, go_on: false }
-                }),
+                Ok(0) => self.receive_end(side, end, &mut out),
                 Ok(_) => {
                     self.access.node_speaks();
                     buffer.resize(end + TAILROOM_BYTES, 0);
@@ -440,16 +437,30 @@ impl Answering<'_> {
         filled: std::ops::Range<usize>,
         out: &mut Vec<u8>,
     ) -> Result<ResponseStep, UpstreamFault> {
-        let context = ResponseContext {
+        side.receive(buffer, filled, &self.context(&self.core.date()), out)
+    }
+
+    fn receive_end(
+        &self,
+        side: &mut ResponseSide,
+        end: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<ResponseStep, UpstreamFault> {
+        let tail = side.receive_end(&self.context(&self.core.date()), out)?;
+        out.extend_from_slice(tail);
+        Ok(ResponseStep { send: end..end, keep: end, go_on: false })
+    }
+
+    fn context<'a>(&'a self, date: &'a [u8]) -> ResponseContext<'a> {
+        ResponseContext {
             limits: &self.core.limits.head,
             interim_responses_max: self.core.limits.interim_responses_max,
             close: self.close || self.core.is_closing(),
             awaits_leave: self.asks_leave && !self.go_on.get(),
-            date: &self.core.date(),
+            date,
             via: self.core.options.via.then_some(b"1.1 ringway"),
             plugins: self.plugins,
-        };
-        side.receive(buffer, filled, &context, out)
+        }
     }
 
     /// Lets the client send its body when the node has said nothing for a while (RFC 9110 section 10.1.1).

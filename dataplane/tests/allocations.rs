@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stand::{Gateway, node, read_message_text, wait_until};
 
 /// Requests in a stretch.
@@ -43,9 +43,20 @@ fn spent(gateway: &Gateway) -> (u64, u64) {
 /// The stretch that allocated least for a request: its requests and allocations. Each time `request` is sent, and `answer_end` is the end of what
 /// comes back.
 fn least_spent(request: String, node: SocketAddr, answer_end: &'static str) -> (u64, u64) {
+    least_spent_with(request, node, answer_end, (json!({}), &[]))
+}
+
+/// The same where the route has plugins, beside further objects.
+fn least_spent_with(
+    request: String,
+    node: SocketAddr,
+    answer_end: &'static str,
+    (plugins, more): (Value, &[(&'static str, &'static str, Value)]),
+) -> (u64, u64) {
     let gateway = Gateway::start_in(tempfile::tempdir().unwrap(), &["--workers", "1"]);
     let upstream = json!({ "nodes": { node.to_string(): 1 }, "type": "roundrobin" });
-    gateway.configure(1, &[("routes", "1", json!({ "uri": "/*", "upstream": upstream }))]);
+    let route = json!({ "uri": "/*", "upstream": upstream, "plugins": plugins });
+    gateway.configure(1, &[&[("routes", "1", route)], more].concat());
     let (stop, request) = (Arc::new(AtomicBool::new(false)), Arc::new(request));
     let clients: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
@@ -94,6 +105,22 @@ fn a_request_without_a_body_allocates_nothing() {
     let request =
         "GET /a/path?query=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
     assert_eq!(least_spent(request.to_owned(), node, "hello").1, 0);
+}
+
+#[test]
+fn a_request_of_a_consumer_allocates_nothing() {
+    let node = fixed_node("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let consumer = json!({"plugins": {"key-auth": {"key": "a-key-of-some-length"},
+        "basic-auth": {"username": "foo", "password": "bar"}}});
+    for (plugin, field) in
+        [("key-auth", "apikey: a-key-of-some-length"), ("basic-auth", "Authorization: Basic Zm9vOmJhcg==")]
+    {
+        let request =
+            format!("GET /a HTTP/1.1\r\nHost: example.com\r\n{field}\r\nX-Consumer-Username: b\r\n\r\n");
+        let objects =
+            (json!({plugin: {"hide_credentials": true}}), &[("consumers", "jack", consumer.clone())][..]);
+        assert_eq!(least_spent_with(request, node, "hello", objects).1, 0, "{plugin}");
+    }
 }
 
 #[test]

@@ -374,3 +374,61 @@ fn a_plugin_that_is_wrong_is_refused_with_its_place() {
     let text = format!("{:?}", nack.reason);
     assert!(text.contains("/plugins/proxy-rewrite/uri") && text.contains("unknown plugin [nope]"), "{text}");
 }
+
+#[test]
+fn texts_in_bodies_are_replaced_whole_however_they_come_and_too_long_ones_are_an_error() {
+    let gateway = Gateway::start();
+    let (echo, seen) = echoing_node();
+    let chunked = node(|stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let mut reader = BufReader::new(stream);
+        while let Some((head, _)) = read_message_text(&mut reader) {
+            let length = if head.contains("/long") { 300_000 } else { 3 };
+            let mut answer =
+                b"HTTP/1.1 200 OK\r\nLast-Modified: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for _ in 0..4 {
+                answer.extend_from_slice(format!("{length:x}\r\n{}\r\n", "s".repeat(length)).as_bytes());
+            }
+            answer.extend_from_slice(b"6\r\nsecret\r\n0\r\n\r\n");
+            if writer.write_all(&answer).is_err() {
+                return;
+            }
+        }
+    });
+    let filters = |regex: &str, replace: &str| {
+        json!({"response-rewrite": {"filters": [
+        {"regex": regex, "replace": replace, "scope": "global"}, {"regex": "SECRET", "replace": "-", "options": "i"}]}})
+    };
+    gateway.configure(
+        1,
+        &[
+            (
+                "routes",
+                "a",
+                json!({"uri": "/a", "upstream": at(echo), "plugins": filters("^GET (\\S+)", "got $1")}),
+            ),
+            (
+                "routes",
+                "b",
+                json!({"uri": "/b/*", "upstream": at(chunked), "plugins": filters("s{3,}", "$0!")}),
+            ),
+            ("routes", "c", json!({"uri": "/c", "plugins": filters("route c", "no route")})),
+        ],
+    );
+    let answer = get(&gateway, "/a", "Accept-Encoding: gzip\r\n");
+    assert!(body_of(&answer).starts_with("got /a HTTP/1.1\r\n"), "{answer}");
+    assert!(!answer.contains("ETag") && answer.contains("X-Node: echo"), "{answer}");
+    let sent = seen.lock().unwrap().concat();
+    assert!(sent.contains("Accept-Encoding: identity\r\n") && !sent.contains("gzip"), "{sent}");
+    let mut stream = gateway.connect();
+    for _ in 0..2 {
+        stream.write_all(b"GET /b/short HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let (head, body) = read_message_text(&mut BufReader::new(&mut stream)).unwrap();
+        assert_eq!(String::from_utf8_lossy(&body), format!("{}!ecret", "s".repeat(13)));
+        assert!(head.contains("Content-Length: 19\r\n") && !head.contains("Last-Modified"), "{head}");
+    }
+    let long = get(&gateway, "/b/long", "");
+    assert!(long.starts_with("HTTP/1.1 502 ") && long.contains("body too large"), "{long}");
+    let own = get(&gateway, "/c", "");
+    assert!(own.starts_with("HTTP/1.1 503 ") && own.contains("no route names no upstream"), "{own}");
+}

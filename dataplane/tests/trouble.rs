@@ -104,8 +104,11 @@ fn no_idempotent_request_waits_for_a_node_that_hangs_until_its_timeout() {
         node["breakers"].as_array().unwrap().contains(&json!("open")).then_some(())
     };
     wait_until("the node to be left out", left_out);
-    let history = gateway.ctl(&format!("show health routes/1/{hanging} history"));
-    assert!(history.contains("ejected: failures in requests: core"), "{history}");
+    // The health thread hears of it after the core.
+    wait_until("the history to tell it", || {
+        let history = gateway.ctl(&format!("show health routes/1/{hanging} history"));
+        history.contains("ejected: failures in requests: core").then_some(())
+    });
     let told = gateway.ctl_json(&format!("show health routes/1/{hanging} history"));
     assert_eq!(told["changes"][0]["to"], "ejected", "{told}");
     assert!(gateway.ctl("help").contains("show health KEY/ADDRESS history"));

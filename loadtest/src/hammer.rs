@@ -202,6 +202,7 @@ impl Hammer {
             unmeasured,
             served: Counts {
                 requests: counts.requests - counts_before.requests,
+                status_requests: counts.status_requests - counts_before.status_requests,
                 body_bytes: counts.body_bytes - counts_before.body_bytes,
                 accepted: counts.accepted,
                 malformed: counts.malformed,
@@ -257,8 +258,10 @@ impl Outcome {
             problems.push("no good answer while measuring".to_owned());
         }
         let answers = self.measured.succeeded + self.unmeasured.succeeded;
-        if problems.is_empty() && self.served.requests != answers {
-            problems.push(format!("{answers} answers, but the backend gave {}", self.served.requests));
+        // Nothing here asks for a status; whoever does probes the backend.
+        let served = self.served.requests - self.served.status_requests;
+        if problems.is_empty() && served != answers {
+            problems.push(format!("{answers} answers, but the backend gave {served}"));
         }
         let body_bytes = answers.saturating_mul(self.sent_body_bytes);
         if problems.is_empty() && self.served.body_bytes != body_bytes {
@@ -353,7 +356,7 @@ mod tests {
             machine: MachineUse { busy_ns: 3_000_000, steal_ns: 0 },
             measured,
             unmeasured: Tally::default(),
-            served: Counts { requests: 100, body_bytes: 6400, accepted: 1, malformed: 0 },
+            served: Counts { requests: 103, status_requests: 3, body_bytes: 6400, accepted: 1, malformed: 0 },
             sent_body_bytes: 64,
         }
     }
@@ -375,7 +378,7 @@ mod tests {
             spoil(&mut outcome);
             outcome.problems().join("; ")
         };
-        assert!(problem(|o| o.served.requests = 99).contains("the backend gave 99"));
+        assert!(problem(|o| o.served.requests = 102).contains("the backend gave 99"));
         assert!(problem(|o| o.served.body_bytes = 6399).contains("the backend got 6399"));
         assert!(
             problem(|o| o.unmeasured.fail(Failure::Status(502), Duration::ZERO)).contains("1 status_502")

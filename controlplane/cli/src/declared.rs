@@ -87,7 +87,7 @@ impl Declared {
                 let Value::Object(fields) = &object else {
                     return Err(format!("{key}[{index}] is not an object"));
                 };
-                let id = match fields.get("id") {
+                let id = match fields.get("id").or_else(|| fields.get(kind.naming_field()?)) {
                     Some(Value::String(id)) => id.clone(),
                     Some(Value::Number(id)) => id.to_string(),
                     Some(_) => return Err(format!("{key}[{index}]: the id is text or a whole number")),
@@ -99,7 +99,7 @@ impl Declared {
                     }
                 };
                 without_times(&mut object);
-                let place = (kind, id);
+                let place = (kind.in_list(&id), id);
                 if let Some((_, other)) = self.0.get(&place) {
                     let id = &place.1;
                     return Err(format!("{key}/{id} stands twice: here and in {other}; take one away"));

@@ -4,8 +4,9 @@
 //! its place. Nothing is dropped silently: what a reader does not know it lists. What is written is valid, because the validator that the planes use
 //! has judged it ([`settle`]), and a field that it refuses is taken out and listed.
 //!
-//! A route that loses something that kept requests away from it (a plugin, a condition, an access rule) is written with `status: 0`: it must not
-//! become open to more than before because somebody overlooked a line.
+//! A route that loses something that kept requests away from it (a plugin, an access rule) is written closed, so that it answers by itself: it must not
+//! become open to more than before because somebody overlooked a line, and neither must what it kept from the route around it. One that
+//! loses a condition is written with `status: 0`, as if the condition never held.
 
 use std::path::PathBuf;
 
@@ -53,7 +54,7 @@ struct FileArgs {
     /// Write the objects to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Keep routes enabled that lost a plugin, a condition or an access rule
+    /// Keep routes open that lost a plugin, a condition or an access rule
     #[arg(long)]
     keep_enabled: bool,
     /// Objects and report as one JSON document
@@ -100,7 +101,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<u8, Failure> {
     };
     settle::settle(&mut found);
     if !file.keep_enabled {
-        found.disable_opened();
+        found.close_opened();
     }
     written(file, &found)
 }
@@ -117,8 +118,9 @@ fn written(args: &FileArgs, found: &Found) -> Result<u8, Failure> {
             .iter()
             .map(|left| json!({"at": left.at, "what": left.what, "why": left.why}))
             .collect();
-        json!({"objects": objects, "left_out": report, "disabled": found.disabled(), "notes": found.notes()})
-            .to_string()
+        json!({"objects": objects, "left_out": report, "disabled": found.disabled(), "closed": found.closed(),
+            "notes": found.notes()})
+        .to_string()
     } else if found.count() == 0 {
         "# nothing was found that has a counterpart\nroutes: []".to_owned()
     } else {
@@ -141,9 +143,14 @@ fn report(found: &Found) {
     for note in found.notes() {
         warn(&plain(&format!("note      {note}")));
     }
+    for id in found.closed() {
+        warn(&plain(&format!(
+            "closed    routes/{id}: what was left out may have kept requests away from nodes; take its fault-injection away when that is done otherwise"
+        )));
+    }
     for id in found.disabled() {
         warn(&plain(&format!(
-            "disabled  routes/{id}: what was left out may have kept requests away from it; set status 1 when that is done otherwise"
+            "disabled  routes/{id}: it would get requests that its condition left to others; set status 1 when that is done otherwise"
         )));
     }
     let (objects, left) = (found.count(), found.left_out().len());

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ringway_controlplane::source::file;
 use ringway_snapshot::Kind;
+use ringway_snapshot::model::credential;
 use serde_json::Value;
 
 use crate::api::{ApiArgs, Question, Refused, Wait, segment};
@@ -102,6 +103,12 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
 }
 
 fn path(kind: Kind, id: Option<&str>) -> String {
+    if let (Kind::Credential, Some(id)) = (kind, id) {
+        // A consumer's name alone stands for all of its own.
+        let (consumer, own) = credential(id).map_or((id, None), |(consumer, own)| (consumer, Some(own)));
+        let own = own.map_or_else(String::new, |own| format!("/{}", segment(own)));
+        return format!("/apisix/admin/consumers/{}/credentials{own}", segment(consumer));
+    }
     let id = id.map_or_else(String::new, |id| format!("/{}", segment(id)));
     format!("/apisix/admin/{}{id}", kind.name())
 }
@@ -116,7 +123,7 @@ fn shown(args: &GetArgs) -> Result<u8, Refused> {
     };
     if args.json {
         say(&document.to_string());
-    } else if args.id.is_some() {
+    } else if document["value"].is_object() {
         say(yaml::document(&document["value"]).trim_end());
     } else {
         table(args.kind, document["list"].as_array().map(Vec::as_slice).unwrap_or_default());
@@ -125,7 +132,8 @@ fn shown(args: &GetArgs) -> Result<u8, Refused> {
 }
 
 fn table(kind: Kind, list: &[Value]) {
-    let id = |item: &Value| plain(item["value"]["id"].as_str().unwrap_or_default());
+    let own = |item: &Value| item["value"][kind.naming_field().unwrap_or("id")].as_str().map(plain);
+    let id = |item: &Value| own(item).unwrap_or_default();
     let width = list.iter().map(|item| id(item).chars().count()).max().unwrap_or(0).max(2);
     say(&format!("{:width$}  REVISION  WHAT", "ID"));
     for item in list {
@@ -169,6 +177,11 @@ fn summary(kind: Kind, value: &Value) -> String {
             ]
         }
         Kind::Upstream => vec![nodes(value)],
+        Kind::Consumer | Kind::Credential | Kind::ConsumerGroup => {
+            let plugins = value["plugins"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+            let group = value["group_id"].as_str().map(|id| format!("in consumer_groups/{id}"));
+            vec![several("name", ""), plugins.collect::<Vec<_>>().join(" "), group.unwrap_or_default()]
+        }
         _ => vec![several("name", ""), several("", "hosts"), to],
     };
     words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
@@ -232,6 +245,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_credential_is_asked_for_below_its_consumer() {
+        for (id, want) in [
+            ("jack/credentials/a b", "/apisix/admin/consumers/jack/credentials/a%20b"),
+            ("jack", "/apisix/admin/consumers/jack/credentials"),
+        ] {
+            assert_eq!(path(Kind::Credential, Some(id)), want);
+        }
+        assert_eq!(path(Kind::Consumer, Some("jack")), "/apisix/admin/consumers/jack");
+    }
+
+    #[test]
     fn an_object_is_told_in_a_few_words() {
         for (kind, value, want) in [
             (
@@ -240,6 +264,11 @@ mod tests {
                 "GET,PUT a/b,/c -> upstreams/u (disabled)",
             ),
             (Kind::Upstream, json!({"nodes": {"a:1": 1, "b:2": 1}}), "a:1 b:2"),
+            (
+                Kind::Consumer,
+                json!({"username": "jack", "group_id": "g", "plugins": {"key-auth": {"key": "70707"}}}),
+                "key-auth in consumer_groups/g",
+            ),
             (Kind::Upstream, json!({"nodes": [{"host": "a", "port": 1, "weight": 1}]}), "a:1"),
             (
                 Kind::Service,

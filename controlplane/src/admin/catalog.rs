@@ -1,9 +1,10 @@
 //! What this release knows: `plugins/...` and `schema/...`.
 
 use axum::http::{Method, StatusCode};
-use ringway_snapshot::Kind;
+use ringway_snapshot::model::credential;
 use ringway_snapshot::parse::parse_object;
 use ringway_snapshot::validate::validate;
+use ringway_snapshot::{Fault, Kind};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -44,9 +45,7 @@ pub(super) fn plugins(asked: &Asked, path: &[String]) -> Outcome {
                     Ok(Answer::json(StatusCode::OK, &json!(names)))
                 }
                 [] => Ok(Answer::json(StatusCode::OK, &schema::plugins())),
-                [name] if subsystem == "http" && schema::of_plugin(name).is_some() => {
-                    Ok(Answer::json(StatusCode::OK, &json!(schema::of_plugin(name))))
-                }
+                [name] if subsystem == "http" && schema::of_plugin(name).is_some() => of_plugin(asked, name),
                 _ => Err(Answer::error(
                     StatusCode::NOT_FOUND,
                     format!("plugin not found in subsystem {subsystem}"),
@@ -62,7 +61,7 @@ pub(super) fn schema(asked: &Asked, path: &[String]) -> Outcome {
         ("POST", [validate, kind]) if validate == "validate" => validated(asked, kind),
         ("GET" | "HEAD", []) => Ok(Answer::json(StatusCode::OK, &schema::all())),
         ("GET" | "HEAD", [plugins, name]) if plugins == "plugins" => match schema::of_plugin(name) {
-            Some(schema) => Ok(Answer::json(StatusCode::OK, schema)),
+            Some(_) => of_plugin(asked, name),
             None => Err(Answer::error(StatusCode::NOT_FOUND, "plugin not found in subsystem http")),
         },
         ("GET" | "HEAD", [name]) => match schema::named(name) {
@@ -73,6 +72,15 @@ pub(super) fn schema(asked: &Asked, path: &[String]) -> Outcome {
     }
 }
 
+/// A plugin's schema, or with `schema_type=consumer` that of what consumers tell it.
+fn of_plugin(asked: &Asked, name: &str) -> Outcome {
+    let schema = match asked.query.get("schema_type") {
+        Some("consumer") => schema::of_login(name),
+        _ => schema::of_plugin(name),
+    };
+    schema.map(|schema| Answer::json(StatusCode::OK, schema)).ok_or_else(|| Answer::bad("not found schema"))
+}
+
 /// Checks one object by itself: its spelling and what this release acts on, but not what it refers to.
 fn validated(asked: &Asked, name: &str) -> Outcome {
     let known = |kind: &Kind| kind.name() == name || schema::singular(*kind) == name;
@@ -81,11 +89,25 @@ fn validated(asked: &Asked, name: &str) -> Outcome {
     };
     let object: Value = asked.json()?;
     schema::check(kind, &object).map_err(Answer::bad)?;
-    let id = object.get("id").and_then(super::item::id_text).unwrap_or_else(|| "new".to_owned());
+    let own = object.get(if kind == Kind::Consumer { "username" } else { "id" });
+    let id = match own.and_then(super::item::id_text) {
+        Some(own) if kind == Kind::Credential && credential(&own).is_none() => {
+            format!("any/credentials/{own}")
+        }
+        Some(own) => own,
+        None if kind == Kind::Credential => "any/credentials/new".to_owned(),
+        None => "new".to_owned(),
+    };
     let fault = |fault| Answer::faults(StatusCode::BAD_REQUEST, &[fault]);
+    let mut object = object;
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("id");
+    }
     let entry = parse_object(kind.name(), &id, &object).map_err(fault)?;
     let mut faults = validate(&[Arc::new(entry)].into_iter().collect());
-    faults.retain(|fault| !fault.pointer.ends_with("_id"));
+    let is_reference =
+        |fault: &Fault| fault.pointer.ends_with("_id") || fault.reason.starts_with("there is no consumer ");
+    faults.retain(|fault| !is_reference(fault));
     if faults.is_empty() {
         Ok(Answer::empty(StatusCode::OK))
     } else {

@@ -72,9 +72,15 @@ pub(super) async fn get(shared: &Shared, asked: &Asked) -> Outcome {
     let written = asked.query.get("written") == Some("true");
     let printed = tokio::task::spawn_blocking(move || {
         for item in items {
-            let list = document.entry(item.kind.name()).or_insert_with(|| json!([]));
+            // APISIX's clients know credentials by their ids, in the list of consumers.
+            let listed = if item.kind == Kind::Credential && !written { Kind::Consumer } else { item.kind };
+            let list = document.entry(listed.name()).or_insert_with(|| json!([]));
             if let Value::Array(list) = list {
-                list.push(if written { item.as_written() } else { item.value() });
+                let mut value = if written { item.as_written() } else { item.value() };
+                if item.kind == Kind::Credential {
+                    value["id"] = json!(item.id);
+                }
+                list.push(value);
             }
         }
         Value::Object(document).to_string()
@@ -213,6 +219,8 @@ fn numbers(document: &mut Map<String, Value>, state: &State) -> Result<BTreeMap<
         let name = version_key(kind);
         let now = state.versions.get(&kind).copied().unwrap_or(0);
         let number = match document.remove(&name) {
+            // APISIX's clients number consumers and their credentials together.
+            None if kind == Kind::Credential && stays(&numbers, state, Kind::Consumer) => now,
             None => now.saturating_add(1),
             Some(given) => given.as_u64().ok_or_else(|| Answer::bad(format!("{name} must be a number")))?,
         };
@@ -222,6 +230,11 @@ fn numbers(document: &mut Map<String, Value>, state: &State) -> Result<BTreeMap<
         numbers.insert(kind, number);
     }
     Ok(numbers)
+}
+
+/// Whether a kind that was looked at already stays as it is.
+fn stays(numbers: &BTreeMap<Kind, u64>, state: &State, kind: Kind) -> bool {
+    numbers.get(&kind) == state.versions.get(&kind)
 }
 
 /// One kind's list, or the first thing wrong in APISIX's words and all of them as data.
@@ -242,6 +255,7 @@ fn read_list(kind: Kind, list: Value) -> Result<Vec<(Place, Fields)>, (String, V
         let own = item.get("id").and_then(id_text);
         let made = format!("arr_{}", index + 1);
         let id = own.as_deref().unwrap_or(&made).to_owned();
+        let kind = kind.in_list(&id);
         let naming = if kind == Kind::Consumer { Naming::Given(None) } else { Naming::Given(Some(&id)) };
         let outcome = object::read(kind, naming, item, true).map_err(|answer| answer.text_of_error());
         match outcome {

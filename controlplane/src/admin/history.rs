@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use ringway_snapshot::Kind;
+use ringway_snapshot::plugin::login::hide_secrets;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -62,7 +63,10 @@ pub(super) async fn changes(shared: &Shared, asked: &Asked) -> Outcome {
 fn change(row: &Row) -> Result<Value, Answer> {
     let object = |at: usize| -> Result<Value, Answer> {
         let text: Option<&str> = row.try_get(at)?;
-        Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+        let mut object: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        // Who reads the history need not know how others log in. A rollback reads the table itself.
+        hide_secrets(&mut object);
+        Ok(object)
     };
     Ok(json!({
         "revision": row.try_get::<_, i64>(0)?,

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use axum::http::HeaderName;
 use ringway_snapshot::Kind;
+use ringway_snapshot::model::credential;
 use ringway_snapshot::parse::parse_object;
 use serde_json::{Map, Value, json};
 use tokio_postgres::Row;
@@ -25,7 +27,11 @@ pub(super) type Place = (Kind, String);
 pub(super) const COLUMNS: &str = "r.kind, r.id, r.spec::text, r.revision, \
     coalesce((select c.revision from ringway.change c where c.kind = r.kind and c.id = r.id and c.before is null \
               order by c.seq desc limit 1), r.revision), \
-    extract(epoch from r.created_at)::bigint, extract(epoch from r.updated_at)::bigint";
+    extract(epoch from r.created_at)::bigint, extract(epoch from r.updated_at)::bigint, \
+    ceil(extract(epoch from r.expires_at))::bigint";
+
+/// Tells with an object when it will be removed, in seconds since 1970.
+const EXPIRES_AT: HeaderName = HeaderName::from_static("ringway-expires-at");
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -37,12 +43,13 @@ pub(super) struct Item {
     created: u64,
     created_s: i64,
     updated_s: i64,
+    expires_s: Option<i64>,
 }
 
 impl Item {
     /// An object of the declarative file, which knows no times.
     pub(super) fn of_file(kind: Kind, id: String, spec: Fields, revision: u64) -> Item {
-        Item { kind, id, spec, revision, created: revision, created_s: 0, updated_s: 0 }
+        Item { kind, id, spec, revision, created: revision, created_s: 0, updated_s: 0, expires_s: None }
     }
 
     /// Reads [`COLUMNS`]; `None` for a row of a kind that this program does not know.
@@ -58,6 +65,7 @@ impl Item {
             created: number(4)?.unsigned_abs(),
             created_s: number(5)?,
             updated_s: number(6)?,
+            expires_s: row.try_get(7).map_err(failed)?,
         }))
     }
 
@@ -72,6 +80,11 @@ impl Item {
         match self.kind {
             Kind::Consumer => {
                 fields.entry("username").or_insert_with(|| json!(self.id));
+            }
+            // Its consumer stands in the path.
+            Kind::Credential => {
+                let own = credential(&self.id).map_or(&*self.id, |(_, own)| own);
+                fields.insert("id".to_owned(), json!(own));
             }
             _ => {
                 fields.insert("id".to_owned(), json!(self.id));
@@ -103,6 +116,14 @@ impl Item {
         })
     }
 
+    /// An answer that shows it, and tells when it goes, if it does.
+    pub(super) fn expiring(&self, answer: Answer) -> Answer {
+        match self.expires_s {
+            Some(seconds) => answer.with(EXPIRES_AT, &seconds.to_string()),
+            None => answer,
+        }
+    }
+
     /// As the answer to a write.
     pub(super) fn written(&self) -> Value {
         json!({"key": key(self.kind, &self.id), "value": self.value()})
@@ -111,7 +132,7 @@ impl Item {
 
 /// The key under which APISIX would keep it in etcd.
 pub(super) fn key(kind: Kind, id: &str) -> String {
-    match (kind, id.split_once("/credentials/")) {
+    match (kind, credential(id)) {
         (Kind::Credential, Some(_)) => format!("/apisix/consumers/{id}"),
         _ => format!("/apisix/{}/{id}", kind.name()),
     }
@@ -154,8 +175,11 @@ pub(super) fn shown_alike(kind: Kind, one: &Fields, other: &Fields) -> bool {
 }
 
 /// What an object refers to, and in which field.
-pub(super) fn references(kind: Kind, spec: &Fields) -> BTreeMap<Place, String> {
+pub(super) fn references((kind, id): &Place, spec: &Fields) -> BTreeMap<Place, String> {
     let mut found = BTreeMap::new();
+    if let Some((consumer, _)) = credential(id).filter(|_| *kind == Kind::Credential) {
+        found.insert((Kind::Consumer, consumer.to_owned()), "id".to_owned());
+    }
     let top: &[(&str, Kind)] = match kind {
         Kind::Route | Kind::StreamRoute => &[
             ("service_id", Kind::Service),
@@ -219,7 +243,15 @@ pub(super) fn supported(kind: Kind) -> Result<(), String> {
 
 /// Whether anything may refer to objects of a kind; see [`references`].
 pub(super) fn may_be_referred_to(kind: Kind) -> bool {
-    matches!(kind, Kind::Service | Kind::PluginConfig | Kind::Upstream | Kind::ConsumerGroup | Kind::Proto)
+    matches!(
+        kind,
+        Kind::Service
+            | Kind::PluginConfig
+            | Kind::Upstream
+            | Kind::Consumer
+            | Kind::ConsumerGroup
+            | Kind::Proto
+    )
 }
 
 fn ask_contract(kind: Kind) -> Result<(), String> {
@@ -258,7 +290,7 @@ mod tests {
         let spec = object(&json!({"service_id": 1, "upstream_id": "u", "plugins": {
             "traffic-split": {"rules": [{"weighted_upstreams": [{"upstream_id": 3, "weight": 1}]}]},
             "grpc-transcode": {"proto_id": "p"}}}));
-        let found: Vec<Place> = references(Kind::Route, &spec).into_keys().collect();
+        let found: Vec<Place> = references(&(Kind::Route, "r".to_owned()), &spec).into_keys().collect();
         assert_eq!(
             found,
             [
@@ -269,7 +301,11 @@ mod tests {
             ]
         );
         assert!(found.iter().all(|(kind, _)| may_be_referred_to(*kind)));
-        assert!(references(Kind::Upstream, &object(&json!({"nodes": {}}))).is_empty());
+        let upstream = (Kind::Upstream, "u".to_owned());
+        assert!(references(&upstream, &object(&json!({"nodes": {}}))).is_empty());
+        let credential = (Kind::Credential, "jack/credentials/1".to_owned());
+        let found: Vec<Place> = references(&credential, &Fields::new()).into_keys().collect();
+        assert_eq!(found, [(Kind::Consumer, "jack".to_owned())]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and types; the meaning is checked by [`super::work`] together with what is around the object.
 
 use ringway_snapshot::Kind;
+use ringway_snapshot::model::credential;
 use serde_json::{Value, json};
 
 use super::answer::Answer;
@@ -18,6 +19,8 @@ const FORBIDDEN: [&str; 2] = ["create_time", "update_time"];
 pub(super) enum Naming<'a> {
     /// The path, or else the body.
     Given(Option<&'a str>),
+    /// The body, below what this consumer has.
+    Of(&'a str),
     /// Neither may have one.
     Made(&'a str),
 }
@@ -40,12 +43,15 @@ pub(super) fn read(
     let id = match (naming, &own) {
         (Naming::Made(_), Some(_)) => return Err(Answer::bad(format!("wrong {word} id, do not need it"))),
         (Naming::Made(id), None) => json!(id),
-        (Naming::Given(Some(id)), Some(own))
-            if kind != Kind::Consumer && id_text(own).as_deref() != Some(id) =>
-        {
+        (Naming::Given(Some(id)), Some(own)) if kind != Kind::Consumer && !is_called(kind, id, own) => {
             return Err(Answer::bad(format!("wrong {word} id")));
         }
         (Naming::Given(Some(id)), _) => json!(id),
+        (Naming::Of(consumer), Some(own)) => {
+            let own = id_text(own).ok_or_else(|| Answer::bad(format!("wrong {word} id")))?;
+            json!(format!("{consumer}/credentials/{own}"))
+        }
+        (Naming::Of(_), None) => return Err(Answer::bad(format!("missing {word} id"))),
         (Naming::Given(None), Some(own)) => own.clone(),
         (Naming::Given(None), None) if kind == Kind::Consumer => Value::Null,
         (Naming::Given(None), None) => return Err(Answer::bad(format!("missing {word} id"))),
@@ -75,6 +81,12 @@ pub(super) fn read(
     }
     let id = id_text(&id).ok_or_else(|| Answer::bad(format!("wrong {word} id")))?;
     Ok((id, fields))
+}
+
+/// Whether that is the object's id in its own JSON: of a credential the part that is its own will do.
+fn is_called(kind: Kind, id: &str, own: &Value) -> bool {
+    let short = credential(id).map(|(_, short)| short).filter(|_| kind == Kind::Credential);
+    id_text(own).is_some_and(|own| own == id || short == Some(&*own))
 }
 
 fn consumer(id: &Value, fields: &Fields) -> Result<String, Answer> {
@@ -136,6 +148,39 @@ mod tests {
         assert!(refused(Kind::Consumer, Naming::Given(Some("jill")), body).contains("wrong username"));
         let nameless = refused(Kind::Consumer, Naming::Given(None), json!({"id": "jack"}));
         assert!(nameless.contains("username"), "{nameless}");
+    }
+
+    #[test]
+    fn a_credential_is_called_by_its_path_and_its_body() {
+        let body = |id: Value| json!({"id": id, "plugins": {"key-auth": {"key": "k"}}});
+        let path = "jack/credentials/a.1";
+        for (naming, id) in [
+            (Naming::Given(Some(path)), json!("a.1")),
+            (Naming::Given(Some(path)), json!(path)),
+            (Naming::Of("jack"), json!("a.1")),
+        ] {
+            assert_eq!(read(Kind::Credential, naming, body(id), false).unwrap().0, path);
+        }
+        let other = refused(Kind::Credential, Naming::Given(Some(path)), body(json!("b")));
+        assert!(other.contains("wrong credential id"), "{other}");
+        let nameless = refused(Kind::Credential, Naming::Of("jack"), json!({"plugins": {}}));
+        assert!(nameless.contains("missing credential id"), "{nameless}");
+        for (plugins, want) in [
+            (
+                json!({"key-auth": {}}),
+                "invalid plugins configuration: failed to check the configuration of plugin key-auth err: property \\\"key\\\" is required",
+            ),
+            (json!({"cors": {}}), "only supports auth type plugins in consumer credential"),
+            (
+                json!({"key-auth": {"key": "k"}, "basic-auth": {}}),
+                "expect object to have at most 1 properties",
+            ),
+            (json!({"nope": {}}), "unknown plugin [nope]"),
+            (json!({"key-auth": "k"}), "invalid plugin conf"),
+        ] {
+            let told = refused(Kind::Credential, Naming::Given(Some(path)), json!({"plugins": plugins}));
+            assert!(told.contains(want), "{want}: {told}");
+        }
     }
 
     #[test]

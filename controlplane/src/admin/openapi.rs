@@ -144,7 +144,11 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     let mut all = vec![
         Operation::new("GET", &list, format!("All objects of the kind {plural}"))
             .takes(&["page", "page_size", "name", "label", "uri", "filter"])
-            .replies(&[(200, "List")]),
+            .replies(if kind == Kind::Credential {
+                &[(200, "List"), (404, "Error")]
+            } else {
+                &[(200, "List")]
+            }),
         Operation::new("GET", &one, format!("One {word}")).replies(&[(200, "Item"), (404, "Error")]),
     ];
     if supported(kind).is_err() {
@@ -152,11 +156,13 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     }
     all.push(
         Operation::new("PUT", &one, format!("Writes a {word} whole"))
-            .takes(&["wait", "if_match", "if_none_match", "errors"])
+            .takes(&["wait", "ttl", "if_match", "if_none_match", "errors"])
             .body(schema())
             .replies(&[(200, "Written"), (201, "Written"), (202, "Written")])
+            .replies(if kind == Kind::Credential { &[(404, "Error")] } else { &[] })
             .replies(WRITES),
     );
+    all.extend(named_by_its_body(kind, &list, &word));
     all.push(
         Operation::new("DELETE", &one, format!("Deletes a {word}"))
             .takes(&["wait", "force", "if_match", "errors"])
@@ -166,7 +172,7 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     if !WITHOUT_POST.contains(&kind) {
         all.push(
             Operation::new("POST", &list, format!("Makes a {word}; its id is made too"))
-                .takes(&["wait", "errors"])
+                .takes(&["wait", "ttl", "errors"])
                 .body(schema())
                 .replies(&[(201, "Written"), (202, "Written")])
                 .replies(WRITES),
@@ -175,20 +181,31 @@ fn of_kind(kind: Kind) -> Vec<Operation> {
     if !WITHOUT_PATCH.contains(&kind) {
         all.push(
             Operation::new("PATCH", &one, format!("Changes a part of a {word}"))
-                .takes(&["wait", "if_match", "errors"])
+                .takes(&["wait", "ttl", "if_match", "errors"])
                 .body(json!({"type": "object"}))
                 .replies(&[(200, "Written"), (202, "Written"), (404, "Error")])
                 .replies(WRITES),
         );
         all.push(
             Operation::new("PATCH", format!("{one}/{{sub_path}}"), format!("Sets one place in a {word}"))
-                .takes(&["wait", "if_match", "errors"])
+                .takes(&["wait", "ttl", "if_match", "errors"])
                 .body(json!({}))
                 .replies(&[(200, "Written"), (202, "Written"), (404, "Error")])
                 .replies(WRITES),
         );
     }
     all
+}
+
+/// These may be called by what their body says.
+fn named_by_its_body(kind: Kind, list: &str, word: &str) -> Option<Operation> {
+    matches!(kind, Kind::Consumer | Kind::Credential).then(|| {
+        Operation::new("PUT", list, format!("Writes a {word} whole, named by its body"))
+            .takes(&["wait", "if_match", "if_none_match", "errors"])
+            .body(named(singular(kind)))
+            .replies(&[(200, "Written"), (201, "Written"), (202, "Written"), (404, "Error")])
+            .replies(WRITES)
+    })
 }
 
 /// Many objects at once.
@@ -236,13 +253,14 @@ fn of_catalog() -> Vec<Operation> {
     vec![
         Operation::new("GET", "/apisix/admin/plugins/list", "The plugins' names").replies(&[(200, "Names")]),
         Operation::new("GET", "/apisix/admin/plugins/{plugin}", "A plugin's schema")
-            .takes(&["subsystem"])
+            .takes(&["subsystem", "schema_type"])
             .replies(&[(200, "Object"), (404, "Error")]),
         Operation::new("PUT", "/apisix/admin/plugins/reload", "Has nothing to do here")
             .replies(&[(200, "text")]),
         Operation::new("GET", "/apisix/admin/schema", "All schemas").replies(&[(200, "Object")]),
         Operation::new("GET", "/apisix/admin/schema/{word}", "A kind's schema").replies(&[(200, "Object")]),
         Operation::new("GET", "/apisix/admin/schema/plugins/{plugin}", "A plugin's schema")
+            .takes(&["schema_type"])
             .replies(&[(200, "Object"), (404, "Error")]),
         Operation::new("POST", "/apisix/admin/schema/validate/{word}", "Checks one object by itself")
             .body(json!({"type": "object"}))
@@ -290,10 +308,13 @@ fn parameters() -> Value {
     }
     all.insert("of_id".into(), query("id", text));
     all.insert("wait".into(), query("wait", json!({"type": "string", "pattern": "^[0-9]{1,4}ms$"})));
+    // Long enough that what is tried by this document does not vanish meanwhile.
+    all.insert("ttl".into(), query("ttl", json!({"type": "integer", "minimum": 3600, "maximum": 1_000_000})));
     for name in ["force", "errors", "written"] {
         all.insert(name.into(), query(name, json!({"type": "boolean"})));
     }
     all.insert("subsystem".into(), query("subsystem", json!({"enum": ["http", "stream"]})));
+    all.insert("schema_type".into(), query("schema_type", json!({"enum": ["consumer"]})));
     all.insert("if_match".into(), header("If-Match", false));
     all.insert("if_none_match".into(), header("If-None-Match", false));
     all.insert("digest".into(), header("X-Digest", true));

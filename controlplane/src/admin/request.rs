@@ -22,6 +22,8 @@ pub(super) const MANY_BODY_BYTES_MAX: usize = 64 << 20;
 const BODY_MAX: Duration = Duration::from_secs(60);
 /// The longest that `?wait=` may be.
 const WAIT_MS_MAX: u64 = 60_000;
+/// The longest that `?ttl=` may be, some 126 years.
+const TTL_S_MAX: u32 = 4_000_000_000;
 /// Parameters of one query.
 const PARAMETERS_MAX: usize = 64;
 
@@ -80,6 +82,17 @@ impl Query {
         let Some(text) = self.get(name) else { return Ok(None) };
         let parsed = text.parse().map(Some);
         parsed.map_err(|_| Answer::bad(format!("{name} must be a whole number of 0 or more, found {text:?}")))
+    }
+
+    /// After how many seconds an object is to be removed.
+    pub(super) fn ttl_s(&self) -> Result<Option<f64>, Answer> {
+        let Some(text) = self.get("ttl") else { return Ok(None) };
+        match text.parse::<u32>() {
+            Ok(seconds) if (1..=TTL_S_MAX).contains(&seconds) => Ok(Some(f64::from(seconds))),
+            _ => Err(Answer::bad(format!(
+                "ttl is a whole number of seconds, 1 to {TTL_S_MAX}; found {text:?}"
+            ))),
+        }
     }
 
     /// How long the answer may wait for the nodes: `5s`, `500ms`, or seconds.
@@ -273,6 +286,15 @@ mod tests {
         }
         for text in ["wait=", "wait=-1", "wait=61s", "wait=x"] {
             assert!(query(text).wait().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_whole_seconds() {
+        assert_eq!(query("ttl=60").ttl_s().unwrap(), Some(60.0));
+        assert_eq!(query("page=1").ttl_s().unwrap(), None);
+        for text in ["ttl=", "ttl=0", "ttl=-1", "ttl=1.5", "ttl=4000000001", "ttl=x"] {
+            assert!(query(text).ttl_s().is_err(), "{text}");
         }
     }
 

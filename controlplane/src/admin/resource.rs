@@ -3,12 +3,14 @@
 //! Beyond APISIX: `ETag` and `If-Match` hold revisions, so that lost updates are refused (412); `?wait=5s` answers when the nodes
 //! serve it. `force=true` deletes what is referred to and takes the reference out of who refers, in the same revision, because a reference
 //! to nothing would make the whole configuration invalid; a route that loses a service or a plugin configuration is disabled by it,
-//! as it might otherwise be open to more than before.
+//! as it might otherwise be open to more than before. `?ttl=60` has the object removed when that many seconds are over, unless something
+//! refers to it; any later write without it lets the object stay.
 
 use std::collections::BTreeSet;
 
 use axum::http::{Method, StatusCode};
 use ringway_snapshot::Kind;
+use ringway_snapshot::model::credential;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
@@ -39,6 +41,8 @@ pub(super) const WITHOUT_PATCH: [Kind; 3] = [Kind::Consumer, Kind::Credential, K
 pub(super) struct Target {
     pub(super) kind: Kind,
     pub(super) id: Option<String>,
+    /// The consumer whose credentials are meant.
+    pub(super) owner: Option<String>,
     /// Below the object, for PATCH.
     pub(super) sub_path: Vec<String>,
 }
@@ -55,15 +59,16 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked, target: Target) -> Ou
     if refused {
         return Err(Answer::method(format!("not supported `{}` method for {word}", asked.method)));
     }
-    if asked.query.get("ttl").is_some() {
-        return Err(Answer::bad(
-            "ttl is not supported by this release; delete the object when its time is over",
-        ));
-    }
     match (asked.method.as_str(), target.id) {
         ("GET" | "HEAD", Some(id)) => one(shared, (kind, id)).await,
-        ("GET" | "HEAD", None) => list(shared, asked, kind).await,
-        ("PUT", id) => put(shared, asked, kind, id.as_deref()).await,
+        ("GET" | "HEAD", None) => list(shared, asked, kind, target.owner.as_deref()).await,
+        ("PUT", id) => {
+            let naming = match (&target.owner, &id) {
+                (Some(owner), None) => Naming::Of(owner),
+                _ => Naming::Given(id.as_deref()),
+            };
+            put(shared, asked, kind, naming).await
+        }
         ("POST", None) => post(shared, asked, kind).await,
         ("POST", Some(_)) => Err(Answer::bad(format!("wrong {word} id, do not need it"))),
         ("PATCH", Some(id)) => patched(shared, asked, (kind, id), &target.sub_path).await,
@@ -75,13 +80,17 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked, target: Target) -> Ou
 
 async fn one(shared: &Shared, place: Place) -> Outcome {
     let item = shared.shelf.one(&place).await?.ok_or_else(Answer::not_found)?;
-    Ok(Answer::json(StatusCode::OK, &item.shown()).tagged(item.revision))
+    Ok(item.expiring(Answer::json(StatusCode::OK, &item.shown()).tagged(item.revision)))
 }
 
-async fn list(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
+async fn list(shared: &Shared, asked: &Asked, kind: Kind, owner: Option<&str>) -> Outcome {
     let filter = Filter::parse(&asked.query)?;
     let slice = filter.slice.filter(|_| filter.is_everything());
-    let (mut total, mut items) = shared.shelf.all(kind, slice).await?;
+    let within = owner.map(|owner| format!("{owner}/credentials/")).unwrap_or_default();
+    let (mut total, mut items) = shared.shelf.all(kind, &within, slice).await?;
+    if owner.is_some() && total == 0 {
+        return Err(Answer::not_found());
+    }
     if slice.is_none() {
         items.retain(|item| filter.fits(item));
         total = u64::try_from(items.len()).unwrap_or(u64::MAX);
@@ -99,12 +108,16 @@ async fn list(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
     Ok(Answer::text(StatusCode::OK, text))
 }
 
-async fn put(shared: &Shared, asked: &Asked, kind: Kind, id: Option<&str>) -> Outcome {
-    let (id, fields) = object::read(kind, Naming::Given(id), body(asked)?, false)?;
+async fn put(shared: &Shared, asked: &Asked, kind: Kind, naming: Naming<'_>) -> Outcome {
+    let (id, fields) = object::read(kind, naming, body(asked)?, false)?;
     let place = (kind, id);
     let condition = asked.condition()?;
     shared
         .written(asked, place, async |work, place| {
+            if let Some((consumer, _)) = credential(&place.1).filter(|_| place.0 == Kind::Credential) {
+                let consumer = work.item(&(Kind::Consumer, consumer.to_owned())).await?;
+                consumer.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, "consumer not found"))?;
+            }
             let before = work.item(place).await?;
             condition.check(before.as_ref().map(|item| item.revision))?;
             Ok((fields, before))
@@ -115,6 +128,7 @@ async fn put(shared: &Shared, asked: &Asked, kind: Kind, id: Option<&str>) -> Ou
 async fn post(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
     // Spelling first: a bad body needs no connection.
     let (_, fields) = object::read(kind, Naming::Made("new"), body(asked)?, false)?;
+    let ttl_s = asked.query.ttl_s()?;
     let mut lease = shared.shelf.writer().await?;
     supported(kind).map_err(Answer::bad)?;
     let work = shared.begin(&mut lease, asked).await?;
@@ -125,6 +139,7 @@ async fn post(shared: &Shared, asked: &Asked, kind: Kind) -> Outcome {
     }
     let changes = Changes::from([(place.clone(), Some(fields))]);
     work.write(&changes).await?;
+    work.end_after(&place, ttl_s).await?;
     let item = work.item(&place).await?;
     let committed = work.commit().await?;
     lease.give_back();
@@ -159,7 +174,7 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
     let condition = asked.condition()?;
     let force = asked.query.get("force") == Some("true");
     let mut lease = shared.shelf.writer().await?;
-    let work = shared.begin(&mut lease, asked).await?;
+    let mut work = shared.begin(&mut lease, asked).await?;
     let before = work.item(&place).await?;
     if condition != Condition::Always {
         condition.check(before.as_ref().map(|item| item.revision))?;
@@ -168,6 +183,10 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
         return Err(Answer::not_found());
     }
     let mut changes = Changes::from([(place.clone(), None)]);
+    if place.0 == Kind::Consumer {
+        // Its credentials are a part of it.
+        changes.extend(work.credentials(&place.1).await?.into_iter().map(|place| (place, None)));
+    }
     let referrers = work.referrers(&BTreeSet::from([place.clone()]), &changes).await?;
     let mut detached = Vec::new();
     for (referrer, spec, _, field) in referrers {
@@ -176,6 +195,8 @@ async fn delete(shared: &Shared, asked: &Asked, place: Place) -> Outcome {
         }
         detached.push(key(referrer.0, &referrer.1));
     }
+    // Who loses a reference was not written anew, and keeps its own time.
+    work.keep_ends();
     let committed = work.finish(&changes).await?;
     lease.give_back();
     let mut document = json!({"deleted": place.1, "key": key(place.0, &place.1)});
@@ -192,7 +213,7 @@ fn detach(kind: Kind, spec: Fields, field: &str, referrer: &Place, changes: &mut
         _ => spec,
     };
     match (kind, field) {
-        (Kind::Route | Kind::Service, "upstream_id") => {}
+        (Kind::Route | Kind::Service, "upstream_id") | (Kind::Consumer, "group_id") => {}
         (Kind::Route, "service_id" | "plugin_config_id") => {
             fields.insert("status".to_owned(), json!(0));
         }
@@ -217,8 +238,12 @@ fn body(asked: &Asked) -> Result<Value, Answer> {
 
 fn shown(item: Option<Item>, status: StatusCode, committed: Committed) -> Answer {
     let revision = item.as_ref().map_or(committed.revision, |item| item.revision);
-    let document = item.map_or_else(|| Value::Object(Map::new()), |item| item.written());
-    Answer::written(status, &document, committed).tagged(revision)
+    let document = item.as_ref().map_or_else(|| Value::Object(Map::new()), Item::written);
+    let answer = Answer::written(status, &document, committed).tagged(revision);
+    match item {
+        Some(item) => item.expiring(answer),
+        None => answer,
+    }
 }
 
 impl Shared {
@@ -242,12 +267,14 @@ impl Shared {
         place: Place,
         after: impl AsyncFnOnce(&Work<'_>, &Place) -> Result<(Fields, Option<Item>), Answer>,
     ) -> Outcome {
+        let ttl_s = asked.query.ttl_s()?;
         let mut lease = self.shelf.writer().await?;
         supported(place.0).map_err(Answer::bad)?;
         let work = self.begin(&mut lease, asked).await?;
         let (fields, before) = after(&work, &place).await?;
         let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
         work.write(&Changes::from([(place.clone(), Some(fields))])).await?;
+        work.end_after(&place, ttl_s).await?;
         let item = work.item(&place).await?;
         let committed = work.commit().await?;
         lease.give_back();

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use ringway_snapshot::Kind;
+use ringway_snapshot::plugin::login::{LOGINS, login_about};
 use ringway_snapshot::plugin::{self, About};
 use serde_json::{Value, json};
 
@@ -31,6 +32,11 @@ static PLUGINS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
         (about.name, schema)
     };
     plugin::ALL.iter().map(read).collect()
+});
+
+/// The schemas of what consumers tell plugins that tell them apart, by the plugin's name.
+static LOGIN_SCHEMAS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
+    LOGINS.iter().map(|about| (about.name, serde_json::from_str(about.schema).unwrap_or_default())).collect()
 });
 
 /// How deep one definition may use others.
@@ -94,23 +100,51 @@ pub(super) fn of_plugin(name: &str) -> Option<&'static Value> {
     PLUGINS.get(name)
 }
 
+/// The schema of what consumers tell a plugin; `None`: nothing.
+pub(super) fn of_login(name: &str) -> Option<&'static Value> {
+    LOGIN_SCHEMAS.get(name)
+}
+
 /// What `plugins?all=true` tells of a plugin.
 pub(super) fn plugins() -> Value {
     let told = |about: &About| {
         let schema = of_plugin(about.name);
-        (about.name.to_owned(), json!({"priority": about.priority, "schema": schema, "version": 0.1}))
+        let mut told = json!({"priority": about.priority, "schema": schema, "version": 0.1});
+        if let Some(schema) = of_login(about.name) {
+            (told["consumer_schema"], told["type"]) = (schema.clone(), json!("auth"));
+        }
+        (about.name.to_owned(), told)
     };
     Value::Object(plugin::ALL.iter().map(told).collect())
 }
 
 /// Checks the plugins of an object, as far as their schemas go.
-fn check_plugins(object: &Value) -> Result<(), String> {
-    for (name, conf) in object.get("plugins").and_then(Value::as_object).into_iter().flatten() {
-        let Some(schema) = of_plugin(name) else { return Err(format!("unknown plugin [{name}]")) };
-        check::check(schema, conf)
-            .map_err(|why| format!("failed to check the configuration of plugin {name} err: {why}"))?;
+fn check_plugins(kind: Kind, object: &Value) -> Result<(), String> {
+    let of_consumer = matches!(kind, Kind::Consumer | Kind::Credential);
+    let plugins = object.get("plugins").and_then(Value::as_object);
+    for (name, conf) in plugins.into_iter().flatten() {
+        check_plugin(name, conf, of_consumer).map_err(|why| match of_consumer {
+            true => format!("invalid plugins configuration: {why}"),
+            false => why,
+        })?;
+    }
+    if kind == Kind::Credential
+        && plugins.is_some_and(|plugins| plugins.keys().any(|name| login_about(name).is_none()))
+    {
+        return Err("only supports auth type plugins in consumer credential".to_owned());
     }
     Ok(())
+}
+
+fn check_plugin(name: &str, conf: &Value, of_consumer: bool) -> Result<(), String> {
+    if !conf.is_object() && !conf.is_array() {
+        return Err(format!("invalid plugin conf {conf} for plugin [{name}]"));
+    }
+    let Some(schema) = of_login(name).filter(|_| of_consumer).or_else(|| of_plugin(name)) else {
+        return Err(format!("unknown plugin [{name}]"));
+    };
+    check::check(schema, conf)
+        .map_err(|why| format!("failed to check the configuration of plugin {name} err: {why}"))
 }
 
 /// Checks an object. The message is APISIX's.
@@ -118,7 +152,7 @@ pub(super) fn check(kind: Kind, object: &Value) -> Result<(), String> {
     let Some(schema) = of(kind) else { return Ok(()) };
     let told = |why: String| format!("invalid configuration: {why}");
     check::check(schema, object).map_err(told)?;
-    check_plugins(object)?;
+    check_plugins(kind, object)?;
     for upstream in
         [Some(object).filter(|_| kind == Kind::Upstream), object.get("upstream")].into_iter().flatten()
     {

@@ -46,30 +46,37 @@ impl Shelf {
         }
     }
 
-    /// The objects of a kind in the order of their ids, all or a slice, and how many there are.
-    pub(super) async fn all(&self, kind: Kind, slice: Option<Slice>) -> Result<(u64, Vec<Item>), Answer> {
+    /// The objects of a kind whose ids begin so, in the order of their ids, all or a slice, and how many there are.
+    pub(super) async fn all(
+        &self,
+        kind: Kind,
+        within: &str,
+        slice: Option<Slice>,
+    ) -> Result<(u64, Vec<Item>), Answer> {
         let Shelf::Postgresql(pool) = self else {
-            let items = self.of_file(kind).await?;
+            let mut items = self.of_file(kind).await?;
+            items.retain(|item| item.id.starts_with(within));
             let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
             let Slice { skip, take } = slice.unwrap_or(Slice { skip: 0, take: u64::MAX });
             let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
             return Ok((total, items.into_iter().skip(place(skip)).take(place(take)).collect()));
         };
         let mut lease = pool.reader().await?;
-        let count = "select count(*) from ringway.resource where kind = $1";
+        let count = "select count(*) from ringway.resource where kind = $1 and starts_with(id, $2)";
         // The page is cut first: what its columns cost is paid for its rows alone.
         let page = slice.map_or_else(String::new, |Slice { skip, take }| {
             format!(" limit {} offset {}", take.min(i64::MAX as u64), skip.min(i64::MAX as u64))
         });
         let query = format!(
-            "select {COLUMNS} from (select * from ringway.resource where kind = $1 order by id collate \"C\"{page}) r \
+            "select {COLUMNS} from (select * from ringway.resource where kind = $1 and starts_with(id, $2) order by id collate \"C\"{page}) r \
              order by r.id collate \"C\""
         );
-        let rows = lease.client().query(&query, &[&kind.name()]).await?;
+        let rows = lease.client().query(&query, &[&kind.name(), &within]).await?;
         let total = match slice {
             None => u64::try_from(rows.len()).unwrap_or(u64::MAX),
             Some(_) => {
-                let total: i64 = lease.client().query_one(count, &[&kind.name()]).await?.try_get(0)?;
+                let total: i64 =
+                    lease.client().query_one(count, &[&kind.name(), &within]).await?.try_get(0)?;
                 total.unsigned_abs()
             }
         };

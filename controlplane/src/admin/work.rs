@@ -11,8 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use ringway_snapshot::model::credential;
 use ringway_snapshot::parse::parse_owned;
-use ringway_snapshot::validate::validate;
+use ringway_snapshot::plugin::Login;
+use ringway_snapshot::validate::{logins, validate};
 use ringway_snapshot::{Entry, Fault, Kind, Version};
 use serde_json::Value;
 use tokio_postgres::{IsolationLevel, Transaction};
@@ -28,15 +30,25 @@ use crate::source::postgresql::NO_HEAD;
 const HEAD: &str = "select revision, timeline from ringway.head for update";
 const PUT: &str = "insert into ringway.resource (kind, id, spec) \
     select kind, id, spec::jsonb from unnest($1::text[], $2::text[], $3::text[]) as given (kind, id, spec) \
-    on conflict (kind, id) do update set spec = excluded.spec";
+    on conflict (kind, id) do update set spec = excluded.spec, \
+        expires_at = case when $4 then resource.expires_at end";
+/// The notification, since an end alone is no revision that others would hear of.
+const END: &str = "with ended as (update ringway.resource set expires_at = clock_timestamp() + make_interval(secs => $3) \
+        where kind = $1 and id = $2 returning 1) \
+    select pg_notify('ringway', '') from ended";
 const DELETE: &str = "delete from ringway.resource where (kind, id) in \
     (select kind, id from unnest($1::text[], $2::text[]) as given (kind, id))";
 /// What may refer to one of the ids, by a field of its own or from within a plugin; looked at more closely afterwards.
 const REFERRERS: &str = "select kind, id, spec::text from ringway.resource \
-    where kind in ('routes', 'services', 'stream_routes', 'consumers', 'consumer_groups', 'plugin_configs', 'global_rules') \
+    where kind in ('routes', 'services', 'stream_routes', 'consumers', 'credentials', 'consumer_groups', 'plugin_configs', \
+                   'global_rules') \
       and (spec->>'upstream_id' = any($1) or spec->>'service_id' = any($1) or spec->>'plugin_config_id' = any($1) \
-           or spec->>'group_id' = any($1) \
+           or spec->>'group_id' = any($1) or (kind = 'credentials' and split_part(id, '/', 1) = any($1)) \
            or jsonb_path_exists(spec->'plugins', '$.**.upstream_id') or jsonb_path_exists(spec->'plugins', '$.**.proto_id'))";
+
+/// Who may show one of these keys or names; looked at more closely afterwards.
+const CLAIMANTS: &str = "select kind, id, spec::text from ringway.resource where kind in ('consumers', 'credentials') \
+    and (spec #>> '{plugins,key-auth,key}' = any($1) or spec #>> '{plugins,basic-auth,username}' = any($2))";
 
 const STORED: &str = "select kind, id, spec::text, revision from ringway.resource where (kind, id) in \
     (select kind, id from unnest($1::text[], $2::text[]) as given (kind, id))";
@@ -73,6 +85,7 @@ pub(super) struct Work<'a> {
     lineage: u64,
     refused: Option<Arc<Refusal>>,
     ahead: Option<u64>,
+    keeps_ends: bool,
 }
 
 impl<'a> Work<'a> {
@@ -107,6 +120,7 @@ impl<'a> Work<'a> {
             lineage,
             refused,
             ahead: None,
+            keeps_ends: false,
         })
     }
 
@@ -160,6 +174,13 @@ impl<'a> Work<'a> {
         placed(&rows)
     }
 
+    /// A consumer's credentials.
+    pub(super) async fn credentials(&self, consumer: &str) -> Result<Vec<Place>, Answer> {
+        let query = "select id from ringway.resource where kind = 'credentials' and starts_with(id, $1)";
+        let rows = self.transaction.query(query, &[&format!("{consumer}/credentials/")]).await?;
+        rows.iter().map(|row| Ok((Kind::Credential, row.try_get(0)?))).collect()
+    }
+
     /// What refers to these places and is not itself among the changes: the referrer, what it refers to, and its field.
     pub(super) async fn referrers(
         &self,
@@ -178,7 +199,7 @@ impl<'a> Work<'a> {
             if changes.contains_key(&place) {
                 continue;
             }
-            for (to, field) in references(place.0, &spec) {
+            for (to, field) in references(&place, &spec) {
                 if places.contains(&to) {
                     found.push((place.clone(), spec.clone(), to, field));
                 }
@@ -207,7 +228,20 @@ impl<'a> Work<'a> {
                 kept.iter().map(|(_, after)| serde_json::to_string(after)).collect();
             let specs =
                 specs.map_err(|error| Answer::bad(format!("an object cannot be written: {error}")))?;
-            self.transaction.execute(PUT, &[&kinds, &ids, &specs]).await?;
+            self.transaction.execute(PUT, &[&kinds, &ids, &specs, &self.keeps_ends]).await?;
+        }
+        Ok(())
+    }
+
+    /// What is written keeps the end of its time, if it has one; else writing an object lets it stay.
+    pub(super) fn keep_ends(&mut self) {
+        self.keeps_ends = true;
+    }
+
+    /// Lets the time of what was written end after so many seconds.
+    pub(super) async fn end_after(&self, (kind, id): &Place, ttl_s: Option<f64>) -> Result<(), Answer> {
+        if let Some(seconds) = ttl_s {
+            self.transaction.execute(END, &[&kind.name(), id, &seconds]).await?;
         }
         Ok(())
     }
@@ -258,7 +292,7 @@ impl<'a> Work<'a> {
         for (index, (place, after)) in changes.iter().enumerate() {
             breathe(index).await;
             let Some(after) = after else { continue };
-            for (to, field) in references(place.0, after) {
+            for (to, field) in references(place, after) {
                 wanted.entry(to).or_insert_with(|| (place.clone(), field));
             }
             add(place, after, &mut entries, &mut faults);
@@ -268,6 +302,7 @@ impl<'a> Work<'a> {
         if let Some((referrer, _, to, field)) = self.referrers(&gone, changes).await?.first() {
             return Err(in_use(to, referrer, field));
         }
+        self.check_logins(changes, &entries).await?;
         self.add_references(wanted, changes, &mut entries, &mut faults).await?;
         // What cannot be read is told before what follows from its absence.
         if !faults.is_empty() {
@@ -326,12 +361,41 @@ impl<'a> Work<'a> {
             }
             wanted.clear();
             for (place, spec) in found {
-                for (to, field) in references(place.0, &spec) {
+                for (to, field) in references(&place, &spec) {
                     wanted.insert(to, (place.clone(), field));
                 }
                 add(&place, &spec, entries, faults);
             }
         }
+    }
+
+    /// Refuses what somebody who stays as he is shows already. Those that change are looked at with all the rest.
+    async fn check_logins(&self, changes: &Changes, entries: &BTreeMap<Place, Entry>) -> Result<(), Answer> {
+        let (mut keys, mut names) = (Vec::new(), Vec::new());
+        let mut shown = BTreeMap::new();
+        for (place, entry) in entries {
+            for login in logins(entry) {
+                let identity = String::from_utf8_lossy(login.identity()).into_owned();
+                match login {
+                    Login::Key(_) => keys.push(identity),
+                    Login::Basic(..) => names.push(identity),
+                }
+                shown.insert(login.claim(), place);
+            }
+        }
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let rows = self.transaction.query(CLAIMANTS, &[&keys, &names]).await?;
+        for (place, spec) in placed(&rows)?.into_iter().filter(|(place, _)| !changes.contains_key(place)) {
+            let Ok(entry) = parse_owned(place.0.name(), &place.1, Value::Object(spec)) else { continue };
+            for login in logins(&entry) {
+                if let Some(own) = shown.get(&login.claim()) {
+                    return Err(taken(own, &login, &place));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Kinds whose objects are judged beside each other are checked all together.
@@ -344,7 +408,14 @@ impl<'a> Work<'a> {
         let alone = |kind: Kind| {
             matches!(
                 kind,
-                Kind::Route | Kind::Service | Kind::Upstream | Kind::PluginConfig | Kind::GlobalRule
+                Kind::Route
+                    | Kind::Service
+                    | Kind::Upstream
+                    | Kind::PluginConfig
+                    | Kind::GlobalRule
+                    | Kind::Consumer
+                    | Kind::Credential
+                    | Kind::ConsumerGroup
             )
         };
         let kinds: BTreeSet<&str> =
@@ -394,6 +465,20 @@ fn placed(rows: &[tokio_postgres::Row]) -> Result<BTreeMap<Place, Fields>, Answe
         }
     }
     Ok(found)
+}
+
+/// In APISIX's words.
+fn taken(own: &Place, login: &Login, (kind, id): &Place) -> Answer {
+    let about = login.about();
+    let whose = match credential(id) {
+        Some((consumer, own)) if *kind == Kind::Credential => {
+            format!("credential: {own} of consumer: {consumer}")
+        }
+        _ => format!("consumer: {id}"),
+    };
+    let text = format!("duplicate {} of plugin {} found with {whose}", about.identity, about.name);
+    let field = format!("plugins/{}/{}", about.name, about.identity);
+    Answer::bad_object(text.clone(), &in_field(own, &field, text))
 }
 
 /// In APISIX's words.

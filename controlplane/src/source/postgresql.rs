@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use self::expiry::Expiry;
 use self::load::{Base, Head, News};
 pub use self::nodes::Identity;
 use self::nodes::Nodes;
@@ -36,6 +37,7 @@ use crate::store::Store;
 
 mod binding;
 mod conninfo;
+mod expiry;
 mod load;
 mod migrate;
 mod nodes;
@@ -80,6 +82,7 @@ pub struct Postgresql {
     fleet: Option<mpsc::Receiver<FleetQuestion>>,
     nodes: Nodes,
     refusals: Refusals,
+    expiry: Expiry,
     session: Option<Session>,
     /// Whether the head has to be looked at, and since when that is known.
     look: Option<Instant>,
@@ -119,6 +122,7 @@ enum Wake {
     /// What is told to others has changed; what has to be written when is asked anew.
     News,
     Write,
+    Expire,
     Probe,
     Fleet(FleetQuestion),
     Search,
@@ -138,6 +142,7 @@ impl Postgresql {
             board,
             nodes: Nodes::new(identity.clone()),
             refusals: Refusals::new(identity),
+            expiry: Expiry::new(),
             session: None,
             look: None,
             poll_at: now,
@@ -176,7 +181,7 @@ impl Postgresql {
             return self.look(noticed).await;
         }
         let searches = self.searches();
-        let write_at = self.write_at();
+        let (write_at, expire_at) = (self.write_at(), self.expire_at());
         let Some(session) = &mut self.session else { return Ok(None) };
         let wake = tokio::select! {
             changed = session.hints.changed() => if changed.is_ok() { Wake::Hint } else { Wake::Closed },
@@ -184,6 +189,7 @@ impl Postgresql {
             // Where the board is gone nothing can change any more, and waiting for it would spin.
             _ = self.report.changed(), if self.report.has_changed().is_ok() => Wake::News,
             () = sleep_until(write_at.unwrap_or(self.poll_at)), if write_at.is_some() => Wake::Write,
+            () = sleep_until(expire_at.unwrap_or(self.poll_at)), if expire_at.is_some() => Wake::Expire,
             () = sleep_until(self.heard_at + PROBE_AFTER) => Wake::Probe,
             question = asked(&mut self.fleet) => Wake::Fleet(question),
             () = sleep_until(self.search_after), if searches => Wake::Search,
@@ -201,7 +207,13 @@ impl Postgresql {
         (!standby).then(|| self.refusals.due(&report.refusal).map_or(nodes_at, |at| at.min(nodes_at)))
     }
 
-    /// Whether the other hosts may have a better server than the one at hand.
+    /// When this server is asked to remove what is past its time; not before there is something to serve.
+    fn expire_at(&self) -> Option<Instant> {
+        let standby = self.session.as_ref().is_none_or(|session| session.facts.standby);
+        (!standby && !self.unproven).then(|| self.expiry.due())
+    }
+
+    /// Whether there may be a better server than the one at hand, or a better connection to the same one.
     fn searches(&self) -> bool {
         let standby = self.session.as_ref().is_some_and(|session| session.facts.standby);
         let may_gain = match self.target.wanted {
@@ -209,7 +221,14 @@ impl Postgresql {
             Wanted::PreferStandby => !standby,
             Wanted::Standby | Wanted::ReadOnly => false,
         };
-        may_gain && self.target.hosts.len() > 1 && self.search.is_none()
+        let may_find = self.target.hosts.len() > 1 || self.only_reads();
+        may_gain && may_find && self.search.is_none()
+    }
+
+    /// Whether the session is a primary's and takes no writes. That a database or role only reads is settled when a session begins: only
+    /// another one shows that it is over.
+    fn only_reads(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.facts.standby && !session.facts.writable)
     }
 
     async fn woken(&mut self, wake: Wake) -> Result<(), Trouble> {
@@ -222,6 +241,7 @@ impl Postgresql {
                 if let Some(session) = &mut self.session {
                     session.hints.mark_unchanged();
                 }
+                self.expiry.changed();
                 self.look = Some(noticed);
             }
             Wake::Poll => self.look = Some(noticed),
@@ -230,6 +250,12 @@ impl Postgresql {
             }
             Wake::News => {}
             Wake::Write => self.write(noticed).await?,
+            Wake::Expire => {
+                if let Some(session) = &self.session {
+                    self.expiry.look(session).await?;
+                    self.heard_at = Instant::now();
+                }
+            }
             Wake::Probe => {
                 if let Some(session) = &self.session {
                     // No statement: the server answers without looking at anything.
@@ -240,6 +266,7 @@ impl Postgresql {
             Wake::Fleet(question) => self.tell_fleet(question).await?,
             Wake::Search => {
                 let here = self.session.as_ref().map(|session| session.host.clone());
+                let here = here.filter(|_| !self.only_reads());
                 self.search = Some(tokio::spawn(open(self.target.clone(), here)));
             }
             Wake::Found(found) => self.found(*found, noticed).await?,
@@ -278,7 +305,7 @@ impl Postgresql {
         lost.map_or(Ok(()), Err)
     }
 
-    /// What a search of the other hosts gave.
+    /// What a search gave.
     async fn found(&mut self, found: Result<Session, Trouble>, now: Instant) -> Result<(), Trouble> {
         self.search = None;
         let here = self.session.as_ref().map(|session| session.facts);
@@ -298,6 +325,8 @@ impl Postgresql {
             }
             _ => session.facts.standby,
         };
+        let is_current = here.is_some_and(|facts| session.facts.timeline >= facts.timeline);
+        let better = better || (self.only_reads() && session.facts.writable && is_current);
         if better {
             let timeline = session.facts.timeline;
             tracing::info!(host = session.host, timeline, "found a better server");
@@ -329,6 +358,7 @@ impl Postgresql {
         }
         self.nodes.forget();
         self.refusals.forget();
+        self.expiry.forget();
         self.session = Some(session);
         self.unproven = true;
         self.look = Some(Instant::now());

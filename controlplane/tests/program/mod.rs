@@ -94,6 +94,19 @@ impl Program {
         }
     }
 
+    /// Waits until what it tells of all nodes is as wanted.
+    #[track_caller]
+    pub fn wait_fleet(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let fleet = self.fleet();
+            if wanted(&fleet) {
+                return;
+            }
+            self.check(deadline, what, &format!("{fleet:#}"));
+        }
+    }
+
     /// Waits until the log has a text.
     #[track_caller]
     pub fn wait_log(&mut self, text: &str) {

@@ -188,7 +188,7 @@ fn receive_answer(
         kept.extend_from_slice(&buffer[step.keep..end]);
     }
     if !failed && ends {
-        match side.receive_end() {
+        match side.receive_end(&context, &mut to_client) {
             Ok(tail) => to_client.extend_from_slice(tail),
             Err(_) => failed = true,
         }

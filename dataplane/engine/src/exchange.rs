@@ -88,10 +88,14 @@ impl Exchange {
     /// Whether the request may be sent again on another connection after `fault`. `sent` tells whether any byte of it
     /// went out; `repeatable` whether all of what went out is still at hand.
     pub fn may_retry(&self, fault: &UpstreamFault, sent: bool, repeatable: bool) -> bool {
-        let facts = self.response.facts();
-        let is_idempotent = facts.method.is_idempotent() && facts.sent.is_idempotent();
-        let safe = !sent || (is_idempotent && repeatable);
+        let safe = !sent || (self.is_idempotent() && repeatable);
         safe && fault.is_transport() && !self.response.has_received()
+    }
+
+    /// Whether it does no harm to send the request twice. Where it does, it is not sent again once any of it went out.
+    pub fn is_idempotent(&self) -> bool {
+        let facts = self.response.facts();
+        facts.method.is_idempotent() && facts.sent.is_idempotent()
     }
 
     /// Whether the node's connection may carry another request now.

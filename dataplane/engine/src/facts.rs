@@ -11,6 +11,7 @@ use std::ops::Deref;
 use ringway_snapshot::Variable;
 use smallvec::SmallVec;
 
+use crate::consumer::Caller;
 use crate::http1::{FieldKind, RequestHead, Version};
 use crate::plugin::Edits;
 use crate::route::Captures;
@@ -31,6 +32,8 @@ pub struct Facts<'a> {
     pub parameters: Option<&'a Captures>,
     /// The route, once it is known, for plugins.
     pub route: Option<&'a Target>,
+    /// Its consumer, once a plugin has found it.
+    pub caller: Option<&'a Caller>,
     /// The client's address, as text.
     pub client_ip: &'a [u8],
     /// The client's port.
@@ -88,7 +91,7 @@ impl<'a> Facts<'a> {
             Variable::RemotePort => return Some(written(self.client_port)),
             Variable::ServerAddr => return Some(written(self.server_ip.to_canonical())),
             Variable::ServerPort => return Some(written(self.server_port)),
-            Variable::Argument(name) => return argument(self.query()?, name.as_bytes()),
+            Variable::Argument(name) => return self.argument(name.as_bytes()),
             Variable::Header(name) => return self.header(name.as_bytes()),
             Variable::Cookie(name) => self.cookie(name.as_bytes()),
             Variable::Parameter(name) => {
@@ -100,6 +103,10 @@ impl<'a> Facts<'a> {
             Variable::RouteName => {
                 self.route.and_then(|route| route.route.name.as_deref()).map(str::as_bytes)
             }
+            Variable::ConsumerName => self.caller.map(|caller| caller.name().as_bytes()),
+            Variable::ConsumerGroup => {
+                self.caller.and_then(|caller| caller.group.as_deref()).map(str::as_bytes)
+            }
             Variable::ServiceId => {
                 self.route.and_then(|route| route.service_id.as_deref()).map(str::as_bytes)
             }
@@ -110,6 +117,11 @@ impl<'a> Facts<'a> {
     /// The query without its question mark.
     pub fn query(&self) -> Option<&'a [u8]> {
         self.head.target.query.map(|query| query.of(self.bytes))
+    }
+
+    /// The first argument of that name; one without `=` has no text.
+    pub fn argument(&self, name: &[u8]) -> Option<Text<'a>> {
+        argument(self.query()?, name)
     }
 
     /// The value of a field; of several they are joined. `_` in the name stands for `-` too.
@@ -175,7 +187,7 @@ fn argument<'a>(query: &'a [u8], name: &[u8]) -> Option<Text<'a>> {
 }
 
 /// Without `%41` and `+`. A percent sign that escapes nothing stays.
-fn unescaped(text: &[u8]) -> Text<'_> {
+pub(crate) fn unescaped(text: &[u8]) -> Text<'_> {
     if memchr::memchr2(b'%', b'+', text).is_none() {
         return Text::Received(text);
     }
@@ -222,6 +234,7 @@ pub(crate) mod tests {
             path: head.target.path_bytes(bytes),
             parameters: None,
             route: None,
+            caller: None,
             client_ip: b"10.0.0.1",
             client_port: 5000,
             server_ip: IpAddr::from([10, 0, 0, 9]),

@@ -4,6 +4,7 @@
 //! randomness, no allocation per request in steady state, no panic on any input.
 #![forbid(unsafe_code)]
 
+pub mod consumer;
 pub mod exchange;
 pub mod facts;
 pub mod http1;

@@ -5,14 +5,20 @@
 //! contract's room of the same name.
 //!
 //! Order, as in APISIX: each global rule (rewrite, then access), then the route's chain (all rewrite, then all access), within a
-//! phase by priority; for the answer again the global rules first. Invariant: a request without plugins comes here never.
+//! phase by priority; for the answer again the global rules first. Where a plugin has found the request's consumer, the plugins of
+//! the consumer and its group come into the route's chain between rewrite and access (`layer.rs`). Invariant: a request without plugins comes here never.
 
+mod basic_auth;
 mod chance;
+mod consumer_restriction;
 mod cors;
 mod course;
 mod edits;
+mod entrance;
 mod fault_injection;
 mod ip_restriction;
+mod key_auth;
+mod layer;
 mod mocking;
 mod proxy_mirror;
 mod proxy_rewrite;
@@ -28,6 +34,7 @@ mod uri_blocker;
 pub use chance::Chance;
 pub use course::{Changes, Client, Copy, Course, Reply};
 pub use edits::{Edits, Lists};
+pub use layer::Layer;
 
 use std::sync::Arc;
 
@@ -35,6 +42,8 @@ use foldhash::fast::FixedState;
 use ringway_snapshot::plugin::{Conf, Headers, Plugin};
 use ringway_snapshot::template::{Piece, Template};
 
+use self::layer::Merged;
+use crate::consumer::Callers;
 use crate::facts::Facts;
 use crate::route::holds;
 use crate::view::Target;
@@ -102,6 +111,8 @@ pub struct Asked<'a> {
     pub course: &'a mut Course,
     /// Turns and random numbers.
     pub chance: &'a mut Chance,
+    /// Who may call.
+    pub callers: Option<&'a Callers>,
 }
 
 impl Chain {
@@ -120,23 +131,31 @@ impl Chain {
     /// Lets each plugin look at a request that has come, in both phases. What one changes of its fields or its client, the later
     /// ones see so.
     pub fn request(&self, asked: &mut Asked<'_>) -> Verdict {
-        for phase in [Phase::Rewrite, Phase::Access] {
-            for step in self.steps().filter(|step| step.phase() == Some(phase)) {
-                let verdict = if asked.course.request.is_empty() && asked.course.client.is_none() {
-                    step.look(asked)
-                } else {
-                    let (edits, client) = (asked.course.request.clone(), asked.course.client.clone());
-                    let facts = course::seen(*asked.facts, &edits, client.as_ref());
-                    let (course, chance) = (&mut *asked.course, &mut *asked.chance);
-                    step.look(&mut Asked { facts: &facts, course, chance })
-                };
-                if verdict == Verdict::Answer {
-                    return Verdict::Answer;
-                }
-            }
+        match walk(self.steps(), Phase::Rewrite, asked) {
+            Verdict::Continue => walk(self.steps(), Phase::Access, asked),
+            Verdict::Answer => Verdict::Answer,
         }
-        Verdict::Continue
     }
+}
+
+/// Lets those of a phase look at a request, each as those before left it.
+fn walk<'s>(steps: impl Iterator<Item = &'s Step>, phase: Phase, asked: &mut Asked<'_>) -> Verdict {
+    for step in steps.filter(|step| step.phase() == Some(phase)) {
+        let course = &*asked.course;
+        let verdict = if course.request.is_empty() && course.client.is_none() && course.caller.is_none() {
+            step.look(asked)
+        } else {
+            let (edits, client) = (course.request.clone(), course.client.clone());
+            let caller = course.caller(asked.callers);
+            let facts = course::seen(*asked.facts, &edits, client.as_ref(), caller);
+            let (course, chance, callers) = (&mut *asked.course, &mut *asked.chance, asked.callers);
+            step.look(&mut Asked { facts: &facts, course, chance, callers })
+        };
+        if verdict == Verdict::Answer {
+            return Verdict::Answer;
+        }
+    }
+    Verdict::Continue
 }
 
 impl Step {
@@ -157,9 +176,12 @@ impl Step {
 
     fn request(&self, asked: &mut Asked<'_>) -> Verdict {
         match &self.plugin.conf {
+            Conf::BasicAuth(conf) => basic_auth::rewrite(conf, asked),
+            Conf::ConsumerRestriction(conf) => consumer_restriction::access(conf, asked),
             Conf::Cors(_) => cors::rewrite(asked),
             Conf::FaultInjection(conf) => fault_injection::rewrite(conf, self.key, asked),
             Conf::IpRestriction(conf) => ip_restriction::access(conf, asked),
+            Conf::KeyAuth(conf) => key_auth::rewrite(conf, asked),
             Conf::Mocking(conf) => mocking::access(conf, asked),
             Conf::ProxyMirror(conf) => proxy_mirror::rewrite(conf, &self.places, self.key, asked),
             Conf::ProxyRewrite(conf) => proxy_rewrite::rewrite(conf, asked),
@@ -170,28 +192,39 @@ impl Step {
             Conf::TrafficSplit(conf) => traffic_split::access(conf, &self.places, self.key, asked),
             Conf::UaRestriction(conf) => ua_restriction::access(conf, asked),
             Conf::UriBlocker(conf) => uri_blocker::rewrite(conf, asked),
-            Conf::ResponseRewrite(_) => Verdict::Continue,
+            Conf::ResponseRewrite(_) => response_rewrite::rewrite(asked),
         }
     }
 
     /// When it looks at requests; `None`: it does not.
     fn phase(&self) -> Option<Phase> {
         match &self.plugin.conf {
-            Conf::Cors(_)
+            Conf::BasicAuth(_)
+            | Conf::Cors(_)
             | Conf::FaultInjection(_)
+            | Conf::KeyAuth(_)
             | Conf::ProxyMirror(_)
             | Conf::ProxyRewrite(_)
             | Conf::RealIp(_)
             | Conf::Redirect(_)
             | Conf::RequestId(_)
             | Conf::UriBlocker(_) => Some(Phase::Rewrite),
-            Conf::IpRestriction(_)
+            Conf::ConsumerRestriction(_)
+            | Conf::IpRestriction(_)
             | Conf::Mocking(_)
             | Conf::RefererRestriction(_)
             | Conf::TrafficSplit(_)
             | Conf::UaRestriction(_) => Some(Phase::Access),
-            Conf::ResponseRewrite(_) => None,
+            Conf::ResponseRewrite(conf) => (!conf.filters.is_empty()).then_some(Phase::Rewrite),
         }
+    }
+
+    fn tells_consumers_apart(&self) -> bool {
+        matches!(&self.plugin.conf, Conf::BasicAuth(_) | Conf::KeyAuth(_))
+    }
+
+    fn comes_before(&self, other: &Step) -> bool {
+        (other.plugin.priority, self.name()) < (self.plugin.priority, other.name())
     }
 
     fn has_answer_phase(&self) -> bool {
@@ -227,6 +260,8 @@ pub struct Chains<'a> {
     pub route: Option<&'a Chain>,
     /// Its route.
     pub target: Option<&'a Target>,
+    /// Who may call.
+    pub callers: Option<&'a Callers>,
 }
 
 impl<'a> Chains<'a> {
@@ -244,25 +279,40 @@ impl<'a> Chains<'a> {
     pub fn request(&self, asked: &mut Asked<'_>) -> Verdict {
         let facts = Facts { route: self.target, ..*asked.facts };
         let (course, chance) = (&mut *asked.course, &mut *asked.chance);
-        let asked = &mut Asked { facts: &facts, course, chance };
-        for chain in self.all() {
+        let asked = &mut Asked { facts: &facts, course, chance, callers: self.callers };
+        for chain in self.global {
             if chain.request(asked) == Verdict::Answer {
                 return Verdict::Answer;
             }
         }
-        Verdict::Continue
+        let route = || self.route.into_iter().flat_map(Chain::steps);
+        if walk(route(), Phase::Rewrite, asked) == Verdict::Answer {
+            return Verdict::Answer;
+        }
+        let Some(layer) = self.layer(asked.course) else { return walk(route(), Phase::Access, asked) };
+        match walk(layer.new_to(self.route), Phase::Rewrite, asked) {
+            Verdict::Continue => walk(Merged::new(self.route, Some(layer)), Phase::Access, asked),
+            Verdict::Answer => Verdict::Answer,
+        }
     }
 
-    /// Whether any plugin looks at answers.
-    pub fn have_answer_phase(&self) -> bool {
-        self.all().any(|chain| chain.answers)
+    /// Whether any plugin looks at answers to this request.
+    pub fn have_answer_phase(&self, course: &Course) -> bool {
+        self.all().any(|chain| chain.answers) || self.layer(course).is_some_and(Layer::answers)
+    }
+
+    /// The plugins that the request's consumer brings with it to its route.
+    fn layer(&self, course: &Course) -> Option<&'a Layer> {
+        self.target?;
+        course.caller(self.callers)?.layer.as_deref()
     }
 
     /// How an answer is to be changed, whoever it comes from. `facts` are the request's, and tell the status.
     pub fn answer(&self, facts: &Facts<'_>, course: &Course) -> Changes<'a> {
         let mut changes = Changes { edits: course.answer.clone(), ..Changes::default() };
-        let facts = Facts { route: self.target, ..course.facts(*facts) };
-        for step in self.all().filter(|chain| chain.answers).flat_map(|chain| chain.steps.iter()) {
+        let facts = Facts { route: self.target, ..course.facts(*facts, self.callers) };
+        let global = self.global.iter().filter(|chain| chain.answers).flat_map(|chain| chain.steps());
+        for step in global.chain(Merged::new(self.route, self.layer(course))) {
             if step.has_answer_phase() && step.applies(&facts) {
                 step.answer(&facts, &mut changes);
             }
@@ -333,5 +383,7 @@ fn fill(template: &Template, facts: &Facts<'_>, out: &mut Vec<u8>) {
     }
 }
 
+#[cfg(test)]
+mod consumer_tests;
 #[cfg(test)]
 mod tests;

@@ -9,16 +9,19 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ringway_snapshot::model::{Id, Kind, Object, Plugins, Route, Service, Upstream};
+use ringway_snapshot::model::{Id, Kind, Object, Plugins, Route, Service, Upstream, credential};
+use ringway_snapshot::plugin::login::login_about;
 use ringway_snapshot::plugin::{Destination, Plugin, with_upstreams};
 use ringway_snapshot::sorted::{Change, Keyed, Sorted};
+use ringway_snapshot::validate::logins;
 use ringway_snapshot::{Entries, Entry, Fault, LogRate, Snapshot, Validator, Version};
 use smallvec::SmallVec;
 
-use crate::plugin::{Chain, Chains, Step};
+use crate::consumer::{Caller, Callers};
+use crate::plugin::{Chain, Chains, Layer, Step};
 use crate::route::{self, Removal, Rule, Table};
 use crate::upstream::{Cluster, Places, Timeouts};
 
@@ -31,7 +34,8 @@ pub struct View {
     pub routes: Table<Target>,
     /// How many objects of each kind it was built from.
     pub counts: Counts,
-    clusters: Places,
+    clusters: Places<Cluster>,
+    callers: Callers,
     by_key: Sorted<Placed>,
     global: Arc<[Arc<Chain>]>,
     /// The gateway's zone, whose nodes come first where an upstream says so.
@@ -51,6 +55,12 @@ pub struct Counts {
     pub plugin_configs: usize,
     /// Global rules.
     pub global_rules: usize,
+    /// Consumers.
+    pub consumers: usize,
+    /// Their credentials.
+    pub credentials: usize,
+    /// Consumer groups.
+    pub consumer_groups: usize,
 }
 
 /// Where a matched request goes. What every request reads stands first and together, beside each other in memory also where the table keeps it.
@@ -136,6 +146,9 @@ impl View {
         }));
         compiler.view.by_key = placed.into_iter().chain(shared).collect();
         compiler.view.global = compiler.global_chains();
+        for kind in [Kind::Consumer, Kind::Credential] {
+            snapshot.entries.of_kind(kind).for_each(|entry| compiler.add_caller(entry));
+        }
         compiler.finish(snapshot.version, routes)
     }
 
@@ -146,6 +159,7 @@ impl View {
         // The routes to compile again, and what of services and upstreams made it so.
         let mut routes: BTreeMap<&str, Change<'_, Entry>> = BTreeMap::new();
         let mut global_rules_change = false;
+        let mut callers = BTreeSet::new();
         for change in &changes {
             for (entry, by) in [(change.old, -1), (change.new, 1)] {
                 entry.into_iter().for_each(|entry| compiler.view.counts.add(entry, by));
@@ -162,8 +176,12 @@ impl View {
                 Object::PluginConfig(_) if !moved && same_for_routes(change.old, change.new) => {}
                 Object::Upstream(_) if !moved => {}
                 Object::GlobalRule(_) => {}
+                Object::Consumer(_) | Object::Credential(_) | Object::ConsumerGroup(_) => {
+                    callers_of(users, entry.object.kind(), &entry.id, &mut callers);
+                }
                 _ => {
                     for (kind, id) in all_users(users, entry) {
+                        callers_of(users, *kind, id, &mut callers);
                         let key = (Kind::Route, &**id);
                         if *kind == Kind::Route && !routes.contains_key(&**id) {
                             let (old, new) = (older.entries.get(&key), newer.entries.get(&key));
@@ -184,6 +202,7 @@ impl View {
         if global_rules_change {
             compiler.view.global = compiler.global_chains();
         }
+        compiler.renew_callers(&callers);
         let table = self.routes.update(&removed, added);
         compiler.finish(newer.version, table)
     }
@@ -200,7 +219,13 @@ impl View {
 
     /// The plugins that a request passes; `None`: it has no route.
     pub fn chains<'v>(&'v self, target: Option<&'v Target>) -> Chains<'v> {
-        Chains { global: &self.global, route: target.and_then(|target| target.chain.as_deref()), target }
+        let route = target.and_then(|target| target.chain.as_deref());
+        Chains { global: &self.global, route, target, callers: Some(&self.callers) }
+    }
+
+    /// Who may call.
+    pub fn callers(&self) -> &Callers {
+        &self.callers
     }
 
     /// Every cluster, by key.
@@ -232,6 +257,9 @@ impl Counts {
             Object::Upstream(_) => &mut self.upstreams,
             Object::PluginConfig(_) => &mut self.plugin_configs,
             Object::GlobalRule(_) => &mut self.global_rules,
+            Object::Consumer(_) => &mut self.consumers,
+            Object::Credential(_) => &mut self.credentials,
+            Object::ConsumerGroup(_) => &mut self.consumer_groups,
         };
         *count = count.saturating_add_signed(more);
     }
@@ -247,6 +275,8 @@ struct Compiler<'a> {
     steps: HashMap<(Kind, &'a str), Steps>,
     /// By plugin configuration and service.
     chains: HashMap<Sharing<'a>, Option<Arc<Chain>>>,
+    /// What consumers bring with them, by consumer.
+    layers: HashMap<&'a str, Option<Arc<Layer>>>,
     /// Upstreams in the plugins of the route at hand, while a whole view is compiled.
     inline: HashMap<Box<str>, u32>,
     faults: Vec<Fault>,
@@ -275,6 +305,7 @@ impl<'a> Compiler<'a> {
             routes: Table::default(),
             counts: from.counts,
             clusters: from.clusters.clone(),
+            callers: from.callers.clone(),
             by_key: from.by_key.clone(),
             global: Arc::clone(&from.global),
             zone: from.zone.clone(),
@@ -286,6 +317,7 @@ impl<'a> Compiler<'a> {
             upstreams: HashMap::default(),
             steps: HashMap::default(),
             chains: HashMap::default(),
+            layers: HashMap::default(),
             inline: HashMap::default(),
             faults: Vec::new(),
         }
@@ -434,6 +466,57 @@ impl<'a> Compiler<'a> {
         chain
     }
 
+    /// Compiles anew who is there of these callers, and takes out the others.
+    fn renew_callers(&mut self, keys: &BTreeSet<(Kind, Id)>) {
+        let entries = self.entries;
+        for (kind, id) in keys {
+            match entries.get(&(*kind, id)) {
+                Some(entry) => self.add_caller(entry),
+                None => self.view.callers.remove(id),
+            }
+        }
+    }
+
+    /// A consumer, or one by a credential of its own.
+    fn add_caller(&mut self, entry: &'a Entry) {
+        let name = credential(&entry.id).map_or(&*entry.id, |(consumer, _)| consumer);
+        let Some(consumer) = self.entries.get(&(Kind::Consumer, name)) else { return };
+        let Object::Consumer(fields) = &consumer.object else { return };
+        let caller = Caller {
+            id: entry.id.clone(),
+            group: fields.group_id.clone(),
+            custom_id: fields.labels.get("custom_id").cloned(),
+            layer: self.layer(consumer, fields.group_id.as_deref()),
+            logins: logins(entry).collect(),
+        };
+        self.view.callers.put(caller);
+    }
+
+    /// A consumer's plugins, and those of its group that it does not have itself.
+    fn layer(&mut self, consumer: &'a Entry, group: Option<&'a str>) -> Option<Arc<Layer>> {
+        if let Some(known) = self.layers.get(&*consumer.id) {
+            return known.clone();
+        }
+        let own = consumer.object.plugins().filter(|own| own.keys().any(|name| login_about(name).is_none()));
+        let group = group.and_then(|id| self.entries.get(&(Kind::ConsumerGroup, id)));
+        let mut names: Vec<Box<str>> = Vec::new();
+        let mut steps: Vec<Arc<Step>> = Vec::new();
+        if let Some(own) = own {
+            steps.extend_from_slice(&self.compiled(consumer, own));
+            names.extend(own.keys().filter(|name| login_about(name).is_none()).map(Box::from));
+        }
+        if let Some(plugins) = group.and_then(|group| group.object.plugins()) {
+            let is_new = |name: &str| !names.iter().any(|own| **own == *name);
+            let shared = group.map(|group| self.shared_steps(group)).unwrap_or_default();
+            steps.extend(shared.iter().filter(|step| is_new(step.name())).cloned());
+            let more: Vec<Box<str>> = plugins.keys().filter(|name| is_new(name)).map(Box::from).collect();
+            names.extend(more);
+        }
+        let layer = Layer::new(steps, names).map(Arc::new);
+        self.layers.insert(&consumer.id, layer.clone());
+        layer
+    }
+
     /// One chain for each global rule, in the order of their ids.
     fn global_chains(&mut self) -> Arc<[Arc<Chain>]> {
         let entries = self.entries;
@@ -457,7 +540,9 @@ impl<'a> Compiler<'a> {
     fn compiled(&mut self, entry: &'a Entry, plugins: &'a Plugins) -> Steps {
         let owner = cluster_key(entry);
         let mut steps = Vec::new();
-        for (name, conf) in plugins.iter() {
+        // What a consumer tells of itself is no plugin of its requests.
+        let is_login = |name: &str| entry.object.kind() == Kind::Consumer && login_about(name).is_some();
+        for (name, conf) in plugins.iter().filter(|(name, _)| !is_login(name)) {
             match Plugin::read(name, &conf.value()) {
                 Ok(None) => {}
                 Ok(Some(plugin)) => {
@@ -496,7 +581,7 @@ fn own_upstreams(entry: &Entry) -> SmallVec<[(String, String, Cow<'_, Upstream>)
         Object::Upstream(upstream) => Some((String::new(), &**upstream)),
         Object::Service(service) => service.own_upstream().map(|own| ("/upstream".to_owned(), own)),
         Object::Route(route) => route.own_upstream().map(|own| ("/upstream".to_owned(), own)),
-        Object::PluginConfig(_) | Object::GlobalRule(_) => None,
+        _ => None,
     };
     all.extend(own.map(|(at, upstream)| (cluster_key(entry), at, Cow::Borrowed(upstream))));
     for plugin in entry.object.plugins().into_iter().flat_map(with_upstreams) {
@@ -561,4 +646,19 @@ fn all_users<'u>(users: &'u Validator, entry: &Entry) -> Vec<&'u (Kind, Id)> {
         }
     }
     all
+}
+
+/// The callers to compile again when this object changes.
+fn callers_of(users: &Validator, kind: Kind, id: &str, all: &mut BTreeSet<(Kind, Id)>) {
+    match kind {
+        Kind::Consumer | Kind::Credential => {
+            all.insert((kind, id.into()));
+        }
+        Kind::ConsumerGroup => {}
+        _ => return,
+    }
+    // Nothing refers to credentials.
+    for (kind, id) in users.users_of(kind, id) {
+        callers_of(users, *kind, id, all);
+    }
 }

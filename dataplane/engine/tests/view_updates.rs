@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use ringway_engine::plugin::Chain;
+use ringway_engine::plugin::{Chain, Step};
 use ringway_engine::route::{Captures, Query};
 use ringway_engine::view::{Target, View};
 use ringway_snapshot::parse::parse_object;
@@ -43,23 +43,45 @@ fn plugins(form: u8) -> Value {
     }
 }
 
+/// Who may call: by key, with all that is known of them.
+fn callers(view: &View) -> String {
+    let told = |name: String| {
+        let caller = view.callers().get(view.callers().by_key(name.as_bytes())?)?;
+        let steps = caller.layer.iter().flat_map(|layer| layer.steps());
+        let steps = steps.map(|step| with_clusters(view, step)).collect::<Vec<_>>();
+        Some(format!("{} {:?} {:?} {steps:?}", caller.id, caller.group, caller.custom_id))
+    };
+    let keys = (0..20).flat_map(|id| (0..3).map(move |form| (id, form)));
+    keys.filter_map(|(id, form)| told(format!("c{id}-{form}")).or_else(|| told(format!("k{id}-{form}"))))
+        .collect::<Vec<_>>()
+        .join(" | ")
+}
+
+fn with_clusters(view: &View, step: &Step) -> String {
+    let clusters =
+        step.places().iter().map(|place| view.cluster_at((*place)?).map(|cluster| format!("{cluster:?}")));
+    format!("{} {:?}", step.name(), clusters.collect::<Vec<_>>())
+}
+
 /// A chain's plugins, each with the upstreams that it would send to: places are numbered as views came about.
 fn chains(view: &View, target: Option<&Target>) -> String {
     let chains = view.chains(target);
     let steps = chains.global.iter().map(|chain| &**chain).chain(chains.route).flat_map(Chain::steps);
-    let told = steps.map(|step| {
-        let clusters = step
-            .places()
-            .iter()
-            .map(|place| view.cluster_at((*place)?).map(|cluster| format!("{cluster:?}")));
-        format!("{} {:?}", step.name(), clusters.collect::<Vec<_>>())
-    });
+    let told = steps.map(|step| with_clusters(view, step));
     told.collect::<Vec<_>>().join(" | ")
 }
 
 fn object(kind: u8, id: u8, form: u8) -> Entry {
     let (reference, host) = ((form % 3).to_string(), HOSTS[usize::from(form) % HOSTS.len()]);
-    let (kind, mut spec) = match kind % 5 {
+    let shows = |what: &str| json!({"key": format!("{what}{id}-{}", form % 3)});
+    let consumer = |mut plugins: Value| {
+        plugins["key-auth"] = shows("c");
+        plugins
+    };
+    let (kind, mut spec) = match kind % 8 {
+        5 => ("consumers", json!({"plugins": consumer(plugins(form)), "labels": {"custom_id": reference}})),
+        6 => ("credentials", json!({"plugins": {"key-auth": shows("k")}})),
+        7 => ("consumer_groups", json!({"plugins": plugins(form)})),
         0 => ("upstreams", upstream(form)),
         1 => ("services", json!({"enable_websocket": form.is_multiple_of(2), "plugins": plugins(form / 3)})),
         3 => ("plugin_configs", json!({"plugins": plugins(form)})),
@@ -99,7 +121,11 @@ fn object(kind: u8, id: u8, form: u8) -> Entry {
             _ => {}
         }
     }
-    parse_object(kind, &id.to_string(), &spec).unwrap()
+    if kind == "consumers" && !form.is_multiple_of(4) {
+        spec["group_id"] = json!(form % 3);
+    }
+    let id = if kind == "credentials" { format!("{}/credentials/{id}", id % 3) } else { id.to_string() };
+    parse_object(kind, &id, &spec).unwrap()
 }
 
 /// All that a view says, as text.
@@ -124,12 +150,13 @@ fn told(view: &View) -> (Vec<String>, Vec<String>, String) {
         routes,
         clusters,
         format!(
-            "{:?} {:?} {} {} {}",
+            "{:?} {:?} {} {} {} {}",
             view.version,
             view.counts,
             view.cluster_count(),
             view.routes.len(),
-            chains(view, None)
+            chains(view, None),
+            callers(view)
         ),
     )
 }
@@ -155,17 +182,17 @@ proptest! {
     #[test]
     fn any_sequence_of_changes_gives_what_compiling_the_end_gives(
         rounds in prop::collection::vec(
-            prop::collection::vec((0u8..5, 0u8..3, 0u8..6, prop::option::weighted(0.9, any::<u8>())), 1..8), 1..12),
+            prop::collection::vec((0u8..8, 0u8..3, 0u8..6, prop::option::weighted(0.9, any::<u8>())), 1..8), 1..12),
     ) {
         // All that can be referred to is there at first, so that most configurations are valid.
-        let start = (0..3).flat_map(|id| [object(0, id, id), object(1, id, id), object(3, id, id + 3)]).collect();
+        let start = (0..3).flat_map(|id| [object(0, id, id), object(1, id, id), object(3, id, id + 3), object(5, id, id), object(7, id, id + 1)]).collect();
         let mut wanted = Snapshot::new(1, 1, 0, start);
         let mut served = wanted.clone();
         let mut view = View::compile(&served).unwrap();
         let mut validator = Validator::new(&served.entries);
         for (revision, round) in (1..).zip(rounds) {
             for (kind, id, route, form) in round {
-                let id = if kind == 2 { id * 6 + route } else { id };
+                let id = if kind == 2 || kind == 6 { id * 6 + route } else { id };
                 match form {
                     Some(form) => drop(wanted.entries.put(Arc::new(object(kind, id, form)))),
                     None => drop(wanted.entries.remove(&object(kind, id, 0).key())),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{SCHEMA_DELTA, SCHEMA_PLUGINS};
+use crate::frame::{SCHEMA_DELTA, schema_of};
 use crate::model::{Id, Kind};
 use crate::snapshot::{Entry, Snapshot};
 use crate::sorted::Change;
@@ -99,9 +99,7 @@ impl Delta {
 
     /// The lowest schema number that can hold it.
     pub fn schema(&self) -> u16 {
-        let is_new =
-            |entry: &Arc<Entry>| matches!(entry.object.kind(), Kind::PluginConfig | Kind::GlobalRule);
-        if self.changed.iter().any(is_new) { SCHEMA_PLUGINS } else { SCHEMA_DELTA }
+        self.changed.iter().map(|entry| schema_of(entry.object.kind())).fold(SCHEMA_DELTA, u16::max)
     }
 
     /// How many objects it names.

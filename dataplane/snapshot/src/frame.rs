@@ -7,6 +7,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::limits::FRAME_BYTES_MAX;
+use crate::model::Kind;
 
 /// The highest schema number that this build reads and writes. A change of any type that travels is a new number.
 ///
@@ -15,13 +16,18 @@ use crate::limits::FRAME_BYTES_MAX;
 ///
 /// 3 has what 2 has, and the kinds [`PluginConfig`](crate::model::PluginConfig) and [`GlobalRule`](crate::model::GlobalRule). What holds
 /// none of them is the same bytes as before.
-pub const SCHEMA: u16 = 3;
+///
+/// 4 has what 3 has, and the kinds [`Consumer`](crate::model::Consumer), [`Credential`](crate::model::Credential) and
+/// [`ConsumerGroup`](crate::model::ConsumerGroup).
+pub const SCHEMA: u16 = 4;
 /// The lowest schema number that this build still reads and writes. A `Hello` has it always, so that any peer reads it.
 pub const SCHEMA_MIN: u16 = 1;
 /// The first schema number with deltas.
 pub const SCHEMA_DELTA: u16 = 2;
 /// The first schema number with plugin configurations and global rules.
 pub const SCHEMA_PLUGINS: u16 = 3;
+/// The first schema number with consumers, credentials and consumer groups.
+pub const SCHEMA_CONSUMERS: u16 = 4;
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 20;
 
@@ -132,6 +138,15 @@ impl Header {
 pub fn common_schema(peer_min: u16, peer_max: u16) -> Option<u16> {
     let highest = SCHEMA.min(peer_max);
     (highest >= SCHEMA_MIN.max(peer_min)).then_some(highest)
+}
+
+/// The first schema number that has objects of a kind.
+pub fn schema_of(kind: Kind) -> u16 {
+    match kind {
+        Kind::PluginConfig | Kind::GlobalRule => SCHEMA_PLUGINS,
+        Kind::Consumer | Kind::Credential | Kind::ConsumerGroup => SCHEMA_CONSUMERS,
+        _ => SCHEMA_MIN,
+    }
 }
 
 /// A value as one frame of the lowest schema number, header and payload.

@@ -20,6 +20,7 @@ pub mod model;
 pub mod parse;
 pub mod pattern;
 pub mod plugin;
+pub mod replacement;
 pub mod snapshot;
 pub mod sorted;
 pub mod template;
@@ -33,7 +34,9 @@ pub use cidr::Cidr;
 pub use delta::Delta;
 pub use expression::Expression;
 pub use log_rate::LogRate;
-pub use model::{GlobalRule, Kind, Object, PluginConfig, Route, Service, Upstream};
+pub use model::{
+    Consumer, ConsumerGroup, Credential, GlobalRule, Kind, Object, PluginConfig, Route, Service, Upstream,
+};
 pub use plugin::Plugin;
 pub use snapshot::{Entries, Entry, Snapshot};
 pub use validate::Fault;

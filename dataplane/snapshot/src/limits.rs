@@ -8,6 +8,8 @@ pub const OBJECTS_MAX: usize = 4_000_000;
 pub const FRAME_BYTES_MAX: usize = 1 << 30;
 /// Bytes of an object's id.
 pub const ID_BYTES_MAX: usize = 64;
+/// Bytes of a consumer's name (APISIX's limit).
+pub const CONSUMER_BYTES_MAX: usize = 100;
 /// Bytes of one object's JSON.
 pub const OBJECT_BYTES_MAX: usize = 1 << 20;
 /// Faults that one refused revision reports; the rest are counted.
@@ -52,6 +54,12 @@ pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
 pub const PATTERN_AUTOMATON_BYTES_MAX: usize = 512 << 10;
 /// Bytes that finding a regular expression's groups may take, for each request that it rewrites.
 pub const PATTERN_GROUPS_BYTES_MAX: usize = 128 << 10;
+/// Filters of one `response-rewrite`.
+pub const FILTERS_MAX: usize = 16;
+/// Bytes of an answer's body that is held for filters.
+pub const FILTERED_BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the body that filters make of it.
+pub const FILTERED_OUTPUT_BYTES_MAX: usize = 4 << 20;
 /// Regular expressions of one `regex_uri`.
 pub const REGEX_URIS_MAX: usize = 64;
 /// Variables and groups of one text.
@@ -62,6 +70,10 @@ pub const SPLIT_RULES_MAX: usize = 64;
 pub const SPLIT_UPSTREAMS_MAX: usize = 20;
 /// Addresses or hosts of one plugin that restricts who may ask.
 pub const RESTRICTIONS_MAX: usize = 4_096;
+/// Bytes of the name of an argument that has a consumer's key.
+pub const ARGUMENT_NAME_BYTES_MAX: usize = 256;
+/// Bytes of the realm that a request without credentials is told (APISIX's limit).
+pub const REALM_BYTES_MAX: usize = 128;
 /// Seconds that a plugin may hold a request.
 pub const DELAY_S_MAX: f64 = 3_600.0;
 /// Bytes of a request's name made by `request-id`.

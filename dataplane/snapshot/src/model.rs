@@ -10,9 +10,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::json::Json;
+pub use crate::model::consumer::{Consumer, ConsumerGroup, Credential, credential};
 pub use crate::model::map::Map;
 pub use crate::model::node::{Node, Nodes};
 
+mod consumer;
 mod map;
 mod node;
 mod shared;
@@ -99,6 +101,16 @@ impl Kind {
         }
     }
 
+    /// The kind of an object in this kind's list: APISIX's standalone form has credentials among consumers, told by their ids.
+    pub fn in_list(self, id: &str) -> Kind {
+        if self == Kind::Consumer && credential(id).is_some() { Kind::Credential } else { self }
+    }
+
+    /// The field that holds an object's id, where it has no `id`.
+    pub fn naming_field(self) -> Option<&'static str> {
+        (self == Kind::Consumer).then_some("username")
+    }
+
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
@@ -118,6 +130,12 @@ pub enum Object {
     PluginConfig(#[serde(deserialize_with = "shared::one")] Arc<PluginConfig>),
     /// Plugins of every request. From schema 3 on.
     GlobalRule(#[serde(deserialize_with = "shared::one")] Arc<GlobalRule>),
+    /// Who may call. From schema 4 on.
+    Consumer(#[serde(deserialize_with = "shared::one")] Arc<Consumer>),
+    /// How a consumer shows who it is. From schema 4 on.
+    Credential(#[serde(deserialize_with = "shared::one")] Arc<Credential>),
+    /// What consumers share. From schema 4 on.
+    ConsumerGroup(#[serde(deserialize_with = "shared::one")] Arc<ConsumerGroup>),
 }
 
 impl Object {
@@ -129,6 +147,9 @@ impl Object {
             Object::Upstream(_) => Kind::Upstream,
             Object::PluginConfig(_) => Kind::PluginConfig,
             Object::GlobalRule(_) => Kind::GlobalRule,
+            Object::Consumer(_) => Kind::Consumer,
+            Object::Credential(_) => Kind::Credential,
+            Object::ConsumerGroup(_) => Kind::ConsumerGroup,
         }
     }
 
@@ -140,6 +161,9 @@ impl Object {
             Object::Upstream(_) => None,
             Object::PluginConfig(config) => Some(&config.plugins),
             Object::GlobalRule(rule) => Some(&rule.plugins),
+            Object::Consumer(consumer) => Some(&consumer.plugins),
+            Object::Credential(credential) => Some(&credential.plugins),
+            Object::ConsumerGroup(group) => Some(&group.plugins),
         }
     }
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use crate::json::{canonical, depth};
-use crate::limits::{ID_BYTES_MAX, JSON_DEPTH_MAX, OBJECT_BYTES_MAX};
-use crate::model::{Kind, Object};
+use crate::limits::{CONSUMER_BYTES_MAX, ID_BYTES_MAX, JSON_DEPTH_MAX, OBJECT_BYTES_MAX};
+use crate::model::{Kind, Object, credential};
 use crate::snapshot::Entry;
 use crate::validate::Fault;
 use crate::version::Digest;
@@ -29,7 +29,7 @@ pub fn parse_owned(kind: &str, id: &str, spec: Value) -> Result<Entry, Fault> {
         let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
         return Err(fault(String::new(), format!("unknown kind; the kinds are {}", names.join(", "))));
     };
-    check_id(id).map_err(|reason| fault("/id".to_owned(), reason))?;
+    check_id(known, id).map_err(|reason| fault("/id".to_owned(), reason))?;
     let mut fields = match spec {
         Value::Object(fields) => fields,
         other => {
@@ -62,6 +62,9 @@ pub fn parse_owned(kind: &str, id: &str, spec: Value) -> Result<Entry, Fault> {
         Kind::Upstream => typed(fields).map(|upstream| Object::Upstream(Arc::new(upstream))),
         Kind::PluginConfig => typed(fields).map(|config| Object::PluginConfig(Arc::new(config))),
         Kind::GlobalRule => typed(fields).map(|rule| Object::GlobalRule(Arc::new(rule))),
+        Kind::Consumer => typed(fields).map(|consumer| Object::Consumer(Arc::new(consumer))),
+        Kind::Credential => typed(fields).map(|credential| Object::Credential(Arc::new(credential))),
+        Kind::ConsumerGroup => typed(fields).map(|group| Object::ConsumerGroup(Arc::new(group))),
         _ => Err((String::new(), format!("{kind} are not supported by this release; remove the object"))),
     };
     let object = typed.map_err(|(pointer, reason)| fault(pointer, reason))?;
@@ -126,7 +129,33 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-fn check_id(id: &str) -> Result<(), String> {
+fn check_id(kind: Kind, id: &str) -> Result<(), String> {
+    match kind {
+        Kind::Consumer => check_name(id),
+        Kind::Credential => {
+            let (consumer, own) = credential(id)
+                .ok_or("the id of a credential is its consumer's name, /credentials/ and its own id")?;
+            check_name(consumer)?;
+            check_own_id(own)
+        }
+        _ => check_own_id(id),
+    }
+}
+
+/// A consumer's name, as APISIX has it.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > CONSUMER_BYTES_MAX {
+        return Err(format!("a consumer's name has 1 to {CONSUMER_BYTES_MAX} characters"));
+    }
+    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
+        Some(bad) => {
+            Err(format!("a consumer's name consists of letters, digits, '_' and '-'; found {bad:?}"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_own_id(id: &str) -> Result<(), String> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         return Err(format!("an id has 1 to {ID_BYTES_MAX} characters"));
     }
@@ -198,8 +227,27 @@ mod tests {
     }
 
     #[test]
+    fn consumers_and_credentials_have_ids_of_their_own_form() {
+        let long = "a".repeat(100);
+        for (kind, id, is_one) in [
+            ("consumers", "Jack-and-Rose_123", true),
+            ("consumers", &*long, true),
+            ("consumers", "a.b", false),
+            ("consumers", "jwt#auth", false),
+            ("credentials", "jack/credentials/a.b-1", true),
+            ("credentials", "jack", false),
+            ("credentials", "jack/credentials/", false),
+            ("credentials", "a.b/credentials/1", false),
+            ("credentials", "jack/credentials/a/credentials/b", false),
+            ("consumer_groups", "a/credentials/b", false),
+        ] {
+            assert_eq!(parse_object(kind, id, &json!({})).is_ok(), is_one, "{kind} {id}");
+        }
+    }
+
+    #[test]
     fn other_kinds_are_refused_by_name() {
-        assert!(refused("consumers", json!({"username": "jack"})).1.contains("consumers are not supported"));
+        assert!(refused("ssls", json!({"snis": ["a"]})).1.contains("ssls are not supported"));
         assert!(refused("rotues", json!({})).1.contains("unknown kind"));
     }
 }

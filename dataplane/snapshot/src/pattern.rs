@@ -28,7 +28,7 @@ pub struct Pattern {
 impl Pattern {
     /// Compiles one. The error says what is wrong with it.
     pub fn new(text: &str, ignores_case: bool) -> Result<Pattern, String> {
-        let nfa = nfa(text, ignores_case, WhichCaptures::None)?;
+        let nfa = nfa(text, plain(ignores_case), WhichCaptures::None)?;
         let config = dense::Config::new()
             .start_kind(StartKind::Unanchored)
             .dfa_size_limit(Some(PATTERN_AUTOMATON_BYTES_MAX))
@@ -74,17 +74,7 @@ impl Rewriting {
     /// Compiles one. The error says what is wrong with it.
     pub fn new(text: &str) -> Result<Rewriting, String> {
         let pattern = Pattern::new(text, false)?;
-        let nfa = nfa(text, false, WhichCaptures::All)?;
-        // Each search has a place for each group's two ends in each state.
-        let ends = nfa.states().len().saturating_mul(nfa.group_info().slot_len());
-        let bytes = ends.saturating_mul(size_of::<usize>());
-        if bytes > PATTERN_GROUPS_BYTES_MAX {
-            return Err(format!(
-                "finding the regular expression's groups would take {bytes} bytes for each request; the limit is {PATTERN_GROUPS_BYTES_MAX}: write fewer groups, (?:...) where none is used, or smaller repetitions"
-            ));
-        }
-        let groups = PikeVM::builder().build_from_nfa(nfa).map_err(|_| too_large())?;
-        Ok(Rewriting { pattern, groups: Arc::new(groups) })
+        Ok(Rewriting { pattern, groups: groups(text, plain(false))? })
     }
 
     /// The pattern as such.
@@ -134,7 +124,7 @@ pub(crate) fn check_template(template: &str) -> Result<(), String> {
 }
 
 /// Writes a template's text and groups; `$$` is a dollar sign, and a group that took no part is nothing.
-fn expand<'b>(template: &str, group: impl Fn(usize) -> Option<&'b [u8]>, out: &mut Vec<u8>) {
+pub(crate) fn expand<'b>(template: &str, group: impl Fn(usize) -> Option<&'b [u8]>, out: &mut Vec<u8>) {
     let mut rest = template;
     while let Some(at) = rest.find('$') {
         let (text, after) = rest.split_at(at);
@@ -161,14 +151,37 @@ fn expand<'b>(template: &str, group: impl Fn(usize) -> Option<&'b [u8]>, out: &m
     out.extend_from_slice(rest.as_bytes());
 }
 
-fn nfa(text: &str, ignores_case: bool, groups: WhichCaptures) -> Result<thompson::NFA, String> {
+/// What finds a pattern's groups.
+pub(crate) fn groups(text: &str, syntax: syntax::Config) -> Result<Arc<PikeVM>, String> {
+    let nfa = nfa(text, syntax, WhichCaptures::All)?;
+    // Each search has a place for each group's two ends in each state.
+    let ends = nfa.states().len().saturating_mul(nfa.group_info().slot_len());
+    let bytes = ends.saturating_mul(size_of::<usize>());
+    if bytes > PATTERN_GROUPS_BYTES_MAX {
+        return Err(format!(
+            "finding the regular expression's groups would take {bytes} bytes for each request; the limit is {PATTERN_GROUPS_BYTES_MAX}: write fewer groups, (?:...) where none is used, or smaller repetitions"
+        ));
+    }
+    let groups = PikeVM::builder().build_from_nfa(nfa).map_err(|_| too_large())?;
+    Ok(Arc::new(groups))
+}
+
+fn plain(ignores_case: bool) -> syntax::Config {
+    syntax::Config::new().unicode(false).utf8(false).case_insensitive(ignores_case)
+}
+
+/// Parses a pattern and makes its states. Every pattern comes by here first, so that all are refused in the same words.
+pub(crate) fn nfa(
+    text: &str,
+    syntax: syntax::Config,
+    groups: WhichCaptures,
+) -> Result<thompson::NFA, String> {
     if text.len() > PATTERN_TEXT_BYTES_MAX {
         return Err(format!(
             "the regular expression has {} bytes; the limit is {PATTERN_TEXT_BYTES_MAX}",
             text.len()
         ));
     }
-    let syntax = syntax::Config::new().unicode(false).utf8(false).case_insensitive(ignores_case);
     let parsed = syntax::parse_with(text, &syntax).map_err(|error| reason(&error))?;
     let config = thompson::Config::new()
         .utf8(false)
@@ -186,7 +199,7 @@ fn reason(error: &regex_syntax::Error) -> String {
     }
 }
 
-fn too_large() -> String {
+pub(crate) fn too_large() -> String {
     format!(
         "the regular expression would take more than {PATTERN_AUTOMATON_BYTES_MAX} bytes when compiled; write smaller repetitions"
     )

@@ -14,9 +14,11 @@ use crate::model::{Id, Plugins, Upstream};
 use crate::parse::typed;
 
 mod headers;
+pub mod login;
 mod meta;
 
 pub use headers::{Fields, Headers};
+pub use login::Login;
 pub use meta::{ErrorResponse, Meta};
 
 /// Where below a plugin's configuration something is wrong, and what.
@@ -65,9 +67,12 @@ macro_rules! plugins {
 }
 
 plugins! {
+    basic_auth::BasicAuth,
+    consumer_restriction::ConsumerRestriction,
     cors::Cors,
     fault_injection::FaultInjection,
     ip_restriction::IpRestriction,
+    key_auth::KeyAuth,
     mocking::Mocking,
     proxy_mirror::ProxyMirror,
     proxy_rewrite::ProxyRewrite,
@@ -106,10 +111,12 @@ pub enum Destination {
 impl Plugin {
     /// Reads a plugin's configuration; `None` where it is told to be off.
     pub fn read(name: &str, conf: &Value) -> Result<Option<Plugin>, Wrong> {
-        let Value::Object(fields) = conf else {
-            return Err((String::new(), "expected a JSON object".to_owned()));
+        let mut fields = match conf {
+            Value::Object(fields) => fields.clone(),
+            // In YAML a plugin that is told nothing is its name and a colon.
+            Value::Null => serde_json::Map::new(),
+            _ => return Err((String::new(), "expected a JSON object".to_owned())),
         };
-        let mut fields = fields.clone();
         let meta = Meta::read(fields.remove("_meta"))?;
         let Some(read) = read_conf(name, Value::Object(fields)) else {
             return Err((

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{SCHEMA_MIN, SCHEMA_PLUGINS};
+use crate::frame::{SCHEMA_MIN, schema_of};
 use crate::model::{Id, Kind, Object};
 use crate::sorted::{Keyed, Sorted};
 use crate::version::{Digest, Version};
@@ -77,8 +77,8 @@ impl Snapshot {
 
     /// The lowest schema number that can hold it, so that a release before this one reads it too where it can.
     pub fn schema(&self) -> u16 {
-        let kinds = [Kind::PluginConfig, Kind::GlobalRule];
-        if kinds.into_iter().any(|kind| self.entries.has_kind(kind)) { SCHEMA_PLUGINS } else { SCHEMA_MIN }
+        let kinds = Kind::ALL.into_iter().filter(|kind| self.entries.has_kind(*kind));
+        kinds.map(schema_of).max().unwrap_or(SCHEMA_MIN)
     }
 
     /// What a receiver checks before it looks at the objects.

@@ -4,7 +4,7 @@
 //! Both planes validate; the control plane before it publishes, the data plane before it compiles. Here a whole configuration is looked
 //! at; [`crate::validator`] looks at what changed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use foldhash::fast::FixedState;
@@ -18,12 +18,17 @@ use crate::limits::{
 };
 use crate::log_rate::LogRate;
 use crate::model::{
-    Balancer, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout, Upstream,
+    Balancer, Id, KeepalivePool, Kind, Node, Object, PassHost, Plugins, Route, Scheme, Service, Timeout,
+    Upstream, credential,
 };
 use crate::plugin::{Destination, Plugin, with_upstreams};
 use crate::snapshot::{Entries, Entry};
 use crate::upstream::{Checks, HashOn, Tuning, is_host_name, unix_path, zone_of};
 use crate::variable::Variable;
+
+mod consumers;
+
+pub use consumers::logins;
 
 /// One thing wrong with one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,22 +57,22 @@ impl std::fmt::Display for Fault {
 /// Checks a whole configuration. At most [`FAULTS_REPORTED_MAX`] faults are told; an empty list means it is valid.
 pub fn validate(entries: &Entries) -> Vec<Fault> {
     let mut list = Vec::from_iter(too_many(entries));
-    let (mut services, mut upstreams, mut plugin_configs) = (Ids::default(), Ids::default(), Ids::default());
+    // Those that others refer to, and who was the first to show something.
+    let mut known: HashSet<(Kind, &str), FixedState> = HashSet::default();
+    let mut claims: HashMap<u128, (Kind, &Id), FixedState> = HashMap::default();
     for entry in entries {
-        match &entry.object {
-            Object::Service(_) => drop(services.insert(&*entry.id)),
-            Object::Upstream(_) => drop(upstreams.insert(&*entry.id)),
-            Object::PluginConfig(_) => drop(plugin_configs.insert(&*entry.id)),
-            Object::Route(_) | Object::GlobalRule(_) => {}
+        let kind = entry.object.kind();
+        if !matches!(kind, Kind::Route | Kind::GlobalRule | Kind::Credential) {
+            known.insert((kind, &entry.id));
+        }
+        for login in logins(entry) {
+            claims.entry(login.claim()).or_insert((kind, &entry.id));
         }
     }
-    let is_known = |kind: Kind, id: &str| match kind {
-        Kind::Service => services.contains(id),
-        Kind::PluginConfig => plugin_configs.contains(id),
-        _ => upstreams.contains(id),
-    };
+    let is_known = |kind: Kind, id: &str| known.contains(&(kind, id));
+    let holder = |claim: u128| claims.get(&claim).map(|(kind, id)| (*kind, (*id).clone()));
     for entry in entries {
-        list.extend(validate_entry(entry, &is_known));
+        list.extend(validate_entry(entry, &is_known, &holder));
         if list.len() >= FAULTS_REPORTED_MAX {
             break;
         }
@@ -76,18 +81,23 @@ pub fn validate(entries: &Entries) -> Vec<Fault> {
     list
 }
 
-/// With a fast and fixed hash: what is stored comes from the operator.
-type Ids<'a> = HashSet<&'a str, FixedState>;
-
-/// What is wrong with one object, where `is_known` tells which services and upstreams there are.
-pub(crate) fn validate_entry(entry: &Entry, is_known: &dyn Fn(Kind, &str) -> bool) -> Vec<Fault> {
-    let mut faults = Faults { object: entry.key(), is_known, list: Vec::new() };
+/// What is wrong with one object, where `is_known` tells which objects there are that others refer to, and `holder` who was the
+/// first to show something (see [`crate::plugin::Login::claim`]).
+pub(crate) fn validate_entry(
+    entry: &Entry,
+    is_known: &dyn Fn(Kind, &str) -> bool,
+    holder: &dyn Fn(u128) -> Option<(Kind, Id)>,
+) -> Vec<Fault> {
+    let mut faults = Faults { object: entry.key(), is_known, holder, list: Vec::new() };
     match &entry.object {
         Object::Route(route) => faults.route(route),
         Object::Service(service) => faults.service(service),
         Object::Upstream(upstream) => faults.upstream("", upstream),
         Object::PluginConfig(config) => faults.plugins(&config.plugins),
         Object::GlobalRule(rule) => faults.plugins(&rule.plugins),
+        Object::Consumer(consumer) => faults.consumer(&entry.id, consumer),
+        Object::Credential(credential) => faults.credential(&entry.id, credential),
+        Object::ConsumerGroup(group) => faults.consumer_group(group),
     }
     faults.list
 }
@@ -100,26 +110,26 @@ pub(crate) fn too_many(entries: &Entries) -> Option<Fault> {
 }
 
 /// Tells the objects that an object names, each maybe more than once.
-pub(crate) fn references(object: &Object, mut tell: impl FnMut(Kind, &str)) {
-    let fields = match object {
+pub(crate) fn references(entry: &Entry, mut tell: impl FnMut(Kind, &str)) {
+    let fields = match &entry.object {
         Object::Route(route) => [
-            (Kind::Service, route.service_id.as_deref()),
-            (Kind::PluginConfig, route.plugin_config_id.as_deref()),
-            (Kind::Upstream, route.upstream_id.as_deref()),
+            route.service_id.as_deref().map(|id| (Kind::Service, id)),
+            route.plugin_config_id.as_deref().map(|id| (Kind::PluginConfig, id)),
+            route.upstream_id.as_deref().map(|id| (Kind::Upstream, id)),
         ],
-        Object::Service(service) => [
-            (Kind::Service, None),
-            (Kind::PluginConfig, None),
-            (Kind::Upstream, service.upstream_id.as_deref()),
-        ],
-        _ => [(Kind::Service, None), (Kind::PluginConfig, None), (Kind::Upstream, None)],
-    };
-    for (kind, id) in fields {
-        if let Some(id) = id {
-            tell(kind, id);
+        Object::Service(service) => {
+            [service.upstream_id.as_deref().map(|id| (Kind::Upstream, id)), None, None]
         }
-    }
-    for plugin in object.plugins().into_iter().flat_map(with_upstreams) {
+        Object::Consumer(consumer) => {
+            [consumer.group_id.as_deref().map(|id| (Kind::ConsumerGroup, id)), None, None]
+        }
+        Object::Credential(_) => {
+            [credential(&entry.id).map(|(consumer, _)| (Kind::Consumer, consumer)), None, None]
+        }
+        _ => [None; 3],
+    };
+    fields.into_iter().flatten().for_each(|(kind, id)| tell(kind, id));
+    for plugin in entry.object.plugins().into_iter().flat_map(with_upstreams) {
         for (_, destination) in plugin.destinations() {
             if let Destination::Id(id) = destination {
                 tell(Kind::Upstream, id);
@@ -133,6 +143,7 @@ pub(crate) fn references(object: &Object, mut tell: impl FnMut(Kind, &str)) {
 struct Faults<'a> {
     object: (Kind, &'a str),
     is_known: &'a dyn Fn(Kind, &str) -> bool,
+    holder: &'a dyn Fn(u128) -> Option<(Kind, Id)>,
     list: Vec<Fault>,
 }
 
@@ -341,22 +352,23 @@ impl Faults<'_> {
 
     fn plugins(&mut self, plugins: &Plugins) {
         for (name, conf) in plugins.iter() {
-            let at = format!("/plugins/{}", name.replace('~', "~0").replace('/', "~1"));
-            let plugin = match Plugin::read(name, &conf.value()) {
-                Ok(Some(plugin)) => plugin,
-                Ok(None) => continue,
-                Err((place, reason)) => {
-                    self.add(format!("{at}{place}"), reason);
-                    continue;
-                }
-            };
-            for (place, destination) in plugin.destinations() {
-                match destination {
-                    Destination::Own(upstream) => self.upstream(&format!("{at}{place}/upstream"), upstream),
-                    Destination::Id(id) if (self.is_known)(Kind::Upstream, id) => {}
-                    Destination::Id(id) => {
-                        self.add(format!("{at}{place}/upstream_id"), format!("there is no upstream {id:?}"));
-                    }
+            self.plugin(name, &conf.value());
+        }
+    }
+
+    fn plugin(&mut self, name: &str, conf: &serde_json::Value) {
+        let at = plugin_place(name);
+        let plugin = match Plugin::read(name, conf) {
+            Ok(Some(plugin)) => plugin,
+            Ok(None) => return,
+            Err((place, reason)) => return self.add(format!("{at}{place}"), reason),
+        };
+        for (place, destination) in plugin.destinations() {
+            match destination {
+                Destination::Own(upstream) => self.upstream(&format!("{at}{place}/upstream"), upstream),
+                Destination::Id(id) if (self.is_known)(Kind::Upstream, id) => {}
+                Destination::Id(id) => {
+                    self.add(format!("{at}{place}/upstream_id"), format!("there is no upstream {id:?}"));
                 }
             }
         }
@@ -388,6 +400,11 @@ impl Faults<'_> {
             }
         }
     }
+}
+
+/// Where a plugin stands in an object.
+fn plugin_place(name: &str) -> String {
+    format!("/plugins/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// A path pattern: `/exact`, `/prefix*`, `/users/:id`, `/files/*rest`.

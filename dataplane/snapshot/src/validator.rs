@@ -12,7 +12,7 @@ use crate::limits::FAULTS_REPORTED_MAX;
 use crate::model::{Id, Kind};
 use crate::snapshot::{Entries, Entry};
 use crate::sorted::Change;
-use crate::validate::{Fault, references, too_many, validate_entry};
+use crate::validate::{Fault, logins, references, too_many, validate_entry};
 
 type Key = (Kind, Id);
 
@@ -22,6 +22,10 @@ pub struct Validator {
     services: HashMap<Id, BTreeSet<Key>>,
     plugin_configs: HashMap<Id, BTreeSet<Key>>,
     upstreams: HashMap<Id, BTreeSet<Key>>,
+    consumers: HashMap<Id, BTreeSet<Key>>,
+    consumer_groups: HashMap<Id, BTreeSet<Key>>,
+    /// Who shows the same, by what stands for it.
+    claims: HashMap<u128, BTreeSet<Key>>,
     faults: BTreeMap<Key, Vec<Fault>>,
     too_many: Option<Fault>,
 }
@@ -41,7 +45,8 @@ impl Validator {
     pub fn trusting(entries: &Entries) -> Validator {
         let mut validator = Validator::default();
         for entry in entries {
-            references(&entry.object, |kind, id| validator.add_user(kind, id, entry));
+            references(entry, |kind, id| validator.add_user(kind, id, entry));
+            validator.claim(entry, &mut BTreeSet::new());
         }
         validator
     }
@@ -53,10 +58,12 @@ impl Validator {
             let Some(entry) = change.new.or(change.old) else { continue };
             let (kind, id) = entry.key();
             if let Some(old) = change.old {
-                references(&old.object, |kind, id| self.remove_user(kind, id, entry));
+                references(old, |kind, id| self.remove_user(kind, id, entry));
+                self.disclaim(old, &mut again);
             }
             if let Some(new) = change.new {
-                references(&new.object, |kind, id| self.add_user(kind, id, entry));
+                references(new, |kind, id| self.add_user(kind, id, entry));
+                self.claim(new, &mut again);
             }
             if change.old.is_some() != change.new.is_some() {
                 again.extend(self.users_of(kind, id).cloned());
@@ -84,15 +91,39 @@ impl Validator {
             Kind::Service => self.services.get(id),
             Kind::PluginConfig => self.plugin_configs.get(id),
             Kind::Upstream => self.upstreams.get(id),
+            Kind::Consumer => self.consumers.get(id),
+            Kind::ConsumerGroup => self.consumer_groups.get(id),
             _ => None,
         };
         users.into_iter().flatten()
     }
 
     fn look(&mut self, entry: &Entry, entries: &Entries) {
-        let faults = validate_entry(entry, &|kind, id| entries.get(&(kind, id)).is_some());
+        let is_known = |kind: Kind, id: &str| entries.get(&(kind, id)).is_some();
+        let holder = |claim: u128| self.claims.get(&claim)?.first().cloned();
+        let faults = validate_entry(entry, &is_known, &holder);
         if !faults.is_empty() {
             self.faults.insert((entry.object.kind(), entry.id.clone()), faults);
+        }
+    }
+
+    /// Notes what an object shows; whoever shows the same is to be looked at again.
+    fn claim(&mut self, entry: &Entry, again: &mut BTreeSet<Key>) {
+        for login in logins(entry) {
+            let claimants = self.claims.entry(login.claim()).or_default();
+            again.extend(claimants.iter().cloned());
+            claimants.insert((entry.object.kind(), entry.id.clone()));
+        }
+    }
+
+    fn disclaim(&mut self, entry: &Entry, again: &mut BTreeSet<Key>) {
+        for login in logins(entry) {
+            let Some(claimants) = self.claims.get_mut(&login.claim()) else { continue };
+            claimants.remove(&(entry.object.kind(), entry.id.clone()));
+            again.extend(claimants.iter().cloned());
+            if claimants.is_empty() {
+                self.claims.remove(&login.claim());
+            }
         }
     }
 
@@ -118,6 +149,8 @@ impl Validator {
         match kind {
             Kind::Service => &mut self.services,
             Kind::PluginConfig => &mut self.plugin_configs,
+            Kind::Consumer => &mut self.consumers,
+            Kind::ConsumerGroup => &mut self.consumer_groups,
             _ => &mut self.upstreams,
         }
     }
@@ -137,8 +170,17 @@ mod tests {
     /// Objects that refer to each other, to what is not there, and some that are wrong by themselves.
     fn object(kind: u8, id: u8, form: u8) -> Entry {
         let reference = (form / 2 % 4).to_string();
+        let id = match kind % 8 {
+            6 => format!("{}/credentials/{}", id % 4, id / 4),
+            _ => id.to_string(),
+        };
         let split = json!({"rules": [{"weighted_upstreams": [{"upstream_id": reference}, {"upstream_id": reference}]}]});
-        let (kind, spec): (&str, Value) = match (kind % 5, form % 2) {
+        let key = json!({"key-auth": {"key": (form % 3).to_string()}});
+        let (kind, spec): (&str, Value) = match (kind % 8, form % 2) {
+            (5, 0) => ("consumers", json!({"group_id": reference, "plugins": key})),
+            (5, _) => ("consumers", json!({"username": if form == 7 { "x" } else { &id }, "plugins": key})),
+            (6, _) => ("credentials", json!({"plugins": if form == 7 { json!({"cors": {}}) } else { key }})),
+            (7, _) => ("consumer_groups", json!({"plugins": {if form == 7 { "nope" } else { "cors" }: {}}})),
             (0, _) => ("upstreams", json!({"nodes": {}, "retry_timeout": if form == 7 { -1 } else { 1 }})),
             (1, 0) => ("services", json!({"upstream_id": reference})),
             (1, _) => ("services", json!({"hosts": if form == 7 { json!([]) } else { json!(["h"]) }})),
@@ -154,14 +196,14 @@ mod tests {
                 ("routes", json!({"uri": if form == 7 { "bad" } else { "/" }, "upstream_id": reference}))
             }
         };
-        parse_object(kind, &id.to_string(), &spec).unwrap()
+        parse_object(kind, &id, &spec).unwrap()
     }
 
     proptest! {
         #[test]
         fn after_any_changes_it_says_what_a_look_at_everything_says(
             rounds in prop::collection::vec(
-                prop::collection::vec((0u8..5, 0u8..5, prop::option::weighted(0.6, 0u8..8)), 1..6), 1..12),
+                prop::collection::vec((0u8..8, 0u8..8, prop::option::weighted(0.6, 0u8..8)), 1..6), 1..12),
         ) {
             let mut entries = Entries::default();
             let mut validator = Validator::new(&entries);
@@ -180,6 +222,9 @@ mod tests {
                 prop_assert_eq!(&validator.services, &fresh.services);
                 prop_assert_eq!(&validator.upstreams, &fresh.upstreams);
                 prop_assert_eq!(&validator.plugin_configs, &fresh.plugin_configs);
+                prop_assert_eq!(&validator.consumers, &fresh.consumers);
+                prop_assert_eq!(&validator.consumer_groups, &fresh.consumer_groups);
+                prop_assert_eq!(&validator.claims, &fresh.claims);
                 // Undone and done again it says the same.
                 validator.change(&entries.changes(&before), &before);
                 prop_assert_eq!(validator.faults(), validate(&before));

@@ -50,6 +50,10 @@ pub enum Variable {
     RouteName,
     /// The id of its service. Not in `vars` of routes.
     ServiceId,
+    /// The name of its consumer, once a plugin has found it. Not in `vars` of routes.
+    ConsumerName,
+    /// The id of its consumer's group. Not in `vars` of routes.
+    ConsumerGroup,
 }
 
 impl Variable {
@@ -63,6 +67,8 @@ impl Variable {
                 | Variable::RouteId
                 | Variable::RouteName
                 | Variable::ServiceId
+                | Variable::ConsumerName
+                | Variable::ConsumerGroup
         )
     }
 
@@ -87,6 +93,8 @@ impl Variable {
             "route_id" => Variable::RouteId,
             "route_name" => Variable::RouteName,
             "service_id" => Variable::ServiceId,
+            "consumer_name" => Variable::ConsumerName,
+            "consumer_group_id" => Variable::ConsumerGroup,
             "content_type" => Variable::Header("content-type".into()),
             "content_length" => Variable::Header("content-length".into()),
             _ => return Variable::family(name),
@@ -95,11 +103,9 @@ impl Variable {
 
     /// `arg_NAME` and the like.
     fn family(name: &str) -> Result<Variable, String> {
-        for (prefix, why) in [
-            ("post_arg", "it needs the request's body"),
-            ("graphql_", "it needs the request's body"),
-            ("consumer_", "there are no consumers"),
-        ] {
+        for (prefix, why) in
+            [("post_arg", "it needs the request's body"), ("graphql_", "it needs the request's body")]
+        {
             if name.starts_with(prefix) {
                 return Err(format!("{name:?} is not supported by this release: {why}"));
             }

@@ -34,9 +34,33 @@ fn schema_2_is_what_schema_1_is_and_has_deltas() {
 
 #[test]
 fn schema_3_is_what_schema_2_is_and_has_plugin_configurations_and_global_rules() {
-    assert_eq!(frame::SCHEMA, 3, "a new number needs a file of its own, beside the old ones");
     let mut golden = Golden::open("schema3.hex", 3);
-    messages_of_schema_2(&mut golden);
+    messages_of_schema_3(&mut golden);
+    golden.close();
+}
+
+#[test]
+fn schema_4_is_what_schema_3_is_and_has_consumers() {
+    assert_eq!(frame::SCHEMA, 4, "a new number needs a file of its own, beside the old ones");
+    let mut golden = Golden::open("schema4.hex", 4);
+    messages_of_schema_3(&mut golden);
+    let objects = vec![
+        entry("consumers", "jack", &consumer()),
+        entry("credentials", "jack/credentials/1", &credential()),
+        entry("consumer_groups", "g", &credential()),
+    ];
+    let with_consumers = Snapshot::new(0x0123_4567_89ab_cdef, 3, 79, objects);
+    assert_eq!((with_consumers.schema(), snapshot().schema()), (4, 1));
+    golden.check("snapshot with consumers", FrameKind::Disk, &with_consumers);
+    let delta = Delta::between(&snapshot(), &with_consumers);
+    assert_eq!(delta.schema(), 4);
+    assert_eq!(Delta::between(&with_consumers, &snapshot()).schema(), 2, "a removal was always known");
+    golden.check("control plane: delta with consumers", FrameKind::ToDataplane, &ToDataplane::Delta(delta));
+    golden.close();
+}
+
+fn messages_of_schema_3(golden: &mut Golden) {
+    messages_of_schema_2(golden);
     let (config, rule) =
         (entry("plugin_configs", "p", &plugin_config()), entry("global_rules", "g", &global_rule()));
     let with_plugins = Snapshot::new(0x0123_4567_89ab_cdef, 3, 78, vec![config, rule]);
@@ -46,7 +70,6 @@ fn schema_3_is_what_schema_2_is_and_has_plugin_configurations_and_global_rules()
     assert_eq!(delta.schema(), 3);
     assert_eq!(Delta::between(&with_plugins, &snapshot()).schema(), 2, "a removal was always known");
     golden.check("control plane: delta with plugins", FrameKind::ToDataplane, &ToDataplane::Delta(delta));
-    golden.close();
 }
 
 fn messages_of_schema_2(golden: &mut Golden) {
@@ -151,6 +174,20 @@ fn plugin_config() -> Value {
 
 fn global_rule() -> Value {
     json!({"plugins": {"p": {"k": null}}, "create_time": 1, "update_time": 2})
+}
+
+fn consumer() -> Value {
+    json!({
+        "username": "jack", "desc": "d", "labels": {"custom_id": "1"}, "plugins": {"p": {"k": "v"}, "q": {}}, "group_id": 7,
+        "create_time": 1, "update_time": 2
+    })
+}
+
+/// Of a consumer group too.
+fn credential() -> Value {
+    json!({
+        "name": "n", "desc": "d", "labels": {"a": "1"}, "plugins": {"p": {"k": [1]}}, "create_time": 1, "update_time": 2
+    })
 }
 
 fn upstream() -> Value {

@@ -47,7 +47,7 @@ enum Variable {
 }
 
 /// Names in patterns. The first of a variable's names is told in errors.
-const VARIABLES: [(&str, Variable); 34] = [
+const VARIABLES: [(&str, Variable); 35] = [
     ("time_iso8601", Variable::Time),
     ("time_local", Variable::TimeLocal),
     ("msec", Variable::Msec),
@@ -77,6 +77,7 @@ const VARIABLES: [(&str, Variable); 34] = [
     ("http_referer", Variable::Text(Text::Referer)),
     ("route_id", Variable::Text(Text::Route)),
     ("service_id", Variable::Text(Text::Service)),
+    ("consumer_name", Variable::Text(Text::Consumer)),
     ("upstream", Variable::Text(Text::Upstream)),
     ("reason", Variable::Text(Text::Reason)),
     ("version", Variable::Version),
@@ -85,7 +86,7 @@ const VARIABLES: [(&str, Variable); 34] = [
 ];
 
 /// The fields of a JSON line in their order, each with what stands before its value.
-const FIELDS: [(&str, Variable); 27] = [
+const FIELDS: [(&str, Variable); 28] = [
     (r#"{"time":"#, Variable::Time),
     (r#","client":"#, Variable::RemoteAddr),
     (r#","client_port":"#, Variable::RemotePort),
@@ -107,6 +108,7 @@ const FIELDS: [(&str, Variable); 27] = [
     (r#","tries":"#, Variable::Tries),
     (r#","route_id":"#, Variable::Text(Text::Route)),
     (r#","service_id":"#, Variable::Text(Text::Service)),
+    (r#","consumer":"#, Variable::Text(Text::Consumer)),
     (r#","upstream":"#, Variable::Text(Text::Upstream)),
     (r#","version":"#, Variable::Version),
     (r#","user_agent":"#, Variable::Text(Text::UserAgent)),
@@ -489,8 +491,8 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    const TEXTS: [&[u8]; 9] =
-        [b"GET", b"shop.test", b"/a?b=\"c\"", b"curl/8", b"", b"cart", b"", b"upstreams/shop", b""];
+    const TEXTS: [&[u8]; 10] =
+        [b"GET", b"shop.test", b"/a?b=\"c\"", b"curl/8", b"", b"cart", b"", b"upstreams/shop", b"", b"jack"];
 
     #[test]
     fn json_has_numbers_lists_and_nulls() {
@@ -501,7 +503,7 @@ mod tests {
             "bytes_received": 320, "bytes_sent": 5_432, "body_bytes_sent": 5_120, "request_time": 2.0017,
             "upstream_addr": ["[2001:db8::1]:80", "10.0.0.5:8080"], "upstream_status": [null, 200],
             "upstream_connect_time": [0.0, 0.00015], "upstream_header_time": [null, 0.0012],
-            "upstream_response_time": [2.0, 0.0015], "tries": 2, "route_id": "cart", "service_id": null,
+            "upstream_response_time": [2.0, 0.0015], "tries": 2, "route_id": "cart", "service_id": null, "consumer": "jack",
             "upstream": "upstreams/shop", "version": "1:42", "user_agent": "curl/8", "referer": null, "core": 3,
             "connection_requests": 2,
         });
@@ -548,7 +550,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_texts_give_one_line_of_json(texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 9)) {
+        fn any_texts_give_one_line_of_json(texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 10)) {
             let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
             let record = sample(texts.try_into().unwrap());
             let json = line("json", &record);

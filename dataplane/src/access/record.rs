@@ -9,9 +9,9 @@ use super::node::{Node, Path};
 use super::{TRIES_TOLD_MAX, Try};
 
 /// The texts of a record, in their order, with the bytes that each may have.
-pub(crate) const TEXT_BYTES_MAX: [usize; TEXTS] = [32, 256, 2_048, 512, 512, 64, 64, 80, 32];
+pub(crate) const TEXT_BYTES_MAX: [usize; TEXTS] = [32, 256, 2_048, 512, 512, 64, 64, 80, 32, 100];
 /// How many there are.
-pub(crate) const TEXTS: usize = 9;
+pub(crate) const TEXTS: usize = 10;
 
 /// The place of each text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub(crate) enum Text {
     Service,
     Upstream,
     Reason,
+    Consumer,
 }
 
 /// A text, and whether it was cut.

@@ -48,6 +48,7 @@ fn explain(state: &State, view: &View, request: &Request) -> Result<Value, Strin
         path: normal.path,
         parameters: None,
         route: None,
+        caller: None,
         client_ip: client_ip.as_bytes(),
         client_port: 0,
         server_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),

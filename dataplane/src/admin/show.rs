@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use ringway_engine::upstream::{Cluster, HostRule};
 use ringway_engine::view::View;
+use ringway_snapshot::plugin::login::hide_secrets;
 use ringway_snapshot::{Kind, Version};
 use serde_json::{Value, json};
 
@@ -116,6 +117,8 @@ fn snapshot(state: &State) -> Result<Value, String> {
         "routes": view.counts.routes,
         "services": view.counts.services,
         "upstreams": view.counts.upstreams,
+        "consumers": view.counts.consumers,
+        "credentials": view.counts.credentials,
         "patterns": view.routes.patterns(),
         "routing_table_bytes": view.routes.memory_bytes(),
         "applied_ms_ago": feed.applied_at.map(|at| milliseconds(at.elapsed())),
@@ -214,6 +217,10 @@ fn objects(state: &State, kind: Kind, id: Option<&str>) -> Result<Value, String>
                 Value::Object(named) => named.into_iter().next().map(|(_, fields)| fields),
                 _ => None,
             };
+            let fields = fields.map(|mut fields| {
+                hide_secrets(&mut fields);
+                fields
+            });
             Ok(json!({ "id": entry.id, "value": fields }))
         })
         .collect();

@@ -22,8 +22,8 @@ pub(crate) struct Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     All(Setup),
-    /// Ringway with a million routes against itself with 10,000; of several builds the first.
-    Ourselves,
+    /// Ringway in two setups, each by a name; ratios are to the first. Of several builds the first takes part.
+    Ourselves([(&'static str, Setup); 2]),
 }
 
 /// What is measured.
@@ -42,9 +42,6 @@ pub(crate) struct Entrant {
     pub(crate) setup: Setup,
 }
 
-/// The baseline of `Field::Ourselves`, and what is compared with it.
-const OURSELVES: [(&str, Setup); 2] = [("ringway-10k", Setup::Hosts), ("ringway-1m", Setup::Routes)];
-
 const BASE: Case = Case {
     name: "keepalive-64",
     title: "64 keep-alive connections, 128 B replies",
@@ -58,7 +55,7 @@ const BASE: Case = Case {
 };
 
 /// In this order: a peer is started once for the cases of one setup.
-pub(crate) const CASES: [Case; 9] = [
+pub(crate) const CASES: [Case; 10] = [
     BASE,
     Case {
         name: "keepalive-512",
@@ -101,7 +98,7 @@ pub(crate) const CASES: [Case; 9] = [
     Case {
         name: "routes-1m",
         title: "Ringway with 1,000,000 routes against itself with 10,000, the same requests",
-        field: Field::Ourselves,
+        field: Field::Ourselves([("ringway-10k", Setup::Hosts), ("ringway-1m", Setup::Routes)]),
         goal: Some(1.05),
         ..BASE
     },
@@ -109,6 +106,13 @@ pub(crate) const CASES: [Case; 9] = [
         name: "idle",
         title: "idle keep-alive connections that were used once: resident memory",
         figure: Figure::MemoryPerConnection,
+        ..BASE
+    },
+    Case {
+        name: "checks",
+        title: "Ringway with all that watches its nodes against itself with nothing of it, 64 keep-alive connections, 128 B replies",
+        field: Field::Ourselves([("ringway-bare", Setup::Bare), ("ringway-watched", Setup::Watched)]),
+        goal: Some(1.02),
         ..BASE
     },
 ];
@@ -133,11 +137,11 @@ impl Case {
                 })
                 .map(|(peer, known)| Entrant { label: known.name.clone(), peer, setup })
                 .collect(),
-            Field::Ourselves => numbered
+            Field::Ourselves(setups) => numbered
                 .find(|(_, peer)| peer.is_ringway())
                 .into_iter()
                 .flat_map(|(peer, _)| {
-                    OURSELVES.map(|(label, setup)| Entrant { label: label.to_owned(), peer, setup })
+                    setups.map(|(label, setup)| Entrant { label: label.to_owned(), peer, setup })
                 })
                 .collect(),
         }
@@ -147,7 +151,7 @@ impl Case {
     pub(crate) fn baseline<'a>(&self, general: &'a str) -> &'a str {
         match self.field {
             Field::All(_) => general,
-            Field::Ourselves => OURSELVES[0].0,
+            Field::Ourselves([(first, _), _]) => first,
         }
     }
 }
@@ -172,6 +176,8 @@ mod tests {
         assert_eq!(labels("post-64k"), ["nginx", "ringway", "before", "mine"]);
         assert_eq!(labels("hosts-10k"), ["nginx", "ringway", "before"]);
         assert_eq!(labels("routes-1m"), ["ringway-10k", "ringway-1m"]);
+        assert_eq!(labels("checks"), ["ringway-bare", "ringway-watched"]);
+        assert_eq!(Case::find("checks").unwrap().baseline("nginx"), "ringway-bare");
         assert_eq!(labels("idle"), ["nginx", "ringway", "before"]);
         assert_eq!(Case::find("routes-1m").unwrap().baseline("nginx"), "ringway-10k");
         assert_eq!(Case::find("hosts-10k").unwrap().baseline("nginx"), "nginx");

@@ -3,7 +3,7 @@
 
 use super::case::Figure;
 use super::summary::{Contest, IdleRow, Row};
-use super::table::{kilobytes, megabytes, notes, ratio_texts};
+use super::table::{certainties, kilobytes, megabytes, notes, ratio_texts};
 use crate::chart::{Bar, Group, legend, ranges};
 use crate::page;
 use crate::report::duration_text;
@@ -28,7 +28,9 @@ pub(crate) fn render(about: &[String], contests: &[Contest], rows: &[Row], idle:
         parts.push_str(&idle_section(idle, &colour));
     }
     for contest in contests.iter().filter(|contest| contest.case.figure == Figure::CpuPerRequest) {
-        parts.push_str(&page::section(contest.case.name, contest.case.title, &table(contest, rows)));
+        let remarks = page::remarks(&certainties(contest, rows).join("\n"));
+        let body = format!("{}{remarks}", table(contest, rows));
+        parts.push_str(&page::section(contest.case.name, contest.case.title, &body));
     }
     parts.push_str(&page::section("How far to trust it", "", &page::remarks(&notes(rows))));
     page::document("Ringway and its peers", None, about, &parts)

@@ -69,6 +69,8 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<Spread>,
     /// The ratio of each round.
     pub(crate) ratios: Vec<f64>,
+    /// Where the median of all possible rounds is, with 95 % confidence; `None` with fewer than six rounds.
+    pub(crate) confidence: Option<(f64, f64)>,
     pub(crate) requests_per_second: Spread,
     pub(crate) proxy_cores: Spread,
     /// Ready to run, and not running because something else had the core.
@@ -162,6 +164,7 @@ impl Row {
             "case": self.case,
             "peer": self.peer,
             "rounds": self.rounds,
+            "ratio_confidence": self.confidence.map(|(low, high)| [low, high]),
             "cpu_ns_per_request": self.cpu_ns_per_request.json(),
             "ratio": self.ratio.map(|ratio| ratio.json()),
             "requests_per_second": self.requests_per_second.json(),
@@ -211,6 +214,22 @@ fn idle_row(measurements: &[IdleMeasurement], peer: &str, baseline: &str) -> Opt
     })
 }
 
+/// The range that holds the median with 95 % confidence, whatever the values' distribution: from one order statistic to the one opposite.
+/// How many of n values are below the median is binomial.
+fn confidence(mut values: Vec<f64>) -> Option<(f64, f64)> {
+    values.sort_by(f64::total_cmp);
+    let mut probability = 0.5_f64.powi(i32::try_from(values.len()).ok()?);
+    let (mut below, mut place) = (0.0, 0);
+    // So many values are outside on each side.
+    while below + probability <= 0.025 && place < values.len() / 2 {
+        below += probability;
+        probability *= (values.len() - place) as f64 / (place + 1) as f64;
+        place += 1;
+    }
+    let first = place.checked_sub(1)?;
+    Some((*values.get(first)?, *values.get(values.len() - 1 - first)?))
+}
+
 fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &str) -> Option<Row> {
     let of = |name: &str| -> Vec<&Measurement> {
         measurements.iter().filter(|one| one.case == case && one.peer == name).collect()
@@ -228,6 +247,7 @@ fn row(measurements: &[Measurement], case: &'static str, peer: &str, baseline: &
         rounds: ours.len(),
         cpu_ns_per_request: spread(|one| one.cpu_ns_per_request)?,
         ratio: Spread::of(ratios.clone()),
+        confidence: confidence(ratios.clone()),
         ratios,
         requests_per_second: spread(|one| one.requests_per_second)?,
         proxy_cores: spread(|one| one.proxy_cores)?,
@@ -281,6 +301,15 @@ mod tests {
         assert_eq!(ours.cpu_ns_per_request, Spread { median: 8.0, min: 7.0, max: 14.0 });
         assert_eq!(nginx.ratio, Some(Spread { median: 1.0, min: 1.0, max: 1.0 }));
         assert_eq!(ours.rounds, 3);
+    }
+
+    #[test]
+    fn the_median_is_within_its_confidence_as_often_as_is_said() {
+        let of = |count: u32| confidence((1..=count).map(f64::from).collect());
+        // The tables of the sign test.
+        assert_eq!([of(0), of(5)], [None, None]);
+        assert_eq!([of(6), of(10), of(20)], [Some((1.0, 6.0)), Some((2.0, 9.0)), Some((6.0, 15.0))]);
+        assert_eq!(of(100), Some((40.0, 61.0)));
     }
 
     #[test]

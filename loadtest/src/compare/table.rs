@@ -14,7 +14,7 @@ pub(crate) fn render(contests: &[Contest], rows: &[Row], idle: &[IdleRow]) -> St
     for contest in contests.iter().filter(|contest| contest.case.figure == Figure::CpuPerRequest) {
         text.push_str(&format!("{}: {}\n", contest.case.name, contest.case.title));
         text.push_str(&format!(
-            "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12}{:>10}{:>7}{:>9}\n",
+            "  {:<16}{:>12}{:>24}{:>13}{:>18}{:>12}{:>10}{:>7}{:>9}\n",
             "peer",
             "CPU/request",
             "(range)",
@@ -27,6 +27,9 @@ pub(crate) fn render(contests: &[Contest], rows: &[Row], idle: &[IdleRow]) -> St
         ));
         for row in rows.iter().filter(|row| row.case == contest.case.name) {
             text.push_str(&line(row));
+        }
+        for line in certainties(contest, rows) {
+            text.push_str(&format!("  {line}\n"));
         }
         text.push('\n');
     }
@@ -42,7 +45,7 @@ fn idle_block(contest: &Contest, rows: &[IdleRow]) -> String {
     let connections = rows.iter().map(|row| row.connections).max().unwrap_or(0);
     let mut text = format!("{}: {connections} {}\n", contest.case.name, contest.case.title);
     text.push_str(&format!(
-        "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12}{:>12}\n",
+        "  {:<16}{:>12}{:>24}{:>13}{:>18}{:>12}{:>12}\n",
         "peer",
         "/connection",
         "(range)",
@@ -54,7 +57,7 @@ fn idle_block(contest: &Contest, rows: &[IdleRow]) -> String {
     for row in rows {
         let (each, (ratio, ratio_range)) = (&row.bytes_per_connection, ratio_texts(row.ratio));
         text.push_str(&format!(
-            "  {:<14}{:>12}{:>24}{ratio:>13}{ratio_range:>18}{:>12}{:>12}\n",
+            "  {:<16}{:>12}{:>24}{ratio:>13}{ratio_range:>18}{:>12}{:>12}\n",
             row.peer,
             kilobytes(each.median),
             format!("({} - {})", kilobytes(each.min), kilobytes(each.max)),
@@ -87,7 +90,7 @@ fn line(row: &Row) -> String {
     let cpu = &row.cpu_ns_per_request;
     let (ratio, ratio_range) = ratio_texts(row.ratio);
     format!(
-        "  {:<14}{:>12}{:>24}{:>13}{:>18}{:>12.0}{:>10}{:>7.2}{:>9.2}\n",
+        "  {:<16}{:>12}{:>24}{:>13}{:>18}{:>12.0}{:>10}{:>7.2}{:>9.2}\n",
         row.peer,
         nanoseconds(cpu.median),
         format!("({} - {})", nanoseconds(cpu.min), nanoseconds(cpu.max)),
@@ -98,6 +101,21 @@ fn line(row: &Row) -> String {
         row.proxy_cores.median,
         row.proxy_waiting_cores.median,
     )
+}
+
+/// How sure the ratios are, a line for each peer but the baseline.
+pub(crate) fn certainties(contest: &Contest, rows: &[Row]) -> Vec<String> {
+    let baseline = &contest.baseline;
+    let others = rows.iter().filter(|row| row.case == contest.case.name && row.peer != *baseline);
+    let line = |row: &Row| {
+        let ((low, high), ratio, pairs) = (row.confidence?, row.ratio?.median, row.ratios.len());
+        let goal = contest.case.goal.map_or_else(String::new, |goal| format!("; the goal is {goal:.2}"));
+        Some(format!(
+            "{} needs {ratio:.3} of what {baseline} needs; with 95 % confidence {low:.3} to {high:.3} (median of {pairs} pairs){goal}",
+            row.peer
+        ))
+    };
+    others.filter_map(line).collect()
 }
 
 /// What a reader needs to judge how far to trust the figures, a line each.
@@ -153,6 +171,7 @@ mod tests {
             cpu_ns_per_request: spread(7_250.0),
             ratio: Some(spread(0.725)),
             ratios: vec![0.725],
+            confidence: Some((0.71, 0.74)),
             requests_per_second: spread(100_000.0),
             proxy_cores: spread(0.5),
             proxy_waiting_cores: spread(0.2),
@@ -178,6 +197,7 @@ mod tests {
         let text = render(&contests, &[row], &[idle]);
         for expected in [
             "7.25 µs",
+            "ours needs 0.725 of what nginx needs; with 95 % confidence 0.710 to 0.740 (median of 1 pairs)",
             "0.725",
             "/nginx",
             "(0.362 - 1.450)",

@@ -222,6 +222,7 @@ impl Connection {
     fn answer(&mut self, plan: &ServerPlan, counts: &mut Counts) {
         let Some(request) = self.request.take() else { return };
         counts.requests += 1;
+        counts.status_requests += u64::from(matches!(request.action, Action::Status(_)));
         self.state = State::Replying { keep_alive: request.keep_alive };
         // The same request again, as in every load test: the bytes of the last reply are the right ones.
         if self.last == Some(request) && self.reply.is_repeatable() {

@@ -35,6 +35,8 @@ pub(crate) struct ServerPlan {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) requests: u64,
+    /// Of them, those for `/status/NNN`, which a gateway's probes ask for.
+    pub(crate) status_requests: u64,
     pub(crate) body_bytes: u64,
     pub(crate) accepted: u64,
     pub(crate) malformed: u64,

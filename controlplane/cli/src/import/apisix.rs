@@ -77,6 +77,9 @@ fn object(kind: Kind, at: &str, index: usize, item: &Value, found: &mut Found) {
         (Some(key), Some(value)) if key.contains('/') => value,
         _ => item,
     };
+    // Of a credential only the key tells whose it is.
+    let path = item.get("key").and_then(Value::as_str).and_then(|key| key.split_once("/consumers/"));
+    let path = path.map(|(_, id)| id).filter(|id| kind.in_list(id) == Kind::Credential);
     let Value::Object(fields) = value else {
         found.leave_out(at, "this entry", "is not an object");
         return;
@@ -87,11 +90,13 @@ fn object(kind: Kind, at: &str, index: usize, item: &Value, found: &mut Found) {
         Some(Value::Number(id)) => Some(id.to_string()),
         _ => None,
     });
+    let id = path.map(str::to_owned).or(id);
     fields.remove("id");
     BESIDE.iter().for_each(|name| drop(fields.remove(*name)));
     let mut whole = Value::Object(fields);
     without_times(&mut whole);
     if let Value::Object(fields) = whole {
-        found.add(kind, &id.unwrap_or_else(|| format!("arr_{}", index + 1)), fields);
+        let id = id.unwrap_or_else(|| format!("arr_{}", index + 1));
+        found.add(kind.in_list(&id), &id, fields);
     }
 }

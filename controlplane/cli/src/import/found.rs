@@ -23,10 +23,19 @@ pub(super) struct Found {
     objects: BTreeMap<Key, Map<String, Value>>,
     left_out: Vec<LeftOut>,
     notes: Vec<String>,
-    /// Routes and services that lost something that kept requests away.
+    /// Routes, and what they refer to, that lost something that kept requests away.
     opened: BTreeSet<Key>,
+    /// Routes that lost a condition, and would get more requests than before.
+    widened: BTreeSet<String>,
     disabled: BTreeSet<String>,
+    closed: BTreeSet<String>,
+    /// Of the closed ones, those that refused nobody before: a route of the same place takes theirs.
+    yielding: BTreeSet<String>,
 }
+
+/// What answers instead of an upstream. A route that is only switched off would leave its requests to the next one that matches.
+const CLOSER: &str = "fault-injection";
+pub(super) const CLOSED_STATUS: u16 = 403;
 
 impl Found {
     /// Adds an object. One that is there already is kept and the new one listed.
@@ -85,14 +94,53 @@ impl Found {
         self.opened.insert((kind, id.to_owned()));
     }
 
-    /// Switches off the routes that would be open to more than before.
-    pub(super) fn disable_opened(&mut self) {
+    /// A condition was taken from this route.
+    pub(super) fn widens(&mut self, id: &str) {
+        self.widened.insert(id.to_owned());
+    }
+
+    /// Adds a route that answers by itself, for what no node answered before. With a `status` requests were refused there, which counts
+    /// also where another server passed them on: routes know no ports.
+    pub(super) fn shut(&mut self, id: &str, mut fields: Map<String, Value>, status: Option<u16>) {
+        if let Some(other) = self.route_at(&fields).map(str::to_owned) {
+            if status.is_some() {
+                self.yielding.remove(&other);
+                self.opens(Kind::Route, &other);
+            }
+            return;
+        }
+        close(&mut fields, status.unwrap_or(CLOSED_STATUS));
+        self.add(Kind::Route, id, fields);
+        self.closed.insert(id.to_owned());
+        if status.is_none() {
+            self.yielding.insert(id.to_owned());
+        }
+    }
+
+    /// Whether a route of that place takes this one's.
+    pub(super) fn yields(&self, id: &str) -> bool {
+        self.yielding.contains(id)
+    }
+
+    /// Closes the routes that would be open to more than before, and switches off those that would get more requests than before.
+    pub(super) fn close_opened(&mut self) {
         let opened = &self.opened;
         for ((kind, id), fields) in &mut self.objects {
-            let service = fields.get("service_id").and_then(Value::as_str).unwrap_or_default();
-            let is_open = opened.contains(&(*kind, id.clone()))
-                || opened.contains(&(Kind::Service, service.to_owned()));
-            if *kind == Kind::Route && is_open && fields.get("status") != Some(&json!(0)) {
+            if *kind != Kind::Route || fields.get("status") == Some(&json!(0)) {
+                continue;
+            }
+            let refers = |name: &str, kind: Kind| match fields.get(name) {
+                Some(Value::String(id)) => opened.contains(&(kind, id.clone())),
+                Some(Value::Number(id)) => opened.contains(&(kind, id.to_string())),
+                _ => false,
+            };
+            if opened.contains(&(Kind::Route, id.clone()))
+                || refers("service_id", Kind::Service)
+                || refers("plugin_config_id", Kind::PluginConfig)
+            {
+                close(fields, CLOSED_STATUS);
+                self.closed.insert(id.clone());
+            } else if self.widened.contains(id) {
                 fields.insert("status".to_owned(), json!(0));
                 self.disabled.insert(id.clone());
             }
@@ -109,6 +157,19 @@ impl Found {
 
     pub(super) fn remove(&mut self, key: &Key) {
         self.objects.remove(key);
+        if key.0 == Kind::Route {
+            self.closed.remove(&key.1);
+            self.yielding.remove(&key.1);
+        }
+    }
+
+    /// The route that has the same hosts and path.
+    pub(super) fn route_at(&self, fields: &Map<String, Value>) -> Option<&str> {
+        let is_same = |other: &Map<String, Value>| {
+            other.get("uri") == fields.get("uri") && other.get("hosts") == fields.get("hosts")
+        };
+        let mut routes = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Route);
+        routes.find(|(_, other)| is_same(other)).map(|((_, id), _)| id.as_str())
     }
 
     pub(super) fn left_out(&self) -> &[LeftOut] {
@@ -121,6 +182,10 @@ impl Found {
 
     pub(super) fn disabled(&self) -> &BTreeSet<String> {
         &self.disabled
+    }
+
+    pub(super) fn closed(&self) -> &BTreeSet<String> {
+        &self.closed
     }
 
     pub(super) fn count(&self) -> usize {
@@ -139,6 +204,15 @@ impl Found {
             }
         }
         Value::Object(lists)
+    }
+}
+
+/// Has the gateway answer a route's requests.
+fn close(route: &mut Map<String, Value>, status: u16) {
+    let body = "closed by ringway import: see its report";
+    let plugins = route.entry("plugins").or_insert_with(|| json!({}));
+    if let Value::Object(plugins) = plugins {
+        plugins.insert(CLOSER.to_owned(), json!({"abort": {"http_status": status, "body": body}}));
     }
 }
 

@@ -11,18 +11,10 @@ use serde_json::{Map, Value};
 
 use super::found::{Found, Key};
 
-/// Fields whose loss changes who is served, not only how.
-const GUARDS: [&str; 9] = [
-    "plugins",
-    "plugin_config_id",
-    "vars",
-    "filter_func",
-    "script",
-    "script_id",
-    "methods",
-    "status",
-    "service_protocol",
-];
+/// Fields that may keep requests away from a node.
+const GUARDS: [&str; 4] = ["plugins", "plugin_config_id", "script", "script_id"];
+/// Fields that leave requests to other routes.
+const CONDITIONS: [&str; 5] = ["vars", "filter_func", "methods", "status", "service_protocol"];
 /// Without these an object is another one.
 const ESSENTIAL: [&str; 10] = [
     "uri",
@@ -70,12 +62,22 @@ fn take_out(found: &mut Found, key: &Key, fault: &Fault) {
     };
     // `upstream/scheme` of a route is as essential as an upstream's own.
     let is_essential = path.iter().any(|name| ESSENTIAL.contains(name));
-    if is_essential || !removed(fields, &path) {
+    // Whoever calls might otherwise be let in to more than before; who is left out is not let in.
+    let is_caller = matches!(kind, Kind::Consumer | Kind::Credential | Kind::ConsumerGroup);
+    if is_essential || is_caller || !removed(fields, &path) {
         whole(found, key, &format!("{}: {}", fault.pointer, fault.reason));
         return;
     }
     if GUARDS.contains(&first) {
         found.opens(*kind, id);
+        if *kind == Kind::GlobalRule {
+            found.note(format!(
+                "global_rules/{id} was about every request: what it lost is done for none of the routes here"
+            ));
+        }
+    }
+    if CONDITIONS.contains(&first) && *kind == Kind::Route {
+        found.widens(id);
     }
     found.leave_out(format!("{}/{id}", kind.name()), fault.pointer.clone(), fault.reason.clone());
 }

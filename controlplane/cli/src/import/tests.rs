@@ -10,12 +10,14 @@ struct Imported {
     objects: Value,
     left_out: Vec<String>,
     disabled: Vec<String>,
+    closed: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// As `run` does it; what would be written is valid, also after it went through YAML.
 fn judged(mut found: Found) -> Imported {
     settle::settle(&mut found);
-    found.disable_opened();
+    found.close_opened();
     let objects = found.document();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("objects.yaml");
@@ -23,7 +25,14 @@ fn judged(mut found: Found) -> Imported {
     assert_eq!(file::check(&path).unwrap_or_else(|faults| panic!("{faults:?}\n{objects:#}")), found.count());
     let left = |left: &found::LeftOut| format!("{}: {}: {}", left.at, left.what, left.why);
     let left_out = found.left_out().iter().map(left).collect();
-    Imported { objects, left_out, disabled: found.disabled().iter().cloned().collect() }
+    let all = |ids: &std::collections::BTreeSet<String>| ids.iter().cloned().collect();
+    Imported {
+        objects,
+        left_out,
+        disabled: all(found.disabled()),
+        closed: all(found.closed()),
+        notes: found.notes().to_vec(),
+    }
 }
 
 impl Imported {
@@ -41,6 +50,16 @@ impl Imported {
             .flatten()
             .filter_map(|object| object["id"].as_str())
             .collect()
+    }
+
+    /// The status with which the gateway itself answers requests of a route.
+    fn answers(&self, id: &str) -> &Value {
+        assert_ne!(
+            self.object("routes", id)["status"],
+            0,
+            "its requests would go to the next route that matches"
+        );
+        &self.object("routes", id)["plugins"]["fault-injection"]["abort"]["http_status"]
     }
 
     #[track_caller]
@@ -153,8 +172,83 @@ fn nginx_servers_and_locations_become_routes_and_the_rest_is_listed_by_line() {
     got.leaves_out(&["nginx.conf:34", "it changes the path"]);
     got.leaves_out(&["nginx.conf:37", "return 301"]);
     got.leaves_out(&["nginx.conf:38", "none of its names"]);
-    assert_eq!(got.disabled, ["shop.example.com-admin"]);
-    assert_eq!(got.object("routes", "shop.example.com-admin")["status"], 0);
+    let closed = ["shop.example.com-admin", "shop.example.com-moved", "shop.example.com-static"];
+    assert_eq!(got.closed, closed);
+    assert_eq!(got.answers("shop.example.com-admin"), 403);
+}
+
+#[test]
+fn what_nginx_kept_from_its_nodes_does_not_reach_them_by_the_location_around_it() {
+    let got = nginx(&[(
+        "n.conf",
+        r#"server { server_name a.b;
+            location / { proxy_pass http://127.0.0.1:1; }
+            location /denied { deny all; }
+            location /gone/ { return 410; }
+            location /moved/ { return 301 https://c.d/; }
+            location = /inside { internal; proxy_pass http://127.0.0.1:1; }
+            location /auth/ { auth_basic x; proxy_pass http://127.0.0.1:1; }
+            location /elsewhere { proxy_pass http://$backend; }
+            location ~ /\.ht { deny all; }
+        }"#,
+    )]);
+    let root = got.object("routes", "a.b");
+    assert_eq!((&root["uri"], root.get("plugins"), root.get("status")), (&json!("/*"), None, None));
+    for (id, uri, status) in [
+        ("a.b-denied", "/denied*", 403),
+        ("a.b-gone", "/gone/*", 410),
+        ("a.b-moved", "/moved/*", 403),
+        ("a.b-inside", "/inside", 403),
+        ("a.b-auth", "/auth/*", 403),
+        ("a.b-elsewhere", "/elsewhere*", 403),
+    ] {
+        assert_eq!(
+            (&got.object("routes", id)["uri"], got.answers(id)),
+            (&json!(uri), &json!(status)),
+            "{id}"
+        );
+        assert!(got.closed.contains(&id.to_owned()), "{id}");
+    }
+    assert!(
+        got.notes.iter().any(|note| note.contains("n.conf:9") && note.contains("other routes")),
+        "{:?}",
+        got.notes
+    );
+}
+
+#[test]
+fn a_route_is_closed_when_its_plugin_configuration_or_service_lost_a_plugin_and_off_when_it_lost_a_condition()
+{
+    let got = apisix(
+        r#"
+plugin_configs:
+  - {id: pc, plugins: {no-such-plugin: {}}}
+  - {id: fine, plugins: {cors: {}}}
+services:
+  - {id: s, upstream_id: u, plugins: {no-such-plugin: {}}}
+routes:
+  - {id: by-config, uri: /a, upstream_id: u, plugin_config_id: pc}
+  - {id: by-service, uri: /b, service_id: s}
+  - {id: own, uri: /c, upstream_id: u, plugins: {no-such-plugin: {}, cors: {}}}
+  - {id: condition, uri: /d, upstream_id: u, filter_func: "function(vars) return true end"}
+  - {id: both, uri: /e, upstream_id: u, filter_func: "function(vars) return true end", plugins: {no-such-plugin: {}}}
+  - {id: was-off, uri: /f, upstream_id: u, status: 0, plugins: {no-such-plugin: {}}}
+  - {id: free, uri: /g, upstream_id: u, plugin_config_id: fine}
+upstreams:
+  - {id: u, nodes: {"127.0.0.1:1": 1}}
+#END
+"#,
+    );
+    assert_eq!(got.closed, ["both", "by-config", "by-service", "own"]);
+    assert_eq!(got.disabled, ["condition"]);
+    for id in ["both", "by-config", "by-service", "own"] {
+        assert_eq!(got.answers(id), 403, "{id}");
+    }
+    assert!(got.object("routes", "own")["plugins"].get("cors").is_some());
+    for (id, status) in [("condition", json!(0)), ("was-off", json!(0)), ("free", Value::Null)] {
+        assert_eq!(got.object("routes", id)["status"], status, "{id}");
+        assert!(got.object("routes", id)["plugins"].get("fault-injection").is_none(), "{id}");
+    }
 }
 
 #[test]
@@ -167,6 +261,27 @@ fn the_same_place_on_two_ports_is_one_route_or_is_listed() {
     let got = nginx(&[("n.conf", &two("1"))]);
     assert_eq!((got.ids("routes"), got.left_out.len()), (vec!["a.b"], 1), "{:?}", got.left_out);
     nginx(&[("n.conf", &two("2"))]).leaves_out(&["another server has this name and path"]);
+    let redirects = "server { server_name a.b; location / { return 301 https://a.b$request_uri; } }";
+    let serves = "server { listen 443 ssl; server_name a.b; location / { proxy_pass http://127.0.0.1:1; } }";
+    for both in [format!("{redirects} {serves}"), format!("{serves} {redirects}")] {
+        let got = nginx(&[("n.conf", &both)]);
+        assert_eq!((got.ids("routes"), got.closed.len()), (vec!["a.b"], 0), "{both}");
+        assert!(got.object("routes", "a.b").get("plugins").is_none(), "{both}");
+    }
+    // What one of them refuses stays refused: it cannot be told which of them is the public one.
+    let refuses = "server { server_name a.b; location / { deny all; } }";
+    let asks = "server { server_name a.b; location / { auth_basic x; proxy_pass http://127.0.0.1:1; } }";
+    for both in
+        [refuses, asks].map(|other| [format!("{other} {serves}"), format!("{serves} {other}")]).concat()
+    {
+        let got = nginx(&[("n.conf", &both)]);
+        assert_eq!(
+            (got.ids("routes"), got.closed.as_slice()),
+            (vec!["a.b"], &["a.b".to_owned()][..]),
+            "{both}"
+        );
+        assert_eq!(got.answers("a.b"), 403, "{both}");
+    }
 }
 
 #[test]
@@ -211,7 +326,10 @@ no_such_kind: [{id: x}]
     got.leaves_out(&["upstreams/grpc", "the whole object"]);
     got.leaves_out(&["routes/lost", "the whole object", "/upstream_id"]);
     got.leaves_out(&["dump", "no_such_kind"]);
-    assert_eq!(got.disabled, ["computed", "guarded"]);
+    assert_eq!(
+        (got.disabled.as_slice(), got.closed.as_slice()),
+        (&["computed".to_owned()][..], &["guarded".to_owned()][..])
+    );
     assert_eq!(got.ids("routes"), ["1", "computed", "guarded"]);
 }
 
@@ -284,6 +402,20 @@ fn older_descriptions_and_those_without_servers() {
     let relative = r#"{"openapi": "3.1.0", "servers": [{"url": "/base"}], "paths": {"/a": {"get": {}}}}"#;
     assert_eq!(openapi(relative, &given).object("routes", "api-a")["uri"], "/base/a");
     assert!(openapi::read("x", "{}", &given, &mut Found::default()).is_err());
+}
+
+#[test]
+fn consumers_come_with_their_credentials_and_whole_or_not_at_all() {
+    let text = r#"{"list": [
+        {"key": "/apisix/consumers/jack", "value": {"username": "jack", "plugins": {"key-auth": {"key": "k"}}, "create_time": 1}},
+        {"key": "/apisix/consumers/jack/credentials/x", "value": {"id": "x", "plugins": {"basic-auth": {"username": "u", "password": "p"}}}},
+        {"key": "/apisix/consumers/jill", "value": {"username": "jill", "plugins": {"key-auth": {"key": "l"}, "limit-count": {}}}},
+        {"key": "/apisix/consumers/jill/credentials/y", "value": {"id": "y", "plugins": {"key-auth": {"key": "m"}}}}]}"#;
+    let got = apisix(text);
+    assert_eq!((got.ids("consumers"), got.ids("credentials")), (vec!["jack"], vec!["jack/credentials/x"]));
+    assert_eq!(got.left_out.len(), 2, "{:?}", got.left_out);
+    let standalone = r#"{"consumers": [{"username": "a"}, {"id": "a/credentials/1", "plugins": {"key-auth": {"key": "k"}}}]}"#;
+    assert_eq!(apisix(standalone).ids("credentials"), ["a/credentials/1"]);
 }
 
 mod properties {

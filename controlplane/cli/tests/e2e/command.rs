@@ -206,7 +206,7 @@ fn a_refusal_names_object_field_and_file_and_nothing_is_written() {
         ("routes: [{id: r, uri: '/a/*/b'}]", &["routes/r at /uri: "]),
         ("routes: [{id: r, uri: 5}]", &["routes/r: ", "\"uri\""]),
         ("routes: [{id: r, uri: /a, vrs: []}]", &["routes/r", "vrs"]),
-        ("consumers: [{id: c, username: c}]", &["consumers/c: ", "not supported by this release"]),
+        ("ssls: [{id: c, cert: c, key: k, snis: [a]}]", &["ssls/c: ", "not supported by this release"]),
     ] {
         let bad = desk.file("bad.yaml", text);
         let told = desk.fails(1, &["apply", "-f", &good, "-f", &bad, "--yes"]);

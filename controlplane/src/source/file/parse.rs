@@ -47,7 +47,8 @@ pub(super) fn objects(text: &str) -> Result<Vec<super::Written>, String> {
     for (key, list) in lists {
         let (Some(kind), Value::Array(objects)) = (Kind::from_name(&key), list) else { continue };
         for (index, object) in objects.into_iter().enumerate() {
-            let id = id(&object, index);
+            let id = id(kind, &object, index);
+            let kind = kind.in_list(&id);
             if let Value::Object(mut fields) = object {
                 fields.remove("id");
                 found.push((kind, id, fields));
@@ -95,30 +96,32 @@ fn put_list(store: &mut Store, key: &str, list: &Value) {
         pointer: format!("/{}", key.replace('~', "~0").replace('/', "~1")),
         reason,
     };
-    if Kind::from_name(key).is_none() {
+    let Some(kind) = Kind::from_name(key) else {
         let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
         return store.put_fault(fault(format!("unknown key; the keys are {}", names.join(", "))));
-    }
+    };
     let objects = match list {
         Value::Array(objects) => objects,
         Value::Null => return,
         _ => return store.put_fault(fault("must be a list of objects".to_owned())),
     };
     for (index, object) in objects.iter().enumerate() {
-        let id = id(object, index);
-        if store.contains(key, &id) {
+        let id = id(kind, object, index);
+        let kind = kind.in_list(&id).name();
+        if store.contains(kind, &id) {
             let pointer = format!("/{key}/{index}/id");
             let reason = "another object of the file has the same id".to_owned();
-            store.put_fault(Fault { kind: key.into(), id, pointer, reason });
+            store.put_fault(Fault { kind: kind.into(), id, pointer, reason });
         } else {
-            store.put(key, &id, object);
+            store.put(kind, &id, object);
         }
     }
 }
 
-/// An object's id: its own, or one made of its place in the list.
-fn id(object: &Value, index: usize) -> String {
-    match object.get("id") {
+/// An object's id: its own, a consumer's name, or one made of its place in the list.
+fn id(kind: Kind, object: &Value, index: usize) -> String {
+    let own = object.get("id").or_else(|| object.get(kind.naming_field()?));
+    match own {
         Some(Value::String(id)) => id.clone(),
         Some(Value::Number(id)) => id.to_string(),
         _ => format!("arr_{}", index + 1),
@@ -155,6 +158,28 @@ mod tests {
         assert_eq!(faults("\n"), faults(""));
         for text in ["# nothing yet\n", "{}", "routes:\n", "---\n", "routes: []\n#END"] {
             assert_eq!(faults(text), Vec::<String>::new(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn consumers_are_called_by_their_names_and_credentials_may_stand_among_them() {
+        let text = "consumers:\n  - username: jack\n    group_id: g\n    plugins: {key-auth: {key: a}}\n\
+            \x20 - {id: jack/credentials/1, plugins: {key-auth: {key: b}}}\n\
+            credentials:\n  - {id: jack/credentials/2, plugins: {key-auth: {key: c}}}\n\
+            consumer_groups:\n  - {id: g, plugins: {cors: }}\n";
+        let read = parse("f", text).snapshot(1, 1, 1).unwrap();
+        let ids: Vec<&str> = read.entries.iter().map(|entry| &*entry.id).collect();
+        assert_eq!(ids, ["jack", "jack/credentials/1", "jack/credentials/2", "g"]);
+        let written: Vec<String> = objects(text).unwrap().into_iter().map(|(_, id, _)| id).collect();
+        assert!(ids.iter().all(|id| written.iter().any(|own| own == id)), "{written:?}");
+        for (text, want) in [
+            ("consumers: [{plugins: {}}, {username: 'a#b'}]", "consumers/a#b at /id: a consumer's name"),
+            ("consumers: [{username: a}, {username: a}]", "consumers/a at /consumers/1/id: another"),
+            ("consumers: [{username: a, group_id: g}]", "there is no consumer group \"g\""),
+            ("consumers: [{id: a/credentials/1, plugins: {}}]", "there is no consumer \"a\""),
+        ] {
+            let faults = faults(text).join("\n");
+            assert!(faults.contains(want), "{text}: {faults}");
         }
     }
 

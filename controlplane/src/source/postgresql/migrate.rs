@@ -12,11 +12,13 @@ use super::session::{QUERY_MAX, Session, limited};
 use super::trouble::{Cause, Trouble};
 
 /// The migrations in order; number n stands at place n - 1.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     ("0001_resource", include_str!("../../../migrations/0001_resource.sql")),
     ("0002_revision", include_str!("../../../migrations/0002_revision.sql")),
     ("0003_node", include_str!("../../../migrations/0003_node.sql")),
     ("0004_standalone", include_str!("../../../migrations/0004_standalone.sql")),
+    ("0005_expiry", include_str!("../../../migrations/0005_expiry.sql")),
+    ("0006_consumer_ids", include_str!("../../../migrations/0006_consumer_ids.sql")),
 ];
 
 /// Key of the advisory lock: "ringway" and a 1.

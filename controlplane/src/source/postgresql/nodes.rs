@@ -113,6 +113,11 @@ impl Nodes {
     /// Another connection, perhaps another server: the row may be missing.
     pub(super) fn forget(&mut self) {
         self.written = None;
+        if self.complained {
+            // What the one before refused, this one may take.
+            let now = Instant::now();
+            (self.beat_at, self.change_at) = (now, now);
+        }
     }
 
     /// Rows of the table when it was written last.

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::{RequestFacts, UpstreamFault};
 use crate::http1::{
-    BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits, ResponseHead,
-    SinkFraming, Version, encode_response,
+    BodyError, BodyFraming, BodyHeader, BodyLimits, HeadLimits, Method, Parse, Relay, ResponseEdits,
+    ResponseHead, SinkFraming, Version, encode_response,
 };
 use crate::plugin::{Answering, Changes, Lists};
+use ringway_snapshot::limits::FILTERED_BODY_BYTES_MAX;
 
 /// What the driver adds to a final head, asked for when the head is there.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +57,20 @@ enum Phase {
     #[default]
     Head,
     Body,
+    /// The body is held, and the head with it, until all of it is there.
+    Held,
     Done,
     Tunnel,
     Failed,
+}
+
+/// An answer whose body is filtered, as far as it has come.
+#[derive(Debug)]
+struct Held {
+    head: Vec<u8>,
+    body: Vec<u8>,
+    /// When the head came, the client's connection was to end with it.
+    close: bool,
 }
 
 /// The answer on its way.
@@ -81,6 +93,7 @@ pub struct ResponseSide {
     /// An interim head said that the connection ends, or announced a body that it cannot have.
     doubtful: bool,
     close: bool,
+    held: Option<Box<Held>>,
 }
 
 impl ResponseSide {
@@ -112,6 +125,7 @@ impl ResponseSide {
         self.head.reset();
         self.excess = false;
         self.doubtful = false;
+        self.held = None;
         self.phase = Phase::Head;
         self.check_invariants();
     }
@@ -153,7 +167,7 @@ impl ResponseSide {
 
     /// Whether a body of at least `bytes` is still to come, or one of unknown length.
     pub fn expects_at_least(&self, bytes: u64) -> bool {
-        self.phase == Phase::Body
+        matches!(self.phase, Phase::Body | Phase::Held)
             && match self.head.body {
                 BodyFraming::Length(length) => {
                     length.saturating_sub(self.relay.payload_bytes_total()) >= bytes
@@ -213,30 +227,38 @@ impl ResponseSide {
         step
     }
 
-    /// The node ended its stream. Gives what the client is still to be sent.
-    pub fn receive_end(&mut self) -> Result<&'static [u8], UpstreamFault> {
-        let end = self.advance_to_end();
+    /// The node ended its stream. Gives what the client is still to be sent behind what was appended to `out`.
+    pub fn receive_end(
+        &mut self,
+        context: &ResponseContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<&'static [u8], UpstreamFault> {
+        let end = self.advance_to_end(context, out);
+        if end.is_err() {
+            self.phase = Phase::Failed;
+        }
         self.check_invariants();
         end
     }
 
-    fn advance_to_end(&mut self) -> Result<&'static [u8], UpstreamFault> {
+    fn advance_to_end(
+        &mut self,
+        context: &ResponseContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<&'static [u8], UpstreamFault> {
         match self.phase {
-            Phase::Body => match self.relay.finish_on_eof() {
-                Ok(bytes) => {
-                    self.phase = Phase::Done;
-                    Ok(bytes)
-                }
-                Err(error) => {
-                    self.phase = Phase::Failed;
-                    Err(UpstreamFault::Body(error))
-                }
-            },
-            Phase::Done | Phase::Tunnel => Ok(&[]),
-            Phase::Head | Phase::Failed => {
-                self.phase = Phase::Failed;
-                Err(UpstreamFault::Closed)
+            Phase::Body => {
+                let bytes = self.relay.finish_on_eof().map_err(UpstreamFault::Body)?;
+                self.phase = Phase::Done;
+                Ok(bytes)
             }
+            Phase::Held => {
+                self.relay.finish_on_eof().map_err(UpstreamFault::Body)?;
+                self.release(context, out)?;
+                Ok(&[])
+            }
+            Phase::Done | Phase::Tunnel => Ok(&[]),
+            Phase::Head | Phase::Failed => Err(UpstreamFault::Closed),
         }
     }
 
@@ -271,6 +293,14 @@ impl ResponseSide {
             return Ok(ResponseStep { send: at..filled.end, keep: filled.end, go_on });
         }
         let relayed = self.relay.relay(buffer, at..filled.end).map_err(UpstreamFault::Body)?;
+        if let Some(held) = &mut self.held {
+            held.body.extend_from_slice(buffer.get(relayed.send).unwrap_or_default());
+            if relayed.end {
+                self.release(context, out)?;
+            }
+            self.excess |= relayed.consumed_end < filled.end;
+            return Ok(ResponseStep { send: filled.end..filled.end, keep: filled.end, go_on });
+        }
         if relayed.end {
             self.phase = Phase::Done;
         }
@@ -306,7 +336,36 @@ impl ResponseSide {
             Some(plugins) if !self.head.is_tunnel => plugins.decide(self.head.status, Some(self.head.status)),
             _ => Changes::default(),
         };
+        if self.is_filtered(bytes, &changes) {
+            return self.hold(bytes, context, out);
+        }
         let (body, sink) = self.framing(&changes);
+        self.write_head(bytes, &changes, (body, sink), context, out);
+        let limits = BodyLimits { forward_trailers: self.facts.trailers, ..BodyLimits::default() };
+        self.relay.restart(self.head.body, sink, limits);
+        if replaces_body(&changes) {
+            // It goes with the head; what the node sends is only read to find its end.
+            self.relay.discard();
+            if self.facts.method != Method::Head && has_body(changes.status.unwrap_or(self.head.status)) {
+                out.extend_from_slice(changes.body.unwrap_or_default());
+            }
+        }
+        self.phase = match () {
+            () if self.head.is_tunnel => Phase::Tunnel,
+            () if self.relay.is_done() => Phase::Done,
+            () => Phase::Body,
+        };
+        Ok(())
+    }
+
+    fn write_head(
+        &mut self,
+        bytes: &[u8],
+        changes: &Changes<'_>,
+        (body, sink): (BodyHeader, SinkFraming),
+        context: &ResponseContext<'_>,
+        out: &mut Vec<u8>,
+    ) {
         self.sink = sink;
         self.close = context.close || sink == SinkFraming::UntilClose || self.head.is_tunnel;
         let lists = (!changes.edits.is_empty()).then(|| changes.edits.lists());
@@ -327,20 +386,51 @@ impl ResponseSide {
         };
         encode_response(&self.head, bytes, &edits, out);
         (self.status, self.status_changed) = (Some(self.head.status), changes.status);
-        let limits = BodyLimits { forward_trailers: self.facts.trailers, ..BodyLimits::default() };
-        self.relay.restart(self.head.body, sink, limits);
-        if replaces_body(&changes) {
-            // It goes with the head; what the node sends is only read to find its end.
-            self.relay.discard();
-            if self.facts.method != Method::Head && has_body(changes.status.unwrap_or(self.head.status)) {
-                out.extend_from_slice(changes.body.unwrap_or_default());
-            }
+    }
+
+    /// Whether filters have something to do: with a body, and one that is not compressed.
+    fn is_filtered(&self, bytes: &[u8], changes: &Changes<'_>) -> bool {
+        let is_plain = |value: &[u8]| value.eq_ignore_ascii_case(b"identity") || value.is_empty();
+        !changes.filters.is_empty()
+            && !replaces_body(changes)
+            && !self.head.body.is_empty()
+            && self.head.values(bytes, b"content-encoding").all(is_plain)
+    }
+
+    /// Holds the answer until its body is whole. Nothing of it has gone to the client, so that one which is too long can still be
+    /// answered with an error, and not with what should have been filtered.
+    fn hold(
+        &mut self,
+        bytes: &[u8],
+        context: &ResponseContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), UpstreamFault> {
+        let payload_bytes_max = FILTERED_BODY_BYTES_MAX as u64;
+        if matches!(self.head.body, BodyFraming::Length(length) if length > payload_bytes_max) {
+            return Err(UpstreamFault::Body(BodyError::TooLarge));
         }
-        self.phase = match () {
-            () if self.head.is_tunnel => Phase::Tunnel,
-            () if self.relay.is_done() => Phase::Done,
-            () => Phase::Body,
+        let head = bytes.get(..self.head.head_bytes).unwrap_or(bytes).to_vec();
+        self.held = Some(Box::new(Held { head, body: Vec::new(), close: context.close }));
+        // The bare payload is wanted, without any framing.
+        let limits = BodyLimits { payload_bytes_max, ..BodyLimits::default() };
+        self.relay.restart(self.head.body, SinkFraming::UntilClose, limits);
+        self.phase = Phase::Held;
+        if self.relay.is_done() { self.release(context, out) } else { Ok(()) }
+    }
+
+    /// The held body is whole: head and body go out.
+    fn release(&mut self, context: &ResponseContext<'_>, out: &mut Vec<u8>) -> Result<(), UpstreamFault> {
+        let (Some(held), Some(plugins)) = (self.held.take(), context.plugins) else {
+            return Err(UpstreamFault::Closed);
         };
+        // They say what they said when the head came: nothing that they know has changed.
+        let changes = plugins.decide(self.head.status, Some(self.head.status));
+        let body = changes.filtered(held.body).map_err(|_| UpstreamFault::Body(BodyError::TooLarge))?;
+        let framing = (BodyHeader::Length(body.len() as u64), SinkFraming::Length);
+        let context = &ResponseContext { close: held.close || context.close, ..*context };
+        self.write_head(&held.head, &changes, framing, context, out);
+        out.extend_from_slice(&body);
+        self.phase = Phase::Done;
         Ok(())
     }
 
@@ -368,6 +458,10 @@ impl ResponseSide {
                 (BodyHeader::Chunked, SinkFraming::Chunked)
             }
             BodyFraming::Chunked | BodyFraming::UntilClose => (BodyHeader::None, SinkFraming::UntilClose),
+            // What filters would leave of the body is not known.
+            BodyFraming::None if self.facts.method == Method::Head && !changes.filters.is_empty() => {
+                (BodyHeader::None, SinkFraming::Length)
+            }
             BodyFraming::None => (self.bodiless_header(changes), SinkFraming::Length),
         }
     }
@@ -393,6 +487,7 @@ impl ResponseSide {
         match self.phase {
             Phase::Head => debug_assert!(!answered, "a final head was taken"),
             Phase::Body => debug_assert!(answered && !self.relay.is_done(), "a body that has ended"),
+            Phase::Held => debug_assert!(!answered && self.held.is_some(), "an answer before its end"),
             Phase::Done => debug_assert!(answered && self.relay.is_done(), "an end before the end"),
             Phase::Tunnel => debug_assert!(self.facts.may_upgrade && self.status == Some(101), "unasked"),
             Phase::Failed => {}

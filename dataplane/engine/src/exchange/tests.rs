@@ -88,7 +88,7 @@ impl Node<'_> {
     }
 
     pub(super) fn ends(&mut self) -> Result<(), UpstreamFault> {
-        let tail = self.exchange.response.receive_end()?;
+        let tail = self.exchange.response.receive_end(&self.context, &mut self.client)?;
         self.client.extend_from_slice(tail);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Turns and random numbers for plugins, which draw none themselves.
+//! Turns, random numbers and the time for plugins, which draw none themselves and read no clock.
 //!
 //! A share of requests (`weight`, `sample_ratio`) goes by turns and not by luck: after any number of requests each share is met to within a few.
 //! The turn's number times the golden ratio, without its whole part, falls evenly over 0 to 1 however the shares are cut. Each core
@@ -13,12 +13,14 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 pub struct Chance {
     turns: Box<[u64]>,
     state: u64,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
 }
 
 impl Chance {
     /// `seed` is random, or a test's.
     pub fn new(seed: u64) -> Chance {
-        Chance { turns: vec![seed & 0xffff; COUNTERS].into_boxed_slice(), state: seed }
+        Chance { turns: vec![seed & 0xffff; COUNTERS].into_boxed_slice(), state: seed, unix_ms: 0 }
     }
 
     /// The next turn of whoever has that key, as a fraction of 2^64. Keys that share a counter only change their order of turns.

@@ -4,10 +4,13 @@
 
 use std::net::IpAddr;
 
+use ringway_snapshot::limits::FILTERED_OUTPUT_BYTES_MAX;
+use ringway_snapshot::replacement::{Replacement, TooLong};
 use smallvec::SmallVec;
 
 use super::edits::Edits;
-use crate::facts::Facts;
+use crate::consumer::{Caller, Callers};
+use crate::facts::{Facts, unescaped};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -34,6 +37,10 @@ pub struct Course {
     pub reply: Reply,
     /// The path as it was matched, for what is decided when the answer comes.
     pub path: Vec<u8>,
+    /// The number of its consumer among the view's callers, once a plugin has found it.
+    pub caller: Option<u32>,
+    /// Arguments that nodes do not see.
+    pub hidden: SmallVec<[Box<str>; 1]>,
 }
 
 /// Who counts as the client.
@@ -88,19 +95,67 @@ pub struct Changes<'a> {
     pub edits: Edits,
     /// Another body.
     pub body: Option<&'a [u8]>,
+    /// What is replaced in the body.
+    pub filters: SmallVec<[&'a [Replacement]; 1]>,
+}
+
+impl Changes<'_> {
+    /// Puts the body through the filters, one after the other.
+    pub fn filtered(&self, mut body: Vec<u8>) -> Result<Vec<u8>, TooLong> {
+        for filter in self.filters.iter().copied().flatten() {
+            if let Some(made) = filter.apply(&body, FILTERED_OUTPUT_BYTES_MAX)? {
+                body = made;
+            }
+        }
+        Ok(body)
+    }
 }
 
 impl Course {
     /// What is known of the request after what was decided so far.
-    pub fn facts<'a>(&'a self, facts: Facts<'a>) -> Facts<'a> {
-        seen(facts, &self.request, self.client.as_ref())
+    pub fn facts<'a>(&'a self, facts: Facts<'a>, callers: Option<&'a Callers>) -> Facts<'a> {
+        seen(facts, &self.request, self.client.as_ref(), self.caller(callers))
+    }
+
+    /// Its consumer, once a plugin has found it.
+    pub fn caller<'a>(&self, callers: Option<&'a Callers>) -> Option<&'a Caller> {
+        callers?.get(self.caller?)
+    }
+
+    /// Takes the arguments that nodes do not see out of path and query.
+    pub fn hide_arguments(&self, uri: &mut Vec<u8>) {
+        let Some(question) = uri.iter().position(|byte| *byte == b'?') else { return };
+        let query = uri.split_off(question);
+        let is_hidden = |pair: &[u8]| {
+            let name = pair.split(|byte| *byte == b'=').next().map(unescaped);
+            name.is_some_and(|name| self.hidden.iter().any(|hidden| *hidden.as_bytes() == *name))
+        };
+        let pairs = query.get(1..).unwrap_or_default().split(|byte| *byte == b'&');
+        for (place, pair) in pairs.filter(|pair| !is_hidden(pair)).enumerate() {
+            uri.push(if place == 0 { b'?' } else { b'&' });
+            uri.extend_from_slice(pair);
+        }
     }
 
     /// Forgets everything, keeping the memory.
     pub fn clear(&mut self) {
-        let Course { place, uri, method, host, client, request, answer, copies, delay_ms, reply, path } =
-            self;
-        (*place, *delay_ms, *client) = (None, 0, None);
+        let Course {
+            place,
+            uri,
+            method,
+            host,
+            client,
+            request,
+            answer,
+            copies,
+            delay_ms,
+            reply,
+            path,
+            caller,
+            hidden,
+        } = self;
+        (*place, *delay_ms, *client, *caller) = (None, 0, None, None);
+        hidden.clear();
         uri.clear();
         method.clear();
         host.clear();
@@ -115,8 +170,14 @@ impl Course {
 }
 
 /// What is known of a request with changed fields, or from another client.
-pub(super) fn seen<'a>(facts: Facts<'a>, request: &'a Edits, client: Option<&'a Client>) -> Facts<'a> {
+pub(super) fn seen<'a>(
+    facts: Facts<'a>,
+    request: &'a Edits,
+    client: Option<&'a Client>,
+    caller: Option<&'a Caller>,
+) -> Facts<'a> {
     Facts {
+        caller,
         edits: Some(request).filter(|edits| !edits.is_empty()),
         client_ip: client.map_or(facts.client_ip, |client| &client.ip),
         client_port: client.map_or(facts.client_port, |client| client.port),

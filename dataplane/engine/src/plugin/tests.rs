@@ -18,7 +18,8 @@ fn chain(plugins: &[(&str, Value)], places: &[Option<u32>]) -> Chain {
 fn run(chain: &Chain, request: &str, look: impl FnOnce(Verdict, &Course)) {
     with_facts(request, |facts| {
         let (mut course, mut chance) = (Course::default(), Chance::new(1));
-        let verdict = chain.request(&mut Asked { facts, course: &mut course, chance: &mut chance });
+        let verdict =
+            chain.request(&mut Asked { facts, course: &mut course, chance: &mut chance, callers: None });
         look(verdict, &course);
     });
 }
@@ -66,7 +67,7 @@ fn shares_go_by_weight_and_the_first_rule_that_holds_decides() {
         for _ in 0..300 {
             with_facts(&format!("GET /?{query} HTTP/1.1\r\nHost: h\r\n\r\n"), |facts| {
                 let mut course = Course::default();
-                split.request(&mut Asked { facts, course: &mut course, chance: &mut chance });
+                split.request(&mut Asked { facts, course: &mut course, chance: &mut chance, callers: None });
                 *counts.entry(course.place).or_insert(0i64) += 1;
             });
         }
@@ -146,7 +147,7 @@ fn answers_are_rewritten_where_vars_hold() {
     with_facts("GET / HTTP/1.1\r\nHost: h\r\n\r\n", |facts| {
         let (rules, course) = ([Arc::clone(&rewrite)], Course::default());
         let chains = Chains { global: &rules, ..Chains::default() };
-        assert!(chains.have_answer_phase());
+        assert!(chains.have_answer_phase(&course));
         let changes = chains.answer(&Facts { status: Some(200), ..*facts }, &course);
         assert_eq!((changes.status, changes.body), (Some(201), Some(&b"new"[..])));
         assert_eq!(changes.edits.value(b"x-a"), Some(&b"200"[..]));
@@ -349,7 +350,8 @@ fn later_plugins_see_what_earlier_ones_made_of_the_fields() {
         let (mut course, mut chance) = (Course::default(), Chance::new(1));
         let rules = [Arc::clone(&named)];
         let chains = Chains { global: &rules, ..Chains::default() };
-        let verdict = chains.request(&mut Asked { facts, course: &mut course, chance: &mut chance });
+        let verdict =
+            chains.request(&mut Asked { facts, course: &mut course, chance: &mut chance, callers: None });
         assert_eq!((verdict, course.reply.status), (Verdict::Answer, 302));
         assert_eq!(chains.answer(facts, &course).status, Some(201));
     });

@@ -362,6 +362,26 @@ mod tests {
     }
 
     #[test]
+    fn nodes_of_the_own_zone_stand_before_the_others_of_their_priority() {
+        let json = r#"{"labels": {"ringway.zone-prefer": "on"}, "nodes": [
+            {"host": "10.0.0.1", "weight": 1, "metadata": {"zone": "b"}},
+            {"host": "a.test", "weight": 1, "metadata": {"zone": "a"}},
+            {"host": "10.0.0.2", "weight": 1},
+            {"host": "10.0.0.3", "weight": 1, "priority": 1, "metadata": {"zone": "a"}}]}"#;
+        let upstream = serde_json::from_str(json).unwrap();
+        let cluster = Cluster::compile_in(Some("a"), "upstreams/1".into(), &upstream).unwrap();
+        let found: Vec<IpAddr> = vec!["10.0.0.9".parse().unwrap()];
+        let whole = cluster.with_addresses(|_| &found);
+        let tiers: Vec<(Vec<u32>, Part)> =
+            whole.tiers.iter().map(|tier| (tier.members.to_vec(), tier.part)).collect();
+        let want = [(vec![2], Part::Whole), (vec![3], Part::Own { zones: 3 }), (vec![0, 1], Part::Rest)];
+        assert_eq!(tiers, want, "what a name stands for is where the name is; no zone is one more");
+        assert!(whole.is_own(&whole.endpoints[3]) && !whole.is_own(&whole.endpoints[1]));
+        let elsewhere = Cluster::compile("upstreams/1".into(), &upstream).unwrap();
+        assert!(elsewhere.own_zone.is_none() && elsewhere.tiers.iter().all(|tier| tier.part == Part::Whole));
+    }
+
+    #[test]
     fn seconds_become_milliseconds_and_zero_retries_is_one_try() {
         let cluster = compile(
             r#"{"nodes": {}, "retries": 0, "retry_timeout": 0, "timeout": {"connect": 0.0005, "send": 1, "read": 2.5}}"#,

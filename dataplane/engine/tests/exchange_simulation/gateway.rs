@@ -398,6 +398,16 @@ impl Front {
             self.to_client.extend_from_slice(CONTINUE);
             return Outcome::Goes;
         }
+        let limits = HeadLimits::default();
+        let context = ResponseContext {
+            limits: &limits,
+            interim_responses_max: 8,
+            close: !self.head.keep_alive,
+            awaits_leave: carry.asks_leave && !carry.go_on,
+            date: b"now",
+            via: None,
+            plugins: None,
+        };
         let fault = match link.inward.read(now, chance) {
             Read::Bytes(bytes) => {
                 carry.progress_at = now;
@@ -407,16 +417,6 @@ impl Front {
                 let filled = HEADROOM_BYTES..buffer.len();
                 let end = filled.end;
                 buffer.resize(end + TAILROOM_BYTES, 0);
-                let limits = HeadLimits::default();
-                let context = ResponseContext {
-                    limits: &limits,
-                    interim_responses_max: 8,
-                    close: !self.head.keep_alive,
-                    awaits_leave: carry.asks_leave && !carry.go_on,
-                    date: b"now",
-                    via: None,
-                    plugins: None,
-                };
                 match side.receive(&mut buffer, filled, &context, &mut self.to_client) {
                     Ok(step) => {
                         self.to_client.extend_from_slice(&buffer[step.send]);
@@ -428,7 +428,7 @@ impl Front {
                     Err(fault) => fault,
                 }
             }
-            Read::End => match side.receive_end() {
+            Read::End => match side.receive_end(&context, &mut self.to_client) {
                 Ok(tail) => {
                     self.to_client.extend_from_slice(tail);
                     return Outcome::Goes;

@@ -1,6 +1,6 @@
 //! `request-id`: a name for each request, for the node and the client.
 //!
-//! Refused by name: algorithms other than `uuid` and `range_id`.
+//! Refused: a field's name or a set of characters that could not be sent.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +21,9 @@ const SCHEMA: &str = r#"{"type": "object", "properties": {
 
 const CHARACTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
+const NANOID_CHARACTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+const NANOID_BYTES: usize = 21;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestId {
@@ -37,6 +40,10 @@ pub struct RequestId {
 pub enum Form {
     /// RFC 9562 section 5.4.
     Uuid,
+    /// RFC 9562 section 5.7: begins with the time.
+    UuidV7,
+    /// 27 digits of base 62: the time, and 16 random bytes.
+    Ksuid,
     /// So many of these characters.
     Range(usize, Box<[u8]>),
 }
@@ -64,12 +71,13 @@ impl RequestId {
         super::headers::check_name(&field).map_err(|reason| at("/header_name", reason))?;
         let form = match fields.algorithm.as_deref().unwrap_or("uuid") {
             "uuid" => Form::Uuid,
+            "uuidv7" => Form::UuidV7,
+            "ksuid" => Form::Ksuid,
+            "nanoid" => Form::Range(NANOID_BYTES, NANOID_CHARACTERS.as_bytes().into()),
             "range_id" => range(fields.range_id)?,
             other => {
-                return Err(at(
-                    "/algorithm",
-                    format!("{other:?} is not supported by this release: uuid or range_id"),
-                ));
+                let reason = format!("{other:?} is none of uuid, uuidv7, nanoid, ksuid, range_id");
+                return Err(at("/algorithm", reason));
             }
         };
         Ok(RequestId { field, in_answer: fields.include_in_response.unwrap_or(true), form })
@@ -99,8 +107,11 @@ mod tests {
         let read = RequestId::read(json!({})).unwrap();
         assert_eq!((&*read.field, read.in_answer, read.form), ("X-Request-Id", true, Form::Uuid));
         assert!(RequestId::read(json!({"algorithm": "range_id", "range_id": {"length": 8}})).is_ok());
+        for algorithm in ["uuidv7", "nanoid", "ksuid"] {
+            assert!(RequestId::read(json!({"algorithm": algorithm})).is_ok(), "{algorithm}");
+        }
         for (conf, place) in [
-            (json!({"algorithm": "nanoid"}), "/algorithm"),
+            (json!({"algorithm": "snowflake"}), "/algorithm"),
             (json!({"header_name": "a b"}), "/header_name"),
             (json!({"algorithm": "range_id", "range_id": {"length": 5}}), "/range_id/length"),
             (json!({"algorithm": "range_id", "range_id": {"char_set": "abc"}}), "/range_id/char_set"),

@@ -1,6 +1,6 @@
 //! `response-rewrite`: another status, other fields or another body for the client than those of the answer.
 //!
-//! Refused by name: `filters`, which would hold whole bodies in memory.
+//! `filters` replace texts in the body: for that it is held whole, up to a bound. Refused: filters beside a whole other body.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::headers::Headers;
 use super::{About, Wrong, at, typed, vars};
 use crate::expression::Expression;
-use crate::limits::EXPRESSION_TESTS_MAX;
+use crate::limits::{EXPRESSION_TESTS_MAX, FILTERS_MAX};
+use crate::replacement::{Options, Replacement};
 
 /// See [`About`].
 pub const ABOUT: About = About { name: "response-rewrite", priority: 899, schema: SCHEMA, upstreams: false };
@@ -19,6 +20,13 @@ const SCHEMA: &str = r#"{"type": "object", "properties": {
   "body_base64": {"description": "whether new body for response need base64 decode before return", "type": "boolean",
     "default": false},
   "status_code": {"description": "new status code for response", "type": "integer", "minimum": 200, "maximum": 598},
+  "filters": {"description": "a group of filters that modify response body by replacing one specified string by another", "type": "array",
+    "minItems": 1, "items": {"description": "filter that modifies response body", "type": "object", "required": ["regex", "replace"],
+      "properties": {
+        "regex": {"description": "match pattern on response body", "type": "string", "minLength": 1},
+        "scope": {"description": "regex substitution range", "type": "string", "enum": ["once", "global"], "default": "once"},
+        "replace": {"description": "regex substitution content", "type": "string"},
+        "options": {"description": "regex options", "type": "string", "default": "jo"}}}},
   "vars": {"type": "array"}}}"#;
 
 /// See the module.
@@ -28,6 +36,8 @@ pub struct ResponseRewrite {
     pub status: Option<u16>,
     /// Another body.
     pub body: Option<Box<[u8]>>,
+    /// What is replaced in the body, one after the other.
+    pub filters: Box<[Replacement]>,
     /// Other fields.
     pub headers: Headers,
     /// It acts only where this holds.
@@ -43,14 +53,33 @@ struct Fields {
     body_base64: bool,
     status_code: Option<u16>,
     vars: Option<Value>,
-    filters: Option<Value>,
+    filters: Option<Vec<Filter>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    regex: String,
+    #[serde(default)]
+    scope: Scope,
+    replace: String,
+    options: Option<String>,
+}
+
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    #[default]
+    Once,
+    Global,
 }
 
 impl ResponseRewrite {
     pub(super) fn read(conf: Value) -> Result<ResponseRewrite, Wrong> {
         let fields: Fields = typed(conf)?;
-        if fields.filters.is_some() {
-            return Err(at("/filters", "is not supported by this release; remove the field"));
+        let filters = filters(fields.filters)?;
+        if !filters.is_empty() && fields.body.is_some() {
+            return Err(at("/filters", "have nothing to do where \"body\" replaces the body; remove one of the two"));
         }
         if fields.status_code.is_some_and(|status| !(200..=598).contains(&status)) {
             return Err(at("/status_code", "must be 200 to 598"));
@@ -67,10 +96,29 @@ impl ResponseRewrite {
         Ok(ResponseRewrite {
             status: fields.status_code,
             body: body.map(Vec::into_boxed_slice),
+            filters,
             headers: Headers::read(fields.headers, false)?,
             vars: vars("/vars", fields.vars.as_ref(), &mut tests_left)?,
         })
     }
+}
+
+fn filters(given: Option<Vec<Filter>>) -> Result<Box<[Replacement]>, Wrong> {
+    let Some(given) = given else { return Ok(Box::default()) };
+    if !(1..=FILTERS_MAX).contains(&given.len()) {
+        return Err(at("/filters", format!("must have 1 to {FILTERS_MAX} filters")));
+    }
+    let read = |(index, filter): (usize, Filter)| {
+        let wrong = |field: &str, reason: String| (format!("/filters/{index}/{field}"), reason);
+        if filter.regex.is_empty() {
+            return Err(wrong("regex", "is empty".to_owned()));
+        }
+        let options = Options::read(filter.options.as_deref().unwrap_or_default());
+        let options = options.map_err(|reason| wrong("options", reason))?;
+        Replacement::new(&filter.regex, options, &filter.replace, filter.scope == Scope::Global)
+            .map_err(|reason| wrong("regex", reason))
+    };
+    given.into_iter().enumerate().map(read).collect()
 }
 
 /// RFC 4648 section 4.
@@ -121,6 +169,11 @@ mod tests {
             (json!({"status_code": 199}), "/status_code"),
             (json!({"status_code": 599}), "/status_code"),
             (json!({"filters": []}), "/filters"),
+            (json!({"filters": [{"regex": "a", "replace": "b"}], "body": "c"}), "/filters"),
+            (json!({"filters": [{"regex": "a"}]}), "/filters/0"),
+            (json!({"filters": [{"regex": "a", "replace": "b", "scope": "all"}]}), "/filters/0/scope"),
+            (json!({"filters": [{"regex": "a", "replace": ""}, {"regex": "(", "replace": "b"}]}), "/filters/1/regex"),
+            (json!({"filters": [{"regex": "a", "replace": "b", "options": "U"}]}), "/filters/0/options"),
             (json!({"headers": {"a": {}}}), "/headers/a"),
             (json!({"vars": [["status", "?", 1]]}), "/vars/0/1"),
         ] {

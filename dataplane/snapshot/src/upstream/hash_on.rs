@@ -1,7 +1,7 @@
 //! `hash_on` and `key`: what of a request consistent hashing hashes.
 //!
 //! Refused by name: variables that only layer 4 has. Where a request lacks what is hashed, its client's address is hashed, as APISIX
-//! does; with `consumer` that is every request, as long as no plugin tells consumers.
+//! does; with `consumer` that is every request whose consumer no plugin has found.
 
 use super::Wrong;
 use crate::model::Upstream;
@@ -14,7 +14,7 @@ pub enum HashOn {
     Header(Box<str>),
     /// A cookie's value.
     Cookie(Box<str>),
-    /// Variables and text between them; one variable is `hash_on: vars`, none is `hash_on: consumer`.
+    /// Variables and text between them; one variable is `hash_on: vars`, the consumer's name `hash_on: consumer`.
     Pieces(Box<[Piece]>),
 }
 
@@ -55,8 +55,8 @@ impl HashOn {
                 let key = key.ok_or_else(|| wrong("key", "is missing: a \"chash\" upstream needs it"))?;
                 pieces(key).map(HashOn::Pieces).map_err(|reason| ("/key".to_owned(), reason))
             }
-            // Nothing that a request could have; a `key` is not looked at, as in APISIX.
-            "consumer" => Ok(HashOn::Pieces([].into())),
+            // A `key` is not looked at, as in APISIX.
+            "consumer" => Ok(HashOn::Pieces([Piece::Variable(Variable::ConsumerName)].into())),
             _ => Err(wrong("hash_on", "must be vars, header, cookie, consumer or vars_combinations")),
         }
     }
@@ -137,7 +137,7 @@ mod tests {
             read(Some("vars_combinations"), Some("$request_uri$remote_addr")),
             Ok(HashOn::Pieces(both.into()))
         );
-        assert_eq!(read(Some("consumer"), None), Ok(HashOn::Pieces([].into())));
+        assert_eq!(read(Some("consumer"), None), variable(Variable::ConsumerName));
         let mixed = [
             Piece::Text("a".into()),
             Piece::Variable(Variable::Header("x-b".into())),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::upstream::Blocks;
 use super::{Placed, is_without_meaning, location};
-use crate::import::found::Found;
+use crate::import::found::{CLOSED_STATUS, Found};
 
 /// They keep requests away or answer them; a route without them would be open to more.
 const GUARDS: [&str; 16] = [
@@ -130,7 +130,7 @@ impl Scope {
                     found.leave_out(
                         placed.at(),
                         placed.written(),
-                        "access is decided by plugins here; the routes are written disabled",
+                        "access is decided by plugins here; the routes are written closed",
                     );
                 }
                 "rewrite" => {
@@ -268,20 +268,8 @@ fn locate(line: &Placed, server: &mut Server<'_>, outer: &Scope, found: &mut Fou
         .collect();
     let passes = line.block.iter().find(|inner| inner.name() == "proxy_pass");
     match (passes, line.block.iter().find(|inner| ANSWERS.contains(&inner.name()))) {
-        (None, Some(answer)) => {
-            found.leave_out(
-                line.at(),
-                line.written(),
-                format!("answered by `{}`, not by a node", answer.written()),
-            );
-        }
-        (Some(_), Some(answer)) if answer.name() == "return" => {
-            found.leave_out(
-                line.at(),
-                line.written(),
-                format!("answered by `{}`, not by a node", answer.written()),
-            );
-        }
+        (None, Some(answer)) => answered(line, answer, server, found),
+        (Some(_), Some(answer)) if answer.name() == "return" => answered(line, answer, server, found),
         (Some(pass), answer) => {
             if let Some(answer) = answer {
                 found.leave_out(
@@ -293,15 +281,47 @@ fn locate(line: &Placed, server: &mut Server<'_>, outer: &Scope, found: &mut Fou
             scope.settings(rest.into_iter(), found, &["location"]);
             if let Err((what, why)) = route(line, pass, server, &scope, found) {
                 found.leave_out(line.at(), what, why);
+                shut(line, server, None, found);
             }
         }
         (None, None) if line.block.iter().any(|inner| inner.name() == "location") => {
             scope.settings(rest.into_iter(), found, &["location"]);
+            if scope.guards.len() > outer.guards.len() {
+                shut(line, server, Some(CLOSED_STATUS), found);
+            }
         }
-        (None, None) => found.leave_out(line.at(), line.written(), "it passes nothing on"),
+        (None, None) => {
+            found.leave_out(line.at(), line.written(), "it passes nothing on");
+            let refuses = rest.iter().any(|inner| GUARDS.contains(&inner.name()));
+            shut(line, server, refuses.then_some(CLOSED_STATUS), found);
+        }
     }
     for inner in line.block.iter().filter(|inner| inner.name() == "location") {
         locate(inner, server, &scope, found);
+    }
+}
+
+fn answered(line: &Placed, answer: &Placed, server: &Server<'_>, found: &mut Found) {
+    let why = format!("answered by `{}`, not by a node", answer.written());
+    found.leave_out(line.at(), line.written(), why);
+    let status = answer.argument(0).parse().ok().filter(|status| (400..600).contains(status));
+    shut(line, server, status.filter(|_| answer.name() == "return"), found);
+}
+
+/// What this location kept from nodes is not to reach them by the route of the location around it. `status`: it refused requests so.
+fn shut(line: &Placed, server: &Server<'_>, status: Option<u16>, found: &mut Found) {
+    match location::pattern(line.arguments()) {
+        Ok(pattern) => {
+            let id = route_id(&pattern.uri, server, found);
+            found.shut(&id, place(line, &pattern.uri, server), status);
+        }
+        // Reached from within only.
+        Err(_) if line.argument(0).starts_with('@') => {}
+        Err(_) => found.note(format!(
+            "{}: {}: its requests may reach nodes by other routes now; close those paths by hand",
+            line.at(),
+            line.written()
+        )),
     }
 }
 
@@ -353,14 +373,8 @@ fn written(
     scope: &Scope,
     found: &mut Found,
 ) -> Result<(), (String, String)> {
-    let mut fields = Map::from_iter([
-        ("uri".to_owned(), json!(uri)),
-        ("upstream_id".to_owned(), json!(upstream_id)),
-        ("desc".to_owned(), json!(format!("{}: {}", line.at(), line.written()))),
-    ]);
-    if !server.hosts.is_empty() {
-        fields.insert("hosts".to_owned(), json!(server.hosts));
-    }
+    let mut fields = place(line, uri, server);
+    fields.insert("upstream_id".to_owned(), json!(upstream_id));
     if scope.websocket {
         fields.insert("enable_websocket".to_owned(), json!(true));
     }
@@ -371,26 +385,46 @@ fn written(
             json!({"connect": of("connect"), "send": of("send"), "read": of("read")}),
         );
     }
-    let same_place = |other: &Map<String, Value>| {
-        other.get("uri") == fields.get("uri") && other.get("hosts") == fields.get("hosts")
-    };
-    let mut others = found.objects().iter().filter(|((kind, _), _)| *kind == Kind::Route);
-    if let Some((_, other)) = others.find(|(_, other)| same_place(other)) {
-        if other.get("upstream_id") == fields.get("upstream_id") {
+    if let Some(id) = found.route_at(&fields).map(str::to_owned) {
+        let key = (Kind::Route, id);
+        if !found.yields(&key.1) {
+            let other = found.objects().get(&key).and_then(|other| other.get("upstream_id"));
+            if other != fields.get("upstream_id") {
+                let why =
+                    "another server has this name and path, on another port perhaps; routes know no ports";
+                return Err((line.written(), why.to_owned()));
+            }
+            if !scope.guards.is_empty() {
+                found.opens(Kind::Route, &key.1);
+            }
             return Ok(());
         }
-        return Err((
-            line.written(),
-            "another server has this name and path, on another port perhaps; routes know no ports".to_owned(),
-        ));
+        // A server on another port answered there by itself, as one that redirects to https does.
+        found.remove(&key);
     }
-    let host = server.hosts.first().map_or("any", String::as_str);
-    let id = found.free_id(Kind::Route, &format!("{}{}", host.trim_start_matches("*."), uri));
+    let id = route_id(uri, server, found);
     found.add(Kind::Route, &id, fields);
     if !scope.guards.is_empty() {
         found.opens(Kind::Route, &id);
     }
     Ok(())
+}
+
+/// Where a location is, as a route says it.
+fn place(line: &Placed, uri: &str, server: &Server<'_>) -> Map<String, Value> {
+    let mut fields = Map::from_iter([
+        ("uri".to_owned(), json!(uri)),
+        ("desc".to_owned(), json!(format!("{}: {}", line.at(), line.written()))),
+    ]);
+    if !server.hosts.is_empty() {
+        fields.insert("hosts".to_owned(), json!(server.hosts));
+    }
+    fields
+}
+
+fn route_id(uri: &str, server: &Server<'_>, found: &Found) -> String {
+    let host = server.hosts.first().map_or("any", String::as_str);
+    found.free_id(Kind::Route, &format!("{}{}", host.trim_start_matches("*."), uri))
 }
 
 /// nginx's times: `30`, `30s`, `500ms`, `5m`, `1h`, `1h30m`.

@@ -256,6 +256,7 @@ fn rewriting(conf: &serde_json::Value) -> &'static Answering<'static> {
         path: b"/",
         parameters: None,
         route: None,
+        caller: None,
         client_ip: b"::1",
         client_port: 1,
         server_ip: [127, 0, 0, 1].into(),
@@ -346,5 +347,85 @@ fn a_request_that_was_made_another_method_is_repeated_only_if_both_may_be() {
         assert_eq!(exchange.may_retry(&UpstreamFault::Closed, true, true), repeats, "{head} {sent:?}");
         begin(&mut exchange, GET);
         assert!(exchange.may_retry(&UpstreamFault::Closed, true, true), "the next one is its own");
+    }
+}
+
+#[test]
+fn a_body_that_is_filtered_is_held_until_it_is_whole() {
+    let filters = serde_json::json!({"filters": [
+        {"regex": "h(.)", "replace": "$1h", "scope": "global"}, {"regex": "x", "replace": ""}]});
+    let chunks =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nh\r\n3\r\nixh\r\n2\r\nix\r\n0\r\n\r\n";
+    for (request, node, ends, want, reusable) in [
+        (
+            GET,
+            "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhixhix",
+            false,
+            "200 OK|Content-Length: 5||ihihx",
+            true,
+        ),
+        (GET, chunks, false, "200 OK|Content-Length: 5||ihihx", true),
+        (GET, "HTTP/1.1 200 OK\r\n\r\nhixhix", true, "200 OK|Content-Length: 5||ihihx", false),
+        (GET, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false, "200 OK|Content-Length: 0||", true),
+        (GET, "HTTP/1.1 304 S\r\n\r\n", false, "304 S||", true),
+        (HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", false, "200 OK||", true),
+        (GET_OLD, chunks, false, "200 OK|Content-Length: 5|Connection: keep-alive||ihihx", true),
+        (
+            GET,
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nhi",
+            false,
+            "200 OK|Content-Encoding: gzip|Content-Length: 2||hi",
+            true,
+        ),
+    ] {
+        for drips in [false, true] {
+            let mut exchange = begun(request);
+            let mut side = Node::new(&mut exchange);
+            side.context.plugins = Some(rewriting(&filters));
+            if drips { side.drips(node.as_bytes()) } else { side.says(node.as_bytes()) }.unwrap();
+            if ends {
+                side.ends().unwrap();
+            }
+            assert_eq!(pretty(&side.client()), want, "{request} {node}");
+            assert!(exchange.response.is_done() && !exchange.response.closes_downstream(), "{node}");
+            assert_eq!(exchange.upstream_reusable(), reusable, "{node}");
+        }
+    }
+}
+
+#[test]
+fn a_held_answer_to_a_client_that_waits_for_leave_ends_its_connection() {
+    let mut exchange = begun(POST_WAITING);
+    let mut side = Node::new(&mut exchange);
+    side.context.awaits_leave = true;
+    side.context.plugins = Some(rewriting(&serde_json::json!({"filters": [{"regex": "a", "replace": "b"}]})));
+    side.drips(b"HTTP/1.1 417 No\r\nContent-Length: 1\r\n\r\na").unwrap();
+    assert_eq!(pretty(&side.client()), "417 No|Content-Length: 1|Connection: close||b");
+    assert!(exchange.response.closes_downstream());
+}
+
+#[test]
+fn of_a_body_that_is_too_long_or_cut_off_nothing_goes_out_unfiltered() {
+    let too_large = UpstreamFault::Body(BodyError::TooLarge);
+    let long = "h".repeat((1 << 20) + 1);
+    let grows = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "h".repeat(100_000));
+    for (node, fault) in [
+        (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", long.len()), too_large),
+        (format!("HTTP/1.1 200 OK\r\n\r\n{long}"), too_large),
+        (grows, too_large),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi".to_owned(),
+            UpstreamFault::Body(BodyError::Truncated),
+        ),
+    ] {
+        let mut exchange = begun(GET);
+        let mut side = Node::new(&mut exchange);
+        let filters =
+            serde_json::json!({"filters": [{"regex": "h", "replace": "0".repeat(50), "scope": "global"}]});
+        side.context.plugins = Some(rewriting(&filters));
+        let ended = side.says(node.as_bytes()).and_then(|()| side.ends());
+        assert_eq!((ended, side.client()), (Err(fault), String::new()));
+        assert_eq!((exchange.response.status(), fault.status()), (None, 502));
+        assert!(!exchange.upstream_reusable() && !exchange.may_retry(&fault, true, true));
     }
 }
