@@ -168,7 +168,7 @@ mod tests {
         for (plugins, want) in [
             (
                 json!({"key-auth": {}}),
-                "invalid plugins configuration: failed to check the configuration of plugin key-auth err: property \\\"key\\\" is required",
+                r#"invalid plugins configuration: failed to check the configuration of plugin key-auth err: property \\\"key\\\" is required"#,
             ),
             (json!({"cors": {}}), "only supports auth type plugins in consumer credential"),
             (

@@ -66,7 +66,7 @@ fn answered(at: &str, item: &Value, found: &mut Found) {
     let key = item["key"].as_str().unwrap_or_default();
     let mut words = key.trim_start_matches('/').split('/').skip(1);
     match (words.next().and_then(Kind::from_name), item.get("value")) {
-        (Some(kind), Some(value)) => object(kind, at, 0, value, found),
+        (Some(kind), Some(_)) => object(kind, at, 0, item, found),
         _ => found.leave_out(at, key.to_owned(), "names no kind of object that Ringway knows"),
     }
 }
