@@ -114,6 +114,10 @@ fn path(kind: Kind, id: Option<&str>) -> String {
 }
 
 fn shown(args: &GetArgs) -> Result<u8, Refused> {
+    if args.kind == Kind::Credential && args.id.is_none() {
+        let why = "credentials are their consumers': give one's name (`ringway get credentials NAME`), or its name and a credential's id (`NAME/credentials/ID`)";
+        return Err(Failure::new(why).into());
+    }
     let question =
         Question { method: "GET", path: path(args.kind, args.id.as_deref()), ..Question::default() };
     let api = args.api.find()?;

@@ -95,10 +95,12 @@ impl Refused {
             401 => unauthorized(place, &document),
             400 => invalid(&document, &text, named),
             404 => match said_of(&text, named) {
-                (Some(object), "Key not found") => format!(
-                    "there is no {object}; `ringway get {}` lists what is there",
-                    object.split('/').next().unwrap_or_default()
-                ),
+                (Some(object), "Key not found") => {
+                    // A credential is listed with those of its consumer.
+                    let words = if object.starts_with("credentials/") { 2 } else { 1 };
+                    let list: Vec<&str> = object.split('/').take(words).collect();
+                    format!("there is no {object}; `ringway get {}` lists what is there", list.join(" "))
+                }
                 (_, text) => text.to_owned(),
             },
             403 => text,
@@ -193,6 +195,14 @@ mod tests {
         let line = Refused::of(&place, status, document, named).to_string();
         assert_eq!(line.lines().count(), 1, "{line}");
         line
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_with_the_list_that_has_what_is() {
+        let told = |object: &str| line(404, json!({"error_msg": "Key not found"}), &object.to_owned());
+        assert_eq!(told("routes/r"), "there is no routes/r; `ringway get routes` lists what is there");
+        let credential = told("credentials/jack/credentials/x");
+        assert!(credential.ends_with("; `ringway get credentials jack` lists what is there"), "{credential}");
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn single_objects_history_and_rollback() {
     assert!(
         desk.fails(1, &["get", "routes", "none"]).contains("there is no routes/none; `ringway get routes`")
     );
+    assert!(desk.fails(1, &["get", "credentials"]).contains("`ringway get credentials NAME`"));
 
     let told = desk.fails(1, &["delete", "upstreams", "u"]);
     assert!(told.contains("routes/r at /upstream_id: refers to upstreams/u"), "{told}");
