@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::session::{Session, limited};
+use super::session::{QUERY_MAX, Session, limited};
 use super::trouble::{Cause, Trouble};
 use crate::backoff::jitter;
 
@@ -23,9 +23,11 @@ const LOOK_MS_MIN: u64 = 500;
 const AGAIN_MS: u64 = 200;
 /// After a failure: each attempt is a line in the server's log.
 const FAILED_MS: u64 = 60_000;
-/// For one statement; who refers to what is past its time is looked for among all objects.
+/// Where something is due: who refers to it is looked for among all objects.
 const EXPIRE_MAX: Duration = Duration::from_secs(30);
 
+/// Asked first, by the index alone: mostly nothing is due, and a server that is not there is to be noticed soon.
+const DUE: &str = "select ceil(extract(epoch from min(expires_at) - clock_timestamp()) * 1000)::bigint from ringway.resource";
 const EXPIRE: &str = "select gone, kept, example, busy, next_ms from ringway.expire()";
 
 /// When it is looked at next, and what was told.
@@ -63,9 +65,7 @@ impl Expiry {
 
     /// Has removed what is past its time.
     pub(super) async fn look(&mut self, session: &Session) -> Result<(), Trouble> {
-        let asked =
-            limited("removing what is past its time", EXPIRE_MAX, session.client.query_one(EXPIRE, &[]));
-        let outcome = asked.await.and_then(|row| Ok(self.heard(&row)?));
+        let outcome = self.ask(session).await;
         let now = Instant::now();
         self.looked_at = Some(now);
         match outcome {
@@ -82,6 +82,18 @@ impl Expiry {
             }
         }
         Ok(())
+    }
+
+    async fn ask(&mut self, session: &Session) -> Result<u64, Trouble> {
+        let due = limited("looking for what is past its time", QUERY_MAX, session.client.query_one(DUE, &[]));
+        let due_ms: Option<i64> = due.await?.try_get(0)?;
+        if due_ms.is_none_or(|ms| ms > 0) {
+            self.kept = 0;
+            return Ok(until_next(due_ms));
+        }
+        let asked =
+            limited("removing what is past its time", EXPIRE_MAX, session.client.query_one(EXPIRE, &[]));
+        Ok(self.heard(&asked.await?)?)
     }
 
     /// Tells what was done, and after how many milliseconds the next look is due.
@@ -104,8 +116,13 @@ impl Expiry {
             );
         }
         self.kept = kept;
-        let usual_ms = LOOK_MS_MAX - jitter(LOOK_MS_MAX / 8);
-        let next_ms = next_ms.and_then(|ms| u64::try_from(ms).ok());
-        Ok(next_ms.map_or(usual_ms, |ms| usual_ms.min(ms + jitter(AGAIN_MS))))
+        Ok(until_next(next_ms))
     }
+}
+
+/// Until the next look, where the next end is so far away.
+fn until_next(end_ms: Option<i64>) -> u64 {
+    let usual_ms = LOOK_MS_MAX - jitter(LOOK_MS_MAX / 8);
+    let end_ms = end_ms.and_then(|ms| u64::try_from(ms).ok());
+    end_ms.map_or(usual_ms, |ms| usual_ms.min(ms.saturating_add(jitter(AGAIN_MS))))
 }
