@@ -57,7 +57,7 @@ fuzz: ## Fuzz heads, bodies and exchanges, FUZZ_SECONDS (1200) each (needs cargo
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 || exit 1; \
 	done
 
-bench: ## Run the criterion benches and print one table of them, some 10 minutes (ARGS="--quick" for a first look)
+bench: ## Run the criterion benches and print one table of them (ARGS="--quick" for a first look)
 	@mkdir -p target && touch target/bench-begun
 	$(CARGO) bench -p ringway-bench --benches -- $(ARGS)
 	@for table in route load change; do \
