@@ -31,6 +31,8 @@ use crate::state::{RefusalNews, State};
 
 /// How often old views are looked for while nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// How long a version waits for names that no version before it used.
+const NAMES_WAIT: Duration = Duration::from_secs(2);
 
 /// The feed thread's own state.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl FeedLoop {
     fn serve_from_disk(&mut self, snapshot: &Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
         let (version, routes) = (snapshot.version, view.counts.routes);
         let accepted = Accepted { snapshot: snapshot.clone(), validator: None, view };
-        if let Err(slow) = self.serve(accepted).1 {
+        if let Err(slow) = self.serve(accepted, Duration::ZERO).1 {
             tracing::warn!("{slow}");
         }
         tracing::info!(%version, routes, "serving the last good snapshot from disk");
@@ -209,7 +211,7 @@ impl FeedLoop {
             Err(reason) => return self.refused(Nack { version, reason }, &reply),
         };
         let compiled = Instant::now();
-        let (old, swapped) = self.serve(accepted);
+        let (old, swapped) = self.serve(accepted, NAMES_WAIT);
         self.state.feed().count(is_delta);
         match swapped {
             Ok((first, last)) => {
@@ -285,9 +287,14 @@ impl FeedLoop {
         admit(served, self.state.feed().adopted, offered)
     }
 
-    /// Publishes and remembers a view; gives back the one before.
-    fn serve(&mut self, accepted: Accepted) -> (Option<Served>, Result<(Instant, Instant), SlowCores>) {
+    /// Publishes and remembers a view; gives back the one before. New names are waited for so long.
+    fn serve(
+        &mut self,
+        accepted: Accepted,
+        wait: Duration,
+    ) -> (Option<Served>, Result<(Instant, Instant), SlowCores>) {
         let Accepted { snapshot, validator, view } = accepted;
+        self.state.ward.resolve(&view, self.state.uptime_ms(), wait);
         let view = Arc::new(view);
         let spread = self.publisher.publish(&view);
         let mut feed = self.state.feed();
@@ -297,6 +304,8 @@ impl FeedLoop {
         feed.booted_from_disk = false;
         feed.adopted = None;
         feed.views_alive = self.publisher.alive();
+        drop(feed);
+        self.state.ward.arrived(&view);
         let old = self.served.replace(Served { snapshot, validator, view });
         (old, spread.map(|spread| (spread.first, spread.last)))
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_engine::exchange::UpstreamFault;
-use ringway_engine::upstream::{Ask, Cluster, Outcome, Roster, Standings, Suspicion, Ticket};
+use ringway_engine::upstream::{Ask, Cluster, Outcome, Roster, Standing, Standings, Suspicion, Ticket};
 use ringway_engine::view::View;
 use ringway_snapshot::model::Balancer;
 
@@ -129,13 +129,13 @@ impl Rosters {
         self.held(cluster, view).roster.borrow_mut().may_retry(fault, self.deadlines.now_ms())
     }
 
-    /// A cluster whose nodes are told by name, with the addresses that those have at present. `None`: they are still being looked up. Right
-    /// after a change of the cluster it may be the one before, for as long as the health thread takes to hear of it.
+    /// A cluster whose nodes are told by name, with the addresses that those have at present. `None`: they are still being looked up. Until
+    /// the health thread has told of that very version of the cluster, and for requests of an older one, they are those of its publication.
     pub(crate) fn resolved(&self, cluster: &Arc<Cluster>) -> Option<Arc<Cluster>> {
         let standings = self.standings.borrow();
-        let resolved = standings.as_ref()?.get(&cluster.key)?.resolved.as_ref()?;
-        let waits = resolved.pending && resolved.cluster.usable() == 0;
-        (!waits).then(|| Arc::clone(&resolved.cluster))
+        let standing = standings.as_ref().and_then(|standings| standings.get(&cluster.key));
+        let (resolved, pending) = latest(cluster, standing)?;
+        (!pending || resolved.usable() > 0).then(|| Arc::clone(resolved))
     }
 
     /// Hears what probes and operators say.
@@ -217,10 +217,11 @@ impl Rosters {
         };
         let mut roster = held.roster.borrow_mut();
         let is = |latest: &Arc<Cluster>| Arc::ptr_eq(latest, cluster);
-        let resolved = || standing().and_then(|standing| standing.resolved.as_ref());
+        let is_present = |base: &Arc<Cluster>| {
+            is(base) || latest(base, standing()).is_some_and(|(resolved, _)| is(resolved))
+        };
         if !is(roster.cluster())
-            && (view.and_then(|view| view.cluster_of(&cluster.key)).is_some_and(is)
-                || resolved().is_some_and(|resolved| is(&resolved.cluster)))
+            && view.and_then(|view| view.cluster_of(&cluster.key)).is_some_and(is_present)
         {
             roster.follow(cluster);
         }
@@ -229,6 +230,18 @@ impl Rosters {
         }
         drop(roster);
         Rc::clone(held)
+    }
+}
+
+/// A cluster with the addresses of its names, and whether some name has not been looked up yet.
+fn latest<'a>(
+    cluster: &'a Arc<Cluster>,
+    standing: Option<&'a Arc<Standing>>,
+) -> Option<(&'a Arc<Cluster>, bool)> {
+    let told = standing.and_then(|standing| standing.resolved.as_ref());
+    match told.filter(|told| Arc::ptr_eq(&told.base, cluster)) {
+        Some(told) => Some((&told.cluster, told.pending)),
+        None => cluster.published().map(|published| (published, true)),
     }
 }
 

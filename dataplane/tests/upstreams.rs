@@ -356,6 +356,37 @@ fn nodes_may_be_told_by_name() {
 }
 
 #[test]
+fn no_request_goes_to_names_of_before_once_a_change_is_acknowledged() {
+    let (a, b) = (named_node("a"), named_node("b"));
+    let gateway = Gateway::start();
+    let route = json!({"uri": "/", "upstream_id": "u"});
+    for revision in 1..=20u64 {
+        let (name, node) = if revision % 2 == 0 { ("a", a) } else { ("b", b) };
+        let upstream = json!({"nodes": {format!("localhost:{}", node.port()): 1}});
+        gateway.configure(revision, &[("upstreams", "u", upstream), ("routes", "1", route.clone())]);
+        assert_eq!(get(&gateway), (200, name.to_owned()), "revision {revision}");
+        assert_eq!(shown(&gateway, "u", node)["weight"], 1, "operators are told of what is served");
+    }
+}
+
+#[test]
+fn a_name_that_is_new_is_looked_up_before_its_change_is_acknowledged() {
+    let (a, b) = (named_node("a"), named_node("b"));
+    let gateway = Gateway::start();
+    let route = json!({"uri": "/", "upstream_id": "u"});
+    for revision in [1, 3, 5] {
+        // An upstream without names, so that the name is forgotten.
+        let upstream = json!({"nodes": {a.to_string(): 1}});
+        gateway.configure(revision, &[("upstreams", "u", upstream), ("routes", "1", route.clone())]);
+        assert_eq!(get(&gateway), (200, "a".to_owned()));
+        let upstream = json!({"nodes": {format!("localhost:{}", b.port()): 1}});
+        gateway.configure(revision + 1, &[("upstreams", "u", upstream), ("routes", "1", route.clone())]);
+        assert_eq!(shown(&gateway, "u", b)["weight"], 1, "revision {revision}");
+        assert_eq!(get(&gateway), (200, "b".to_owned()));
+    }
+}
+
+#[test]
 fn kept_connections_give_their_descriptors_to_requests_that_lack_one() {
     // With so few descriptors it takes 16 clients, and what is kept for ten upstreams' requests would be more than there are.
     const CLIENTS: usize = 16;

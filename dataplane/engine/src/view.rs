@@ -40,6 +40,8 @@ pub struct View {
     global: Arc<[Arc<Chain>]>,
     /// The gateway's zone, whose nodes come first where an upstream says so.
     zone: Option<Arc<str>>,
+    /// Clusters that the view before did not have, with nodes that are told by name.
+    named_anew: Vec<Arc<Cluster>>,
 }
 
 /// How many objects a view was built from.
@@ -233,6 +235,11 @@ impl View {
         self.by_key.iter().filter_map(|placed| self.clusters.get(placed.place))
     }
 
+    /// Clusters that the view before did not have, with nodes that are told by name.
+    pub fn named_anew(&self) -> &[Arc<Cluster>] {
+        &self.named_anew
+    }
+
     /// How many clusters there are.
     pub fn cluster_count(&self) -> usize {
         self.by_key.len()
@@ -309,6 +316,7 @@ impl<'a> Compiler<'a> {
             by_key: from.by_key.clone(),
             global: Arc::clone(&from.global),
             zone: from.zone.clone(),
+            named_anew: Vec::new(),
         };
         Compiler {
             view,
@@ -370,7 +378,13 @@ impl<'a> Compiler<'a> {
         let mut clusters = SmallVec::new();
         for (key, at, upstream) in own_upstreams(entry) {
             match Cluster::compile_in(self.view.zone.as_deref(), key, &upstream) {
-                Ok(cluster) => clusters.push(Arc::new(cluster)),
+                Ok(cluster) => {
+                    let cluster = Arc::new(cluster);
+                    if !cluster.names.is_empty() {
+                        self.view.named_anew.push(Arc::clone(&cluster));
+                    }
+                    clusters.push(cluster);
+                }
                 Err((index, reason)) => self.fault(entry, format!("{at}/nodes/{index}/host"), reason),
             }
         }
