@@ -444,11 +444,12 @@ async fn attempt<'c>(
         } else {
             let first = lease.index();
             let asking = Asking { connection, core, cluster, tries, waits, waited };
-            upstream = Box::pin(asking.seek(upstream, lease)).await?;
+            let sought = Box::pin(asking.seek(upstream, lease)).await;
             if let Some(endpoint) = cluster.endpoints.get(lease.index()).filter(|_| lease.index() != first) {
                 connection.access.try_failed();
                 connection.access.tries(&endpoint.address);
             }
+            upstream = sought?;
         }
     }
     let reused = upstream.requests > 1;
