@@ -240,6 +240,10 @@ async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
         if tries.last.is_some() {
             core.count(|counters| counters.retries.up());
         }
+        if tries.room_until.is_some() {
+            let view = core.view();
+            core.rosters.call_next(cluster, view.as_deref().map(|view| &**view));
+        }
         let ended = attempt(&core, connection, matched, endpoint, &mut body, &mut tries, &mut lease).await;
         let index = lease.index();
         conclude(&mut lease, &ended, connection.exchange.response.status());

@@ -37,6 +37,8 @@ pub(crate) struct Rosters {
     generation: Cell<u64>,
     /// Rosters with something to tell of nodes' health.
     telling: RefCell<Vec<Rc<Held>>>,
+    /// Rosters at which requests wait for room, or did lately.
+    crowded: RefCell<Vec<Rc<Held>>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ struct Held {
     tells: Cell<bool>,
     /// Requests that wait for room.
     queue: Queue,
+    /// It is among the crowded.
+    is_crowded: Cell<bool>,
 }
 
 /// A node that a request was given.
@@ -71,6 +75,7 @@ impl Rosters {
             standings: RefCell::default(),
             generation: Cell::new(0),
             telling: RefCell::default(),
+            crowded: RefCell::default(),
         }
     }
 
@@ -106,6 +111,9 @@ impl Rosters {
     ) -> Option<Waiting> {
         let held = self.held(cluster, view);
         let enters = held.roster.borrow_mut().enter(excluded);
+        if enters && !held.is_crowded.replace(true) {
+            self.crowded.borrow_mut().push(Rc::clone(&held));
+        }
         enters.then(|| Waiting(held))
     }
 
@@ -136,6 +144,24 @@ impl Rosters {
         let standing = standings.as_ref().and_then(|standings| standings.get(&cluster.key));
         let (resolved, pending) = latest(cluster, standing)?;
         (!pending || resolved.usable() > 0).then(|| Arc::clone(resolved))
+    }
+
+    /// Something is otherwise than it was: where requests wait, the roster follows what new ones get, and who waits looks again.
+    pub(crate) fn look_again(&self, view: Option<&View>) {
+        let crowded = std::mem::take(&mut *self.crowded.borrow_mut());
+        for held in crowded {
+            if held.queue.is_empty() {
+                held.is_crowded.set(false);
+                continue;
+            }
+            let key = held.roster.borrow().cluster().key.clone();
+            if let Some(present) = view.and_then(|view| view.cluster_of(&key)) {
+                let resolved = if present.names.is_empty() { None } else { self.resolved(present) };
+                self.look_up(resolved.as_ref().unwrap_or(present), view);
+            }
+            held.queue.call();
+            self.crowded.borrow_mut().push(held);
+        }
     }
 
     /// Hears what probes and operators say.
@@ -211,6 +237,7 @@ impl Rosters {
                 generation: Cell::new(generation),
                 tells: Cell::new(false),
                 queue: Queue::default(),
+                is_crowded: Cell::new(false),
             });
             all.insert(cluster.key.clone(), Rc::clone(&held));
             return held;
