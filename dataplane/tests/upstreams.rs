@@ -351,7 +351,10 @@ fn nodes_may_be_told_by_name() {
     let answer = gateway.exchange(b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("no address is known for"), "{answer}");
     let told = gateway.ctl(&format!("set server u/{node} drain"));
-    assert!(told.contains("drain"), "{told}");
+    assert!(
+        told.contains("drain") && told.contains("or this data plane ends; an upgrade hands it on"),
+        "{told}"
+    );
     wait_until("the node to be drained", || (0..24).all(|_| get(&gateway).0 == 503).then_some(()));
 }
 
