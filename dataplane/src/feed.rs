@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
+use ringway_engine::site::Site;
 use ringway_engine::view::View;
 use ringway_snapshot::frame::{self, FrameKind};
 use ringway_snapshot::message::{Ack, Nack, Reason, ToControlplane};
@@ -80,7 +81,7 @@ impl FeedLoop {
                     continue;
                 }
             };
-            match check(self.state.zone.as_ref(), &snapshot) {
+            match check(&self.state.site, &snapshot) {
                 Ok(view) => {
                     self.serve_from_disk(&snapshot, view, age, complaints.is_empty());
                     break;
@@ -154,7 +155,7 @@ impl FeedLoop {
             return served;
         }
         match bytes.map(|bytes| frame::decode::<Snapshot>(FrameKind::Disk, bytes)) {
-            Some(Ok(snapshot)) => match check(self.state.zone.as_ref(), &snapshot) {
+            Some(Ok(snapshot)) => match check(&self.state.site, &snapshot) {
                 Ok(view) => self.serve_from_disk(&snapshot, view, None, false),
                 Err(faults) => {
                     log_faults("the predecessor's configuration is refused", snapshot.version, &faults);
@@ -244,7 +245,7 @@ impl FeedLoop {
         }
         match content {
             Content::Full(snapshot) => {
-                let view = check(self.state.zone.as_ref(), &snapshot).map_err(Reason::Faults)?;
+                let view = check(&self.state.site, &snapshot).map_err(Reason::Faults)?;
                 Ok(Some(Accepted { snapshot, validator: None, view }))
             }
             Content::Delta(delta) => self.follow(&delta).map(Some),
@@ -306,6 +307,12 @@ impl FeedLoop {
         feed.views_alive = self.publisher.alive();
         drop(feed);
         self.state.ward.arrived(&view);
+        for (id, why) in view.unusable() {
+            let old = self.served.as_ref().and_then(|old| old.view.unusable().get(id));
+            if old != Some(why) {
+                tracing::warn!("nobody gets in by {id}: {why}");
+            }
+        }
         let old = self.served.replace(Served { snapshot, validator, view });
         (old, spread.map(|spread| (spread.first, spread.last)))
     }
@@ -373,10 +380,10 @@ fn admit(served: Option<Version>, adopted: Option<u64>, offered: &Version) -> Re
     }
 }
 
-/// Validates and compiles, for a gateway in this zone.
-fn check(zone: Option<&Arc<str>>, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
+/// Validates and compiles, for a gateway there.
+fn check(site: &Site, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
     let faults = validate(&snapshot.entries);
-    if faults.is_empty() { View::compile_in(zone, snapshot) } else { Err(faults) }
+    if faults.is_empty() { View::compile_at(site, snapshot) } else { Err(faults) }
 }
 
 fn summary(faults: &[Fault]) -> String {

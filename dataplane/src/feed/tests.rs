@@ -24,7 +24,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let state = Arc::new(State {
             node: "test".into(),
-            zone: None,
+            site: Site::default(),
             started: Instant::now(),
             cores: Vec::new(),
             life: crate::drain::Life::new(false),
