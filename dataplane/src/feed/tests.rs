@@ -19,6 +19,13 @@ struct Bench {
     _folder: tempfile::TempDir,
 }
 
+impl Drop for Bench {
+    /// The thread that writes snapshots has ended before their folder is removed: it would make it again.
+    fn drop(&mut self) {
+        self.feed.keeper.finish();
+    }
+}
+
 impl Bench {
     fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
