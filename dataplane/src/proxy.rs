@@ -240,10 +240,6 @@ async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
         if tries.last.is_some() {
             core.count(|counters| counters.retries.up());
         }
-        if tries.room_until.is_some() {
-            let view = core.view();
-            core.rosters.call_next(cluster, view.as_deref().map(|view| &**view));
-        }
         let ended = attempt(&core, connection, matched, endpoint, &mut body, &mut tries, &mut lease).await;
         let index = lease.index();
         conclude(&mut lease, &ended, connection.exchange.response.status());
@@ -331,6 +327,10 @@ pub(crate) fn next_node<'a>(
     let view = core.view();
     let view = view.as_deref().map(|view| &**view);
     let lease = core.rosters.lease(cluster, view, tries.hash, &tries.excluded, first)?;
+    if tries.room_until.is_some() {
+        // It has waited for room, and there may be more.
+        core.rosters.call_next(cluster, view);
+    }
     let endpoint = cluster.endpoints.get(lease.index())?;
     Some((lease, endpoint))
 }

@@ -95,7 +95,7 @@ impl<'c> Asking<'_, 'c> {
                         continue;
                     };
                     let brings = upstream.socket.reader.has_bytes();
-                    let is_last = opening.is_none() && running.iter().all(|other| other.upstream.is_none());
+                    let is_last = opening.is_none() && is_over(&running);
                     // Also what has failed, when there is nothing else: it says how.
                     if brings || is_last {
                         take_lease(&mut running, which, lease);
@@ -113,37 +113,14 @@ impl<'c> Asking<'_, 'c> {
                     }
                 }
                 Event::Opened(opened) => {
-                    let Some(Opening { lease: mut beside, .. }) = opening.take() else { continue };
-                    match opened {
-                        Ok(upstream) => {
-                            checks.look_at = beside.patience().map(|patience| Instant::now() + patience);
-                            running.push(Running {
-                                upstream: Some(upstream),
-                                lease: Some(beside),
-                                begun: Instant::now(),
-                            });
-                        }
-                        Err(fault) => {
-                            beside.failed(fault);
-                            if running.iter().all(|running| running.upstream.is_none()) {
-                                // It was the last hope: its cause is what the client and the log are told.
-                                std::mem::swap(lease, &mut beside);
-                                return Err(Broken::Upstream { fault, sent: true, stale: false });
-                            }
-                            // The next look finds another node, if there is one.
-                            checks.look_at = Some(Instant::now());
-                        }
-                    }
+                    let Some(Opening { lease: beside, .. }) = opening.take() else { continue };
+                    join(opened, beside, &mut running, lease, &mut checks)?;
                 }
                 Event::Time => {
                     let expired = self.on_time(&mut running, &mut opening, lease, &mut checks);
-                    if let Some(last) = expired
-                        && opening.is_none()
-                        && running.iter().all(|running| running.upstream.is_none())
-                    {
+                    if let Some(last) = expired.filter(|_| opening.is_none() && is_over(&running)) {
                         take_lease(&mut running, last, lease);
-                        let fault = UpstreamFault::ReadTimeout;
-                        return Err(Broken::Upstream { fault, sent: true, stale: false });
+                        return Err(lost(UpstreamFault::ReadTimeout));
                     }
                 }
             }
@@ -264,6 +241,40 @@ async fn next(
         time.as_mut().poll(context).map(|()| Event::Time)
     })
     .await
+}
+
+/// Another try has a connection, or has failed to get one. Where it was the last hope, its cause is what the client and the log are told.
+fn join<'c>(
+    opened: Result<Box<Upstream>, UpstreamFault>,
+    mut beside: Lease<'c>,
+    running: &mut SmallVec<[Running<'c>; 2]>,
+    own: &mut Lease<'c>,
+    checks: &mut Checks,
+) -> Result<(), Broken> {
+    match opened {
+        Ok(upstream) => {
+            checks.look_at = beside.patience().map(|patience| Instant::now() + patience);
+            running.push(Running { upstream: Some(upstream), lease: Some(beside), begun: Instant::now() });
+        }
+        Err(fault) => {
+            beside.failed(fault);
+            if is_over(running) {
+                std::mem::swap(own, &mut beside);
+                return Err(lost(fault));
+            }
+            // The next look finds another node, if there is one.
+            checks.look_at = Some(Instant::now());
+        }
+    }
+    Ok(())
+}
+
+fn is_over(running: &[Running<'_>]) -> bool {
+    running.iter().all(|one| one.upstream.is_none())
+}
+
+fn lost(fault: UpstreamFault) -> Broken {
+    Broken::Upstream { fault, sent: true, stale: false }
 }
 
 fn lease_of<'a, 'c>(

@@ -54,12 +54,12 @@ impl Work<'_> {
         }
     }
 
-    fn keys(&mut self, fields: &mut Map<String, Value>, place: &mut String) {
+    fn keys(&mut self, fields: &mut Map<String, Value>, place: &str) {
         let named: Vec<String> = fields.keys().filter(|key| key.contains(OPEN)).cloned().collect();
         for key in named {
             let Cow::Owned(resolved) = self.text(&key, place) else { continue };
             if fields.contains_key(&resolved) {
-                self.fault(place, format!("the key {key:?} becomes one that stands there already"));
+                self.fault(place, &format!("the key {key:?} becomes one that stands there already"));
                 continue;
             }
             if let Some(value) = fields.remove(&key) {
@@ -90,7 +90,7 @@ impl Work<'_> {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 self.fault(
                     place,
-                    format!(
+                    &format!(
                         "{name:?} is no name of a variable; write ${{{{NAME}}}} or ${{{{NAME:=default}}}}"
                     ),
                 );
@@ -100,7 +100,7 @@ impl Work<'_> {
                     (None, Some(default)) => out.push_str(default),
                     (None, None) => self.fault(
                         place,
-                        format!("the variable {name:?} is not set in the control plane's environment, and has no default (${{{{{name}:=default}}}})"),
+                        &format!("the variable {name:?} is not set in the control plane's environment, and has no default (${{{{{name}:=default}}}})"),
                     ),
                 }
             }
@@ -115,8 +115,8 @@ impl Work<'_> {
         }
     }
 
-    fn fault(&mut self, place: &str, reason: String) {
-        self.faults.push(Fault { pointer: place.to_owned(), ..whole(self.file, &reason) });
+    fn fault(&mut self, place: &str, reason: &str) {
+        self.faults.push(Fault { pointer: place.to_owned(), ..whole(self.file, reason) });
     }
 }
 
