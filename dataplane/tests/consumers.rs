@@ -74,6 +74,19 @@ fn nodes_hear_who_calls_and_not_what_was_hidden() {
 }
 
 #[test]
+fn a_key_that_is_hidden_is_so_however_its_fields_name_is_written() {
+    let gateway = Gateway::start();
+    let auth = json!({"key-auth": {"header": "x_api_key", "hide_credentials": true}});
+    gateway
+        .configure(1, &[("routes", "r", route(echoing_node(), auth)), ("consumers", "jack", key("70707"))]);
+    for name in ["x_api_key", "X-Api-Key", "x-api_key"] {
+        let answer = get(&gateway, "/", &format!("{name}: 70707\r\n"));
+        assert!(answer.contains("X-Consumer-Username: jack\r\n"), "{answer}");
+        assert!(!answer.contains("70707"), "{name}: {answer}");
+    }
+}
+
+#[test]
 fn consumers_come_and_go_with_changes_and_are_there_again_after_a_start() {
     let gateway = Gateway::start();
     let node = echoing_node();
