@@ -61,6 +61,7 @@ mod shelf;
 pub mod tls;
 mod transaction;
 mod ui;
+mod unique;
 mod wait;
 mod work;
 
@@ -377,7 +378,8 @@ fn target(path: &[&str]) -> Result<Target, Answer> {
     Ok(match (kind, rest) {
         (Kind::Consumer, [owner, "credentials", own @ ..]) => {
             let id = nested(owner, own.first());
-            Target { kind: Kind::Credential, id, owner: Some((*owner).to_owned()), sub_path: Vec::new() }
+            let sub_path = owned(own.get(1..).unwrap_or_default());
+            Target { kind: Kind::Credential, id, owner: Some((*owner).to_owned()), sub_path }
         }
         (Kind::Service, [_, "graphql_cost_decorations", ..]) => {
             return Err(Answer::bad("Unsupported resource type: graphql_cost_decorations"));
