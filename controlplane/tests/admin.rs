@@ -608,3 +608,29 @@ fn pages_of_other_origins_are_let_in_by_name_and_with_a_key_alone() {
     let (_program, api) = start_with(2, &["--admin-cors-origins", "*"]);
     assert_eq!(api.ask("GET", ROUTES, None).header(allowed), Some("*"));
 }
+
+#[test]
+fn no_page_of_another_origin_writes_with_the_key_that_a_browser_has_as_a_cookie() {
+    let stand = Stand::new();
+    let (body, cookie) = (json!({"uri": "/a", "upstream": upstream()}), format!("x_api_key={ADMIN}"));
+    // As these tests call the host.
+    let own = ("Origin", "http://admin");
+    let post = |fields: &[(&str, &str)]| {
+        let fields = [&[("Cookie", cookie.as_str()), ("Content-Type", "text/plain")], fields].concat();
+        stand.api.with("POST", ROUTES, Some(&body), &fields).status
+    };
+    for foreign in [
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://admin:8080"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+    ] {
+        assert_eq!(post(&[foreign]), 401, "{foreign:?}");
+    }
+    assert_eq!(stand.cluster.sql("select count(*) from ringway.resource"), "0");
+    for (count, fields) in [&[][..], &[own, ("Sec-Fetch-Site", "same-origin")]].iter().enumerate() {
+        assert_eq!(post(fields), 201, "{fields:?}");
+        assert_eq!(stand.cluster.sql("select count(*) from ringway.resource"), (count + 1).to_string());
+    }
+}

@@ -74,6 +74,19 @@ fn nodes_hear_who_calls_and_not_what_was_hidden() {
 }
 
 #[test]
+fn a_key_that_is_hidden_is_so_however_its_fields_name_is_written() {
+    let gateway = Gateway::start();
+    let auth = json!({"key-auth": {"header": "x_api_key", "hide_credentials": true}});
+    gateway
+        .configure(1, &[("routes", "r", route(echoing_node(), auth)), ("consumers", "jack", key("70707"))]);
+    for name in ["x_api_key", "X-Api-Key", "x-api_key"] {
+        let answer = get(&gateway, "/", &format!("{name}: 70707\r\n"));
+        assert!(answer.contains("X-Consumer-Username: jack\r\n"), "{answer}");
+        assert!(!answer.contains("70707"), "{name}: {answer}");
+    }
+}
+
+#[test]
 fn a_key_in_the_environment_lets_in_and_one_that_is_not_there_lets_in_nobody() {
     let environment =
         [("JACK_KEY", "70707"), ("JILL", r#"{"user": "u-70708", "password": "70709"}"#), ("SAME", "70707")];

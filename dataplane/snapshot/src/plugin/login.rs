@@ -132,14 +132,36 @@ pub fn login_about(name: &str) -> Option<&'static LoginAbout> {
     LOGINS.iter().find(|about| about.name == name)
 }
 
+/// Stands in place of a secret.
+const HIDDEN: &str = "(hidden)";
+/// The same, of one that was another before.
+const HIDDEN_ANEW: &str = "(hidden, changed)";
+
 /// Puts `(hidden)` in place of the secrets of a consumer's or credential's JSON.
 pub fn hide_secrets(object: &mut Value) {
     for about in LOGINS {
-        let conf = object.get_mut("plugins").and_then(|plugins| plugins.get_mut(about.name));
-        if let Some(secret) = conf.and_then(|conf| conf.get_mut(about.secret)) {
-            *secret = Value::from("(hidden)");
+        if let Some(secret) = secret_of(object, about) {
+            *secret = Value::from(HIDDEN);
         }
     }
+}
+
+/// The same before and after a change. That a secret is another one than before can still be seen.
+pub fn hide_changed_secrets(before: &mut Value, after: &mut Value) {
+    for about in LOGINS {
+        let (before, after) = (secret_of(before, about), secret_of(after, about));
+        let is_another = before.as_ref().zip(after.as_ref()).is_some_and(|(before, after)| before != after);
+        if let Some(secret) = before {
+            *secret = Value::from(HIDDEN);
+        }
+        if let Some(secret) = after {
+            *secret = Value::from(if is_another { HIDDEN_ANEW } else { HIDDEN });
+        }
+    }
+}
+
+fn secret_of<'o>(object: &'o mut Value, about: &LoginAbout) -> Option<&'o mut Value> {
+    object.get_mut("plugins")?.get_mut(about.name)?.get_mut(about.secret)
 }
 
 fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Box<str>, Wrong> {
@@ -290,5 +312,18 @@ mod tests {
             json!({"username": "a", "plugins": {"key-auth": {"key": "(hidden)"},
             "basic-auth": {"username": "u", "password": "(hidden)"}, "cors": {"max_age": 1}}})
         );
+    }
+
+    #[test]
+    fn that_a_secret_is_another_one_is_told_without_either() {
+        let object = |key: &str| json!({"plugins": {"key-auth": {"key": key}}});
+        for (keys, told) in [(("70707", "80808"), HIDDEN_ANEW), (("70707", "70707"), HIDDEN)] {
+            let (mut before, mut after) = (object(keys.0), object(keys.1));
+            hide_changed_secrets(&mut before, &mut after);
+            assert_eq!((before, after), (object(HIDDEN), object(told)));
+        }
+        let (mut before, mut after) = (Value::Null, object("70707"));
+        hide_changed_secrets(&mut before, &mut after);
+        assert_eq!(after, object(HIDDEN));
     }
 }
