@@ -70,6 +70,8 @@ impl Browser {
             .args(["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,1000"])
             .arg(format!("--user-data-dir={}", profile.path().join("data").display()))
             .arg("about:blank")
+            // What it keeps beside its profile goes with that.
+            .env("TMPDIR", profile.path())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
