@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ringway_engine::facts::{Facts, Known};
 use ringway_engine::http1::{Method, RequestHead};
 use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
 use ringway_engine::route::path;
@@ -19,6 +20,7 @@ use ringway_snapshot::replacement::Replacement;
 
 use crate::core::{Core, Ends, Scratch};
 use crate::downstream::Downstream;
+use crate::look;
 use crate::proxy::facts;
 
 /// How the gateway's own answer is changed. Filters are few and hold their tables together: copying them is cheap.
@@ -86,6 +88,7 @@ fn decide(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
     let path = path::normalize(raw, decoded).map_or(raw, |normal| normal.path);
     let mut known = facts(&connection.head, bytes, path, &connection.ends, &connection.core);
     known.parameters = Some(captures);
+    known.content = look::known(connection.looked.as_deref());
     let mut chance = connection.core.chance.borrow_mut();
     chance.unix_ms = unix_ms();
     let callers = chains.callers;
@@ -124,13 +127,13 @@ pub(crate) fn begin(connection: &mut Downstream) {
 /// What an answer of a node is changed by. Boxed: it waits with the answer, and most requests have none.
 pub(crate) fn changing<'c>(
     course: Option<&'c Course>,
-    (head, bytes): (&'c RequestHead, &'c [u8]),
+    (head, bytes, content): (&'c RequestHead, &'c [u8], Known<'c>),
     ends: &'c Ends,
     core: &'c Core,
     chains: Chains<'c>,
 ) -> Option<Box<Answering<'c>>> {
     let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase(course))?;
-    let facts = facts(head, bytes, &course.path, ends, core);
+    let facts = Facts { content, ..facts(head, bytes, &course.path, ends, core) };
     Some(Box::new(Answering { chains, facts, course }))
 }
 
@@ -139,7 +142,8 @@ pub(crate) fn own_answer(connection: &mut Downstream, chains: Chains<'_>, status
     let core = Rc::clone(&connection.core);
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let course = connection.course.as_deref();
-    let Some(changing) = changing(course, (&connection.head, bytes), &connection.ends, &core, chains) else {
+    let received = (&connection.head, bytes, look::known(connection.looked.as_deref()));
+    let Some(changing) = changing(course, received, &connection.ends, &core, chains) else {
         return;
     };
     // Where nodes were tried, what the client gets stands for what they did not say.

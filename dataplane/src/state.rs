@@ -117,6 +117,11 @@ pub(crate) struct Counters {
     pub(crate) copies: Counter,
     /// Those that were not: too many under way, too large, or nowhere to go.
     pub(crate) copies_left_out: Counter,
+    /// Bodies that were read for conditions on them, and those that were too large for it.
+    pub(crate) bodies_looked_into: Counter,
+    pub(crate) bodies_not_looked_into: Counter,
+    /// Bytes of bodies that are held for that at present.
+    pub(crate) looked_bytes: Counter,
     /// Bytes that came from clients, and that went to them.
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,

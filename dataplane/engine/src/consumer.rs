@@ -66,6 +66,8 @@ pub struct Callers {
     ids: Index,
     keys: Index,
     users: Index,
+    /// Some bring plugins that want to see a request's content; or did before a change.
+    look_at_body: bool,
 }
 
 impl Callers {
@@ -91,9 +93,15 @@ impl Callers {
         self.get(place).is_some_and(|caller| caller.has_password(password)).then_some(place)
     }
 
+    /// Whether some may bring plugins that want to see a request's content.
+    pub fn look_at_body(&self) -> bool {
+        self.look_at_body
+    }
+
     /// Puts one in, in place of the one of the same id.
     pub(crate) fn put(&mut self, caller: Caller) {
         self.remove(&caller.id);
+        self.look_at_body |= caller.layer.as_deref().is_some_and(Layer::looks_at_body);
         let caller = Arc::new(caller);
         let place = self.places.add(Arc::clone(&caller));
         self.ids.put(caller.id.as_bytes(), place);

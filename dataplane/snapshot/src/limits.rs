@@ -48,6 +48,10 @@ pub const FAULT_VARS_MAX: usize = 20;
 pub const SPLIT_TESTS_MAX: usize = 1_024;
 /// Address blocks of one condition.
 pub const EXPRESSION_BLOCKS_MAX: usize = 1_024;
+/// Bytes of the path in `post_arg.PATH`.
+pub const BODY_PATH_BYTES_MAX: usize = 1_024;
+/// Steps of such a path.
+pub const BODY_PATH_STEPS_MAX: usize = 32;
 /// Bytes of a regular expression as it is written.
 pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
 /// Bytes of a compiled regular expression.

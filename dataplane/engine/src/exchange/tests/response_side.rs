@@ -6,7 +6,7 @@ use ringway_snapshot::Plugin;
 
 use super::{GET, GET_OLD, GET_TRAILERS, HEAD, Node, POST, POST_WAITING, SOCKET, begin, begun, context};
 use crate::exchange::{Exchange, ResponseContext, UpstreamFault};
-use crate::facts::Facts;
+use crate::facts::{Facts, Known};
 use crate::http1::{BodyError, HeadError, Method, RequestHead};
 use crate::plugin::{Answering, Chain, Chains, Step};
 
@@ -253,6 +253,7 @@ fn rewriting(conf: &serde_json::Value) -> &'static Answering<'static> {
         head: Box::leak(Box::new(RequestHead::new())),
         bytes: b"",
         edits: None,
+        content: Known::Nothing,
         path: b"/",
         parameters: None,
         route: None,
