@@ -3,8 +3,13 @@
 //! Keyed by address, so that they outlive every configuration. A kept connection has a read armed: when the node closes it, the
 //! read is over and the connection is not used; when it is used, that same read brings the answer.
 //!
-//! Invariants: only a connection whose exchange ended cleanly comes in; at most so many are kept for each address as the upstream
-//! says, none longer than it says; and none while a request of any core lacks a descriptor for a connection of its own.
+//! How many an upstream says to keep counts for those that nobody has needed since the last sweep, not for each moment: a turn of
+//! the loop may end hundreds of requests before it begins the next hundreds, and closing what those need costs far more than
+//! keeping it for a second.
+//!
+//! Invariants: only a connection whose exchange ended cleanly comes in; of those that were not used between two sweeps, at most so
+//! many stay for each address as the upstream says, and none longer than it says; and none while a request of any core lacks a
+//! descriptor for a connection of its own.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -34,7 +39,17 @@ pub(crate) struct Upstream {
 pub(crate) struct Pool {
     deadlines: Rc<Deadlines>,
     sweep_at_ms: Cell<u64>,
-    idle: RefCell<hashbrown::HashMap<Address, Vec<Idle>, foldhash::fast::FixedState>>,
+    nodes: RefCell<hashbrown::HashMap<Address, Kept, foldhash::fast::FixedState>>,
+}
+
+/// The kept connections to one node. What was used last is taken first, so that what nobody needs gathers at the front.
+#[derive(Debug, Default)]
+struct Kept {
+    idle: Vec<Idle>,
+    /// The fewest that there were since the last sweep: so many at the front were not used.
+    spare: usize,
+    /// So many spare ones may stay.
+    size: usize,
 }
 
 #[derive(Debug)]
@@ -46,31 +61,21 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn new(deadlines: Rc<Deadlines>) -> Pool {
-        Pool { deadlines, sweep_at_ms: Cell::new(0), idle: RefCell::default() }
+        Pool { deadlines, sweep_at_ms: Cell::new(0), nodes: RefCell::default() }
     }
 
     /// The connection that was used last and is still open.
     pub(crate) fn take(&self, address: &Address) -> Option<Box<Upstream>> {
-        let mut pool = self.idle.borrow_mut();
-        let idle = pool.get_mut(address)?;
-        let now_ms = self.deadlines.now_ms();
-        while let Some(Idle { mut upstream, until_ms }) = idle.pop() {
-            if until_ms > now_ms && !upstream.socket.reader.is_ready() {
-                upstream.requests = upstream.requests.saturating_add(1);
-                return Some(upstream);
-            }
-        }
-        None
+        let mut nodes = self.nodes.borrow_mut();
+        let kept = nodes.get_mut(address)?;
+        let mut upstream = kept.pop_open(self.deadlines.now_ms())?;
+        upstream.requests = upstream.requests.saturating_add(1);
+        Some(upstream)
     }
 
-    /// Keeps a connection for later, when there is room.
+    /// Keeps a connection for later, unless it has carried as many requests as it may.
     pub(crate) fn keep(&self, mut upstream: Box<Upstream>, rule: &KeepalivePool, buffers: &Buffers) {
         if upstream.requests >= rule.requests || upstream.socket.reader.is_armed() {
-            return;
-        }
-        let mut pool = self.idle.borrow_mut();
-        let idle = pool.entry_ref(&upstream.address).or_default();
-        if idle.len() >= rule.size as usize {
             return;
         }
         upstream.socket.reader.arm(buffers.take(upstream.room));
@@ -78,15 +83,18 @@ impl Pool {
             seconds if seconds > 0.0 => self.deadlines.now_ms().saturating_add(milliseconds(seconds)),
             _ => u64::MAX,
         };
-        idle.push(Idle { upstream, until_ms });
+        let mut nodes = self.nodes.borrow_mut();
+        let kept = nodes.entry_ref(&upstream.address).or_default();
+        kept.size = rule.size as usize;
+        kept.idle.push(Idle { upstream, until_ms });
     }
 
     /// Drops all of them.
     pub(crate) fn clear(&self) {
-        self.idle.borrow_mut().clear();
+        self.nodes.borrow_mut().clear();
     }
 
-    /// Drops what has been idle too long or was closed by its node.
+    /// Drops what has been idle too long, what was closed by its node, and what is spare beyond what its upstream keeps.
     /// Tells how many are left, when it was time to look.
     pub(crate) fn sweep(&self) -> Option<usize> {
         let now_ms = self.deadlines.now_ms();
@@ -94,12 +102,42 @@ impl Pool {
             return None;
         }
         self.sweep_at_ms.set(now_ms.saturating_add(SWEEP_EVERY_MS));
-        let mut pool = self.idle.borrow_mut();
-        for idle in pool.values_mut() {
-            idle.retain_mut(|idle| idle.until_ms > now_ms && !idle.upstream.socket.reader.is_ready());
-        }
-        pool.retain(|_, idle| !idle.is_empty());
-        Some(pool.values().map(Vec::len).sum())
+        let mut nodes = self.nodes.borrow_mut();
+        nodes.retain(|_, kept| {
+            kept.sweep(now_ms);
+            !kept.idle.is_empty()
+        });
+        Some(nodes.values().map(|kept| kept.idle.len()).sum())
+    }
+}
+
+impl Kept {
+    fn pop_open(&mut self, now_ms: u64) -> Option<Box<Upstream>> {
+        let found = loop {
+            match self.idle.pop() {
+                Some(mut idle) => {
+                    if idle.is_open(now_ms) {
+                        break Some(idle.upstream);
+                    }
+                }
+                None => break None,
+            }
+        };
+        self.spare = self.spare.min(self.idle.len());
+        found
+    }
+
+    fn sweep(&mut self, now_ms: u64) {
+        self.idle.retain_mut(|idle| idle.is_open(now_ms));
+        let surplus = self.spare.min(self.idle.len()).saturating_sub(self.size);
+        self.idle.drain(..surplus);
+        self.spare = self.idle.len();
+    }
+}
+
+impl Idle {
+    fn is_open(&mut self, now_ms: u64) -> bool {
+        self.until_ms > now_ms && !self.upstream.socket.reader.is_ready()
     }
 }
 

@@ -497,7 +497,7 @@ pub struct Timeout {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepalivePool {
-    /// How many, for each core.
+    /// How many that nobody has needed for a second or two stay, for each core and node.
     pub size: u32,
     /// Seconds until an idle one is closed; 0 is never.
     pub idle_timeout: f64,
