@@ -39,7 +39,7 @@ pub(crate) fn page(state: &State) -> String {
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 24] = [
+const CORE_ROWS: [Row; 25] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -105,6 +105,12 @@ const CORE_ROWS: [Row; 24] = [
         "gauge",
         "Bytes of bodies that requests hold because of conditions on them.",
         |c| c.counters.looked_bytes.get(),
+    ),
+    (
+        "ringway_answers_too_costly_to_filter_total",
+        "counter",
+        "Answers that were not given because filtering them (response-rewrite) takes too much work.",
+        |c| c.counters.filters_too_costly.get(),
     ),
     ("ringway_connection_panics_total", "counter", "Connections ended by a bug of ours.", |c| {
         c.counters.panics.get()

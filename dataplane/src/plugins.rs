@@ -15,7 +15,7 @@ use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
 use ringway_engine::route::path;
 use ringway_engine::upstream::Cluster;
 use ringway_engine::view::{Target, View};
-use ringway_snapshot::limits::FILTERED_OUTPUT_BYTES_MAX;
+use ringway_snapshot::limits::{FILTER_STEPS_MAX, FILTERED_OUTPUT_BYTES_MAX};
 use ringway_snapshot::replacement::Replacement;
 
 use crate::core::{Core, Ends, Scratch};
@@ -35,8 +35,10 @@ pub(crate) struct OwnChanges {
 impl OwnChanges {
     /// The body after all filters; `None` where they have nothing to do with it.
     pub(crate) fn filtered(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let mut steps_left = FILTER_STEPS_MAX;
         self.filters.iter().fold(None, |made, filter| {
-            let next = filter.apply(made.as_deref().unwrap_or(body), FILTERED_OUTPUT_BYTES_MAX);
+            let before = made.as_deref().unwrap_or(body);
+            let next = filter.apply(before, FILTERED_OUTPUT_BYTES_MAX, &mut steps_left);
             // Of our own words nothing is so secret that no answer were better.
             next.ok().flatten().or(made)
         })

@@ -297,7 +297,10 @@ async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
             }
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
-                core.count(|counters| counters.upstream_failures.up());
+                core.count(|counters| match fault {
+                    UpstreamFault::Filters => counters.filters_too_costly.up(),
+                    _ => counters.upstream_failures.up(),
+                });
                 let took_us = connection.access.try_failed();
                 if !stale && let Some(shared) = core.shared() {
                     shared.latency.upstream.record(took_us);

@@ -96,6 +96,7 @@ pub(crate) fn code_of(fault: &UpstreamFault) -> &'static str {
         UpstreamFault::ReadTimeout => "read_timeout",
         UpstreamFault::Head(_) => "bad_response_head",
         UpstreamFault::Body(_) => "bad_response_body",
+        UpstreamFault::Filters => "filters_too_costly",
         UpstreamFault::Interims => "too_many_interim_responses",
         UpstreamFault::UnaskedUpgrade => "unasked_upgrade",
     }

@@ -122,6 +122,8 @@ pub(crate) struct Counters {
     pub(crate) bodies_not_looked_into: Counter,
     /// Bytes of bodies that are held for that at present.
     pub(crate) looked_bytes: Counter,
+    /// Answers that filters would have had too much work with.
+    pub(crate) filters_too_costly: Counter,
     /// Bytes that came from clients, and that went to them.
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,

@@ -395,6 +395,19 @@ fn a_body_that_is_filtered_is_held_until_it_is_whole() {
 }
 
 #[test]
+fn of_a_body_that_takes_too_much_work_to_filter_nothing_goes_out_and_the_node_is_not_to_blame() {
+    let mut exchange = begun(GET);
+    let mut side = Node::new(&mut exchange);
+    let filters = serde_json::json!({"filters": [{"regex": "a.*z|a", "replace": "b", "scope": "global"}]});
+    side.context.plugins = Some(rewriting(&filters));
+    let body = "a".repeat(20_000);
+    let node = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!((side.says(node.as_bytes()), side.client()), (Err(UpstreamFault::Filters), String::new()));
+    assert_eq!(UpstreamFault::Filters.status(), 502);
+    assert!(!exchange.upstream_reusable() && !exchange.may_retry(&UpstreamFault::Filters, true, true));
+}
+
+#[test]
 fn a_held_answer_to_a_client_that_waits_for_leave_ends_its_connection() {
     let mut exchange = begun(POST_WAITING);
     let mut side = Node::new(&mut exchange);
