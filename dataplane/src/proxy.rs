@@ -87,17 +87,10 @@ async fn respond<'v>(
     };
     *found = target;
     let chains = view.chains(target);
-    if !chains.is_empty() {
-        // Boxed: rare, and every connection's task has room for what it may wait for.
-        if chains.look_at_body()
-            && let Err(missed) = Box::pin(look::look(connection)).await
-        {
-            return look::refuse(connection, missed).await;
-        }
-        if plugins::request(connection, chains).await == Verdict::Answer {
-            plugins::own_answer(connection, chains, None);
-            return answer_here(connection, None).await;
-        }
+    if !chains.is_empty()
+        && let Some(fate) = pass_plugins(connection, chains).await
+    {
+        return fate;
     }
     let Some(target) = target else {
         core.count(|counters| counters.no_route.up());
@@ -128,6 +121,21 @@ async fn respond<'v>(
     plugins::begin(connection);
     let matched = Matched { view, cluster, timeouts: target.timeouts(cluster), chains };
     forward(connection, &matched).await
+}
+
+/// Lets the plugins look at the request, and at its body where any of them wants to. `Some`: it has been answered.
+async fn pass_plugins(connection: &mut Downstream, chains: Chains<'_>) -> Option<Fate> {
+    // Boxed: rare, and every connection's task has room for what it may wait for.
+    if chains.look_at_body()
+        && let Err(missed) = Box::pin(look::look(connection)).await
+    {
+        return Some(look::refuse(connection, missed).await);
+    }
+    if plugins::request(connection, chains).await == Verdict::Answer {
+        plugins::own_answer(connection, chains, None);
+        return Some(answer_here(connection, None).await);
+    }
+    None
 }
 
 /// What of a request's route counts once its upstream is known.
@@ -301,10 +309,7 @@ async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
             }
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
-                core.count(|counters| match fault {
-                    UpstreamFault::Filters => counters.filters_too_costly.up(),
-                    _ => counters.upstream_failures.up(),
-                });
+                core.count(|counters| counters.failure(&fault));
                 let took_us = connection.access.try_failed();
                 if !stale && let Some(shared) = core.shared() {
                     shared.latency.upstream.record(took_us);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
+use ringway_engine::exchange::UpstreamFault;
 use ringway_engine::site::Site;
 use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally, Turn};
 use ringway_engine::view::View;
@@ -191,6 +192,14 @@ impl Counter {
 }
 
 impl Counters {
+    /// A try failed. For what its filters would cost no node is to blame.
+    pub(crate) fn failure(&self, fault: &UpstreamFault) {
+        match fault {
+            UpstreamFault::Filters => self.filters_too_costly.up(),
+            _ => self.upstream_failures.up(),
+        }
+    }
+
     pub(crate) fn response(&self, status: u16) {
         self.statuses.up(status);
         match status / 100 {
