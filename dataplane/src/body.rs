@@ -3,7 +3,10 @@
 //! They go out with the head in one send, and where the request may be sent twice they stay at hand until an answer begins, so that a
 //! try on another node can send them again. The head's bytes in the connection's buffer stay untouched for the same reason.
 //!
-//! Invariant: no more is held than a large buffer takes, and no more than the client has sent already.
+//! Invariant: no more is held than a large buffer takes, and no more than the client has sent already; but for a body that somebody
+//! looks into (`look.rs`), which is read on for, up to that look's limit.
+
+mod whole;
 
 use std::ops::Range;
 
@@ -40,6 +43,9 @@ enum Part {
 impl BodyStart {
     /// Takes what came with the head out of the connection's buffer, where it also stays.
     pub(crate) fn take(connection: &mut Downstream) -> Result<BodyStart, BodyError> {
+        if let Some(gathered) = connection.looked.as_mut().and_then(|looked| looked.start.take()) {
+            return Ok(gathered);
+        }
         let request = &mut connection.exchange.request;
         let start = connection.at.saturating_add(connection.head.head_bytes).min(connection.buffer.len());
         let end = connection.buffer.len();

@@ -14,6 +14,9 @@ use ringway_snapshot::{Cidr, LogRate};
 
 use crate::access::Format;
 
+/// The highest `--looked-body-bytes-max`: while a core reads a body for what is in it, it does nothing else.
+const LOOKED_BODY_BYTES_HIGHEST: u64 = 16 << 20;
+
 /// Ringway's data plane: proxies HTTP by the configuration that a control plane pushes, or by its last one on disk.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ringway-dataplane", version)]
@@ -100,6 +103,17 @@ pub(crate) struct Flags {
     /// Client connections at once from one address, on each core; 0 is no limit (a load balancer in front is one address).
     #[arg(long, env = "RINGWAY_CONNECTIONS_PER_CLIENT_MAX", default_value = "0", value_name = "N")]
     pub(crate) connections_per_client_max: u32,
+
+    /// Bytes of a request's body that are read before it is routed, where a route or plugin has conditions on it (`post_arg`); a larger one is
+    /// as none for them.
+    #[arg(
+        long,
+        env = "RINGWAY_LOOKED_BODY_BYTES_MAX",
+        default_value = "1048576",
+        value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(0..=LOOKED_BODY_BYTES_HIGHEST)
+    )]
+    pub(crate) looked_body_bytes_max: u64,
 
     /// Leave the reason out of the gateway's own error answers (a header and a field of the JSON body).
     #[arg(long, env = "RINGWAY_HIDE_REASONS")]
@@ -257,6 +271,10 @@ pub(crate) struct Limits {
     pub(crate) connections_max: u64,
     /// Client connections of one address on one core; 0 is no limit.
     pub(crate) connections_per_client_max: u32,
+    /// Bytes of a request's body that are read for conditions on it.
+    pub(crate) looked_body_bytes_max: u64,
+    /// Bytes that all requests of one core hold so.
+    pub(crate) looked_bodies_bytes_max: usize,
     /// Connections over a limit that one core answers at the same time; more are dropped.
     pub(crate) shedding_max: u32,
     /// Age at which a connection ends with its next answer; less up to a tenth, so that connections made together do not end
@@ -285,6 +303,8 @@ impl Limits {
             linger_bytes_max: 1 << 20,
             connections_max: 1_000_000,
             connections_per_client_max: 0,
+            looked_body_bytes_max: 1 << 20,
+            looked_bodies_bytes_max: 64 << 20,
             shedding_max: 256,
             connection_lifetime: Duration::from_secs(3600),
             requests_per_connection_max: 1_000_000,

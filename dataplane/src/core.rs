@@ -51,6 +51,8 @@ pub(crate) struct Core {
     /// Turns and random numbers for plugins.
     pub(crate) chance: RefCell<Chance>,
     pub(crate) mirrors: Mirrors,
+    /// Bytes of bodies that requests hold because somebody looks into them.
+    pub(crate) looked_bytes: Cell<usize>,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: Pool,
     view: RefCell<Option<Rc<Pinned>>>,
@@ -128,6 +130,7 @@ impl Core {
             scratch: RefCell::default(),
             chance: RefCell::new(Chance::new(RandomState::new().hash_one(id))),
             mirrors: Mirrors::default(),
+            looked_bytes: Cell::new(0),
             pool: Pool::new(Rc::clone(&deadlines)),
             rosters: Rosters::new(id, Rc::clone(&deadlines)),
             deadlines,

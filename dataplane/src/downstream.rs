@@ -19,6 +19,7 @@ use crate::buf::Room;
 use crate::core::{Core, Ends, Local};
 use crate::drain::IDLE_GRACE;
 use crate::io::{Read, Socket, TICK};
+use crate::look::Looked;
 use crate::plugins::{self, OwnChanges};
 use crate::proxy;
 
@@ -45,6 +46,8 @@ pub(crate) struct Downstream {
     pub(crate) course: Option<Box<Course>>,
     /// What of that the gateway's own answer is changed by.
     pub(crate) own: Option<Box<OwnChanges>>,
+    /// The body of the present request, where somebody looked into it.
+    pub(crate) looked: Option<Box<Looked>>,
     pub(crate) requests: u64,
     /// When it ends with its next answer, whatever the client wants.
     pub(crate) ends_at_ms: u64,
@@ -130,6 +133,7 @@ pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> 
         rewritten: Vec::new(),
         course: None,
         own: None,
+        looked: None,
         requests,
         ends_at_ms,
         core,

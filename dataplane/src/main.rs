@@ -25,6 +25,7 @@ mod io;
 mod latency;
 mod listener;
 mod log;
+mod look;
 mod metrics;
 mod mirror;
 mod plugins;

@@ -39,7 +39,7 @@ pub(crate) fn page(state: &State) -> String {
 
 type Row = (&'static str, &'static str, &'static str, fn(&Core) -> u64);
 
-const CORE_ROWS: [Row; 21] = [
+const CORE_ROWS: [Row; 25] = [
     ("ringway_connections_open", "gauge", "Client connections.", |c| c.counters.connections.get()),
     ("ringway_connections_accepted_total", "counter", "Client connections taken.", |c| {
         c.counters.accepted.get()
@@ -87,6 +87,30 @@ const CORE_ROWS: [Row; 21] = [
         "counter",
         "Copies of requests that were not sent: too many under way, too large, or nowhere to go.",
         |c| c.counters.copies_left_out.get(),
+    ),
+    (
+        "ringway_request_bodies_looked_into_total",
+        "counter",
+        "Bodies that were read before their requests were routed, for conditions on them (post_arg).",
+        |c| c.counters.bodies_looked_into.get(),
+    ),
+    (
+        "ringway_request_bodies_too_large_to_look_into_total",
+        "counter",
+        "Bodies that conditions asked for, and that were larger than --looked-body-bytes-max.",
+        |c| c.counters.bodies_not_looked_into.get(),
+    ),
+    (
+        "ringway_looked_into_bytes_held",
+        "gauge",
+        "Bytes of bodies that requests hold because of conditions on them.",
+        |c| c.counters.looked_bytes.get(),
+    ),
+    (
+        "ringway_answers_too_costly_to_filter_total",
+        "counter",
+        "Answers that were not given because filtering them (response-rewrite) takes too much work.",
+        |c| c.counters.filters_too_costly.get(),
     ),
     ("ringway_connection_panics_total", "counter", "Connections ended by a bug of ours.", |c| {
         c.counters.panics.get()

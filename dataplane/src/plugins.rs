@@ -9,16 +9,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ringway_engine::facts::{Facts, Known};
 use ringway_engine::http1::{Method, RequestHead};
 use ringway_engine::plugin::{Answering, Asked, Chains, Course, Edits, Verdict};
 use ringway_engine::route::path;
 use ringway_engine::upstream::Cluster;
 use ringway_engine::view::{Target, View};
-use ringway_snapshot::limits::FILTERED_OUTPUT_BYTES_MAX;
+use ringway_snapshot::limits::{FILTER_STEPS_MAX, FILTERED_OUTPUT_BYTES_MAX};
 use ringway_snapshot::replacement::Replacement;
 
 use crate::core::{Core, Ends, Scratch};
 use crate::downstream::Downstream;
+use crate::look;
 use crate::proxy::facts;
 
 /// How the gateway's own answer is changed. Filters are few and hold their tables together: copying them is cheap.
@@ -33,8 +35,10 @@ pub(crate) struct OwnChanges {
 impl OwnChanges {
     /// The body after all filters; `None` where they have nothing to do with it.
     pub(crate) fn filtered(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let mut steps_left = FILTER_STEPS_MAX;
         self.filters.iter().fold(None, |made, filter| {
-            let next = filter.apply(made.as_deref().unwrap_or(body), FILTERED_OUTPUT_BYTES_MAX);
+            let before = made.as_deref().unwrap_or(body);
+            let next = filter.apply(before, FILTERED_OUTPUT_BYTES_MAX, &mut steps_left);
             // Of our own words nothing is so secret that no answer were better.
             next.ok().flatten().or(made)
         })
@@ -86,6 +90,7 @@ fn decide(connection: &mut Downstream, chains: Chains<'_>) -> Verdict {
     let path = path::normalize(raw, decoded).map_or(raw, |normal| normal.path);
     let mut known = facts(&connection.head, bytes, path, &connection.ends, &connection.core);
     known.parameters = Some(captures);
+    known.content = look::known(connection.looked.as_deref());
     let mut chance = connection.core.chance.borrow_mut();
     chance.unix_ms = unix_ms();
     let callers = chains.callers;
@@ -124,13 +129,13 @@ pub(crate) fn begin(connection: &mut Downstream) {
 /// What an answer of a node is changed by. Boxed: it waits with the answer, and most requests have none.
 pub(crate) fn changing<'c>(
     course: Option<&'c Course>,
-    (head, bytes): (&'c RequestHead, &'c [u8]),
+    (head, bytes, content): (&'c RequestHead, &'c [u8], Known<'c>),
     ends: &'c Ends,
     core: &'c Core,
     chains: Chains<'c>,
 ) -> Option<Box<Answering<'c>>> {
     let course = course.filter(|course| !course.answer.is_empty() || chains.have_answer_phase(course))?;
-    let facts = facts(head, bytes, &course.path, ends, core);
+    let facts = Facts { content, ..facts(head, bytes, &course.path, ends, core) };
     Some(Box::new(Answering { chains, facts, course }))
 }
 
@@ -139,7 +144,8 @@ pub(crate) fn own_answer(connection: &mut Downstream, chains: Chains<'_>, status
     let core = Rc::clone(&connection.core);
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let course = connection.course.as_deref();
-    let Some(changing) = changing(course, (&connection.head, bytes), &connection.ends, &core, chains) else {
+    let received = (&connection.head, bytes, look::known(connection.looked.as_deref()));
+    let Some(changing) = changing(course, received, &connection.ends, &core, chains) else {
         return;
     };
     // Where nodes were tried, what the client gets stands for what they did not say.

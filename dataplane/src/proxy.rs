@@ -2,13 +2,14 @@
 //!
 //! What HTTP allows is decided in the engine's `exchange`; here are the sockets, the waits and the tries.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway_engine::exchange::{Expectation, UpstreamFault};
-use ringway_engine::facts::Facts;
+use ringway_engine::facts::{Facts, Known};
 use ringway_engine::http1::{Forwarded, Method, RequestEdits, RequestHead, encode_request};
 use ringway_engine::plugin::{Chains, Lists, Verdict};
 use ringway_engine::route::Query;
@@ -24,11 +25,12 @@ use crate::body::BodyStart;
 use crate::buf::Room;
 use crate::core::{Core, Ends, Pinned, Scratch};
 use crate::downstream::{Downstream, Fate};
+use crate::look::Missed;
 use crate::pool::{self, Upstream};
 use crate::pump::{self, Broken, Waits};
 use crate::rescue::Asking;
 use crate::rosters::Lease;
-use crate::{mirror, plugins, tunnel};
+use crate::{look, mirror, plugins, tunnel};
 
 /// Room that is kept for an answer's head.
 const HEAD_BYTES_USUAL: u64 = 1_024;
@@ -44,6 +46,7 @@ pub(crate) async fn handle(connection: &mut Downstream) -> Fate {
     let mut found = None;
     let fate = respond(connection, view.as_deref(), &mut found).await;
     access::finish(connection, view.as_deref().map(|view| &**view), found);
+    connection.looked = None;
     if fate == Fate::Keep && !connection.exchange.request.is_complete() {
         return pump::discard(connection).await;
     }
@@ -77,15 +80,17 @@ async fn respond<'v>(
         let reason = "no configuration has arrived yet; is a control plane running?";
         return decline(connection, 503, "no_configuration", reason).await;
     };
-    let target = match find(connection, view) {
+    let target = match route(connection, view).await {
         Ok(target) => target,
-        Err(error) => return decline(connection, 400, "bad_path", &error.to_string()).await,
+        Err(Unrouted::Path(error)) => return decline(connection, 400, "bad_path", &error.to_string()).await,
+        Err(Unrouted::Body(missed)) => return look::refuse(connection, missed).await,
     };
     *found = target;
     let chains = view.chains(target);
-    if !chains.is_empty() && plugins::request(connection, chains).await == Verdict::Answer {
-        plugins::own_answer(connection, chains, None);
-        return answer_here(connection, None).await;
+    if !chains.is_empty()
+        && let Some(fate) = pass_plugins(connection, chains).await
+    {
+        return fate;
     }
     let Some(target) = target else {
         core.count(|counters| counters.no_route.up());
@@ -105,12 +110,32 @@ async fn respond<'v>(
         connection.access.waited();
         &resolved
     };
+    if cluster.hash_on.as_ref().is_some_and(HashOn::needs_body)
+        && let Err(missed) = Box::pin(look::look(connection)).await
+    {
+        return look::refuse(connection, missed).await;
+    }
     if target.may_upgrade {
         connection.exchange.permit_upgrade(&connection.head);
     }
     plugins::begin(connection);
     let matched = Matched { view, cluster, timeouts: target.timeouts(cluster), chains };
     forward(connection, &matched).await
+}
+
+/// Lets the plugins look at the request, and at its body where any of them wants to. `Some`: it has been answered.
+async fn pass_plugins(connection: &mut Downstream, chains: Chains<'_>) -> Option<Fate> {
+    // Boxed: rare, and every connection's task has room for what it may wait for.
+    if chains.look_at_body()
+        && let Err(missed) = Box::pin(look::look(connection)).await
+    {
+        return Some(look::refuse(connection, missed).await);
+    }
+    if plugins::request(connection, chains).await == Verdict::Answer {
+        plugins::own_answer(connection, chains, None);
+        return Some(answer_here(connection, None).await);
+    }
+    None
 }
 
 /// What of a request's route counts once its upstream is known.
@@ -134,15 +159,38 @@ async fn resolve(core: &Core, cluster: &Arc<Cluster>) -> Arc<Cluster> {
     }
 }
 
-/// The target of the request in the connection's buffer. Where the path has dot segments, the node gets it without
+/// Why a request has neither a route nor none.
+enum Unrouted {
+    Path(PathError),
+    Body(Missed),
+}
+
+/// The target of the request in the connection's buffer. Where a route that it meets on the way has conditions on its body, that is
+/// read, and then the search begins anew: only so a request whose body nobody asks for pays nothing, whatever other routes there are.
+async fn route<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Target>, Unrouted> {
+    let (target, wants_body) = find(connection, view).map_err(Unrouted::Path)?;
+    // Boxed: rare, and every connection's task has room for what it may wait for.
+    let may_look = wants_body && !connection.head.body.is_empty();
+    if may_look && Box::pin(look::look(connection)).await.map_err(Unrouted::Body)? {
+        return Ok(find(connection, view).map_err(Unrouted::Path)?.0);
+    }
+    Ok(target)
+}
+
+/// The target of the request in the connection's buffer as far as its body is known, and whether one that is not known yet was asked for. Where the path has dot segments, the node gets it without
 /// them: it must not see another path than the one that was routed.
-fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Target>, PathError> {
+fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<(Option<&'v Target>, bool), PathError> {
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let head = &connection.head;
     let mut scratch = connection.core.scratch.borrow_mut();
     let Scratch { path: decoded, captures } = &mut *scratch;
     let normal = path::normalize(head.target.path_bytes(bytes), decoded)?;
-    let facts = facts(head, bytes, normal.path, &connection.ends, &connection.core);
+    let wants_body = Cell::new(false);
+    let mut facts = facts(head, bytes, normal.path, &connection.ends, &connection.core);
+    facts.content = match connection.looked.as_deref() {
+        None => Known::Unread(&wants_body),
+        looked => look::known(looked),
+    };
     let query = Query {
         method: head.method_span.of(bytes),
         host: head.host.map_or(&[][..], |authority| authority.host.of(bytes)),
@@ -159,7 +207,7 @@ fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option<&'v Ta
             connection.rewritten.extend_from_slice(query.of(bytes));
         }
     }
-    Ok(target)
+    Ok((target, wants_body.get()))
 }
 
 /// Answers by ourselves, without a node, and looks for the end of the request's body.
@@ -257,7 +305,7 @@ async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
             }
             Err(Broken::Upstream { fault, sent, stale }) => {
                 tries.last = Some(fault);
-                core.count(|counters| counters.upstream_failures.up());
+                core.count(|counters| counters.failure(&fault));
                 let took_us = connection.access.try_failed();
                 if !stale && let Some(shared) = core.shared() {
                     shared.latency.upstream.record(took_us);
@@ -347,6 +395,7 @@ pub(crate) fn facts<'a>(
         head,
         bytes,
         edits: None,
+        content: Known::Nothing,
         path,
         parameters: None,
         route: None,
@@ -369,7 +418,8 @@ fn hash(connection: &Downstream, view: &View, rule: &HashOn) -> u64 {
     let raw = head.target.path_bytes(bytes);
     let normal = path::normalize(raw, &mut scratch.path);
     let path = normal.map_or(raw, |normal| normal.path);
-    let facts = facts(head, bytes, path, &connection.ends, &connection.core);
+    let mut facts = facts(head, bytes, path, &connection.ends, &connection.core);
+    facts.content = look::known(connection.looked.as_deref());
     let callers = Some(view.callers());
     let facts = connection.course.as_deref().map_or(facts, |course| course.facts(facts, callers));
     hash_of(rule, &facts)

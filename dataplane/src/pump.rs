@@ -28,6 +28,7 @@ use crate::config::Limits;
 use crate::core::Core;
 use crate::downstream::{Downstream, Fate};
 use crate::io::{Reader, Writer};
+use crate::look;
 use crate::plugins;
 use crate::pool::Upstream;
 
@@ -95,6 +96,7 @@ pub(crate) fn code_of(fault: &UpstreamFault) -> &'static str {
         UpstreamFault::ReadTimeout => "read_timeout",
         UpstreamFault::Head(_) => "bad_response_head",
         UpstreamFault::Body(_) => "bad_response_body",
+        UpstreamFault::Filters => "filters_too_costly",
         UpstreamFault::Interims => "too_many_interim_responses",
         UpstreamFault::UnaskedUpgrade => "unasked_upgrade",
     }
@@ -133,7 +135,8 @@ pub(crate) async fn carry(
     if !upstream.socket.reader.is_armed() {
         upstream.socket.reader.arm(core.buffers.take(upstream.room));
     }
-    let received = (&connection.head, connection.buffer.get(connection.at..).unwrap_or_default());
+    let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
+    let received = (&connection.head, bytes, look::known(connection.looked.as_deref()));
     let course = connection.course.as_deref();
     let changing = plugins::changing(course, received, &connection.ends, &core, chains);
     let answer = Answering {

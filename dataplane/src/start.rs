@@ -397,7 +397,8 @@ fn limits(flags: &Flags) -> Limits {
         );
     }
     let connections_per_client_max = flags.connections_per_client_max;
-    Limits { connections_max, connections_per_client_max, ..Limits::new(&flags.waits) }
+    let looked_body_bytes_max = flags.looked_body_bytes_max;
+    Limits { connections_max, connections_per_client_max, looked_body_bytes_max, ..Limits::new(&flags.waits) }
 }
 
 fn steer(steer: Steer, listeners: &[TcpListener], cpu: usize) {

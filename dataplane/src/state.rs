@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
+use ringway_engine::exchange::UpstreamFault;
 use ringway_engine::site::Site;
 use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally, Turn};
 use ringway_engine::view::View;
@@ -118,6 +119,13 @@ pub(crate) struct Counters {
     pub(crate) copies: Counter,
     /// Those that were not: too many under way, too large, or nowhere to go.
     pub(crate) copies_left_out: Counter,
+    /// Bodies that were read for conditions on them, and those that were too large for it.
+    pub(crate) bodies_looked_into: Counter,
+    pub(crate) bodies_not_looked_into: Counter,
+    /// Bytes of bodies that are held for that at present.
+    pub(crate) looked_bytes: Counter,
+    /// Answers that filters would have had too much work with.
+    pub(crate) filters_too_costly: Counter,
     /// Bytes that came from clients, and that went to them.
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
@@ -184,6 +192,14 @@ impl Counter {
 }
 
 impl Counters {
+    /// A try failed. For what its filters would cost no node is to blame.
+    pub(crate) fn failure(&self, fault: &UpstreamFault) {
+        match fault {
+            UpstreamFault::Filters => self.filters_too_costly.up(),
+            _ => self.upstream_failures.up(),
+        }
+    }
+
     pub(crate) fn response(&self, status: u16) {
         self.statuses.up(status);
         match status / 100 {

@@ -68,6 +68,8 @@ pub struct Callers {
     ids: Index,
     keys: Index,
     users: Index,
+    /// Some bring plugins that want to see a request's content; or did before a change.
+    look_at_body: bool,
     /// Several may show the same.
     may_collide: bool,
 }
@@ -94,6 +96,11 @@ impl Callers {
         self.get(place).is_some_and(|caller| caller.has_password(password)).then_some(place)
     }
 
+    /// Whether some may bring plugins that want to see a request's content.
+    pub fn look_at_body(&self) -> bool {
+        self.look_at_body
+    }
+
     /// Whether somebody else shows what this caller shows.
     pub(crate) fn is_ambiguous(&self, caller: &Caller) -> bool {
         self.may_collide
@@ -115,6 +122,7 @@ impl Callers {
     /// Puts one in, in place of the one of the same id.
     pub(crate) fn put(&mut self, caller: Caller) -> u32 {
         self.remove(&caller.id);
+        self.look_at_body |= caller.layer.as_deref().is_some_and(Layer::looks_at_body);
         self.may_collide |= caller.by_reference;
         let caller = Arc::new(caller);
         let place = self.places.add(Arc::clone(&caller));

@@ -131,6 +131,9 @@ pub enum UpstreamFault {
     /// Its answer's body is not what the head announced.
     #[error("invalid response body: {0}")]
     Body(BodyError),
+    /// The filters of its answer's body would take more work than they may. Says nothing of the node.
+    #[error("filtering the response takes more work than is allowed")]
+    Filters,
     /// It sent too many 1xx.
     #[error("too many interim responses")]
     Interims,

@@ -4,6 +4,7 @@
 //! escaped) is written out, in place unless it is long. Names match as in nginx and APISIX: `_` in `http_NAME` stands for `-`, arguments are
 //! unescaped, fields that repeat are joined.
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -12,6 +13,7 @@ use ringway_snapshot::Variable;
 use smallvec::SmallVec;
 
 use crate::consumer::Caller;
+use crate::content::{Content, Found, Value};
 use crate::http1::{FieldKind, RequestHead, Version};
 use crate::plugin::Edits;
 use crate::route::Captures;
@@ -26,6 +28,8 @@ pub struct Facts<'a> {
     pub bytes: &'a [u8],
     /// What plugins have changed of its fields so far.
     pub edits: Option<&'a Edits>,
+    /// Its content, as far as that may be looked at.
+    pub content: Known<'a>,
     /// The path as it is matched.
     pub path: &'a [u8],
     /// The parameters of the route's pattern, once it is known.
@@ -48,6 +52,18 @@ pub struct Facts<'a> {
     pub status: Option<u16>,
     /// The same where it is a node's, or stands for that of a node that gave none.
     pub upstream_status: Option<u16>,
+}
+
+/// What is known of a request's content.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Known<'a> {
+    /// There is none, or nobody can look into it.
+    #[default]
+    Nothing,
+    /// It may be looked into once it has been read. Whoever asks for it says so here, and until then sees nothing.
+    Unread(&'a Cell<bool>),
+    /// This.
+    Read(&'a Content),
 }
 
 /// A variable's value.
@@ -94,6 +110,12 @@ impl<'a> Facts<'a> {
             Variable::Argument(name) => return self.argument(name.as_bytes()),
             Variable::Header(name) => return self.header(name.as_bytes()),
             Variable::Cookie(name) => self.cookie(name.as_bytes()),
+            Variable::FormField(name) => {
+                self.content.look().and_then(|content| content.form_field(name.as_bytes()))
+            }
+            Variable::InBody(path) => {
+                return self.content.look().and_then(|content| one(&content.find(path)));
+            }
             Variable::Parameter(name) => {
                 self.parameters.and_then(|parameters| parameters.get(name, self.path))
             }
@@ -156,6 +178,30 @@ impl<'a> Facts<'a> {
         let values = fields.map(|field| field.value.of(bytes)).chain(added);
         let pairs = values.flat_map(|value| value.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
         pairs.into_iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+    }
+}
+
+impl<'a> Known<'a> {
+    /// The content, where it has been read; where it has not, it is noted that somebody wants it.
+    pub fn look(self) -> Option<&'a Content> {
+        match self {
+            Known::Nothing => None,
+            Known::Unread(wanted) => {
+                wanted.set(true);
+                None
+            }
+            Known::Read(content) => Some(content),
+        }
+    }
+}
+
+/// A value of the content as text; lists and objects are none.
+pub(crate) fn one<'a>(found: &Found<'a>) -> Option<Text<'a>> {
+    match *found {
+        Found::One(Value::Text(text)) => Some(Text::Received(text)),
+        Found::One(Value::Number(number)) => Some(written(*number)),
+        Found::One(Value::Bool(value)) => Some(Text::Received(if *value { b"true" } else { b"false" })),
+        _ => None,
     }
 }
 
@@ -231,6 +277,7 @@ pub(crate) mod tests {
             head: &head,
             bytes,
             edits: None,
+            content: Known::Nothing,
             path: head.target.path_bytes(bytes),
             parameters: None,
             route: None,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod consumer;
+pub mod content;
 pub mod exchange;
 pub mod facts;
 pub mod http1;

@@ -100,6 +100,10 @@ impl Step {
 pub struct Chain {
     steps: Box<[Arc<Step>]>,
     answers: bool,
+    /// Some of them want to see the request's content.
+    looks_at_body: bool,
+    /// Some of them find out who calls, which may bring further plugins.
+    tells_consumers_apart: bool,
 }
 
 /// What a plugin works with.
@@ -120,7 +124,10 @@ impl Chain {
     pub fn new(mut steps: Vec<Arc<Step>>) -> Option<Chain> {
         steps.sort_by(|a, b| b.plugin.priority.cmp(&a.plugin.priority).then_with(|| a.name().cmp(b.name())));
         let answers = steps.iter().any(|step| step.has_answer_phase());
-        (!steps.is_empty()).then(|| Chain { steps: steps.into_boxed_slice(), answers })
+        let looks_at_body = steps.iter().any(|step| step.plugin.looks_at_body);
+        let tells_consumers_apart = steps.iter().any(|step| step.tells_consumers_apart());
+        let steps = steps.into_boxed_slice();
+        (!steps.is_empty()).then_some(Chain { steps, answers, looks_at_body, tells_consumers_apart })
     }
 
     /// Its plugins in order.
@@ -299,6 +306,13 @@ impl<'a> Chains<'a> {
     /// Whether any plugin looks at answers to this request.
     pub fn have_answer_phase(&self, course: &Course) -> bool {
         self.all().any(|chain| chain.answers) || self.layer(course).is_some_and(Layer::answers)
+    }
+
+    /// Whether any plugin, also of those that callers may bring, wants to see the request's content.
+    pub fn look_at_body(&self) -> bool {
+        self.all().any(|chain| chain.looks_at_body)
+            || (self.callers.is_some_and(Callers::look_at_body)
+                && self.all().any(|chain| chain.tells_consumers_apart))
     }
 
     /// The plugins that the request's consumer brings with it to its route.

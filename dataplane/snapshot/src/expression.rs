@@ -43,11 +43,13 @@ pub enum Comparison {
     AtMost(f64),
     /// `~~` and `~*`.
     Occurs(Pattern),
-    /// `in`: one of these texts.
-    OneOf(Box<[Box<str>]>),
+    /// `in`: one of these.
+    OneOf(Box<[Literal]>),
+    /// `has`: a list with this in it.
+    Has(Literal),
     /// `ipmatch`.
     Within(Box<[Cidr]>),
-    /// What can hold for no variable that is text: `has`, or `>` with what is no number.
+    /// What can never hold: `>` with what is no number.
     Never,
 }
 
@@ -60,7 +62,9 @@ pub enum Literal {
     Text(Box<str>),
     /// A number.
     Number(f64),
-    /// What no variable equals: a boolean, a list.
+    /// A boolean.
+    Bool(bool),
+    /// What no variable equals: a list, an object.
     Other,
 }
 
@@ -179,8 +183,7 @@ fn comparison(operator: &str, value: &Value) -> Result<Option<(Comparison, bool)
         "~~" => plain(Comparison::Occurs(pattern(value, false)?)),
         "~*" => plain(Comparison::Occurs(pattern(value, true)?)),
         "in" => plain(one_of(value)),
-        // Of the variables that are lists here is none.
-        "has" => plain(Comparison::Never),
+        "has" => plain(Comparison::Has(literal(value))),
         "ipmatch" => plain(Comparison::Within(blocks(value)?)),
         _ => Ok(None),
     }
@@ -191,7 +194,8 @@ fn literal(value: &Value) -> Literal {
         Value::Null => Literal::Missing,
         Value::String(text) => Literal::Text(text.as_str().into()),
         Value::Number(number) => number.as_f64().map_or(Literal::Other, Literal::Number),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Literal::Other,
+        Value::Bool(value) => Literal::Bool(*value),
+        Value::Array(_) | Value::Object(_) => Literal::Other,
     }
 }
 
@@ -225,10 +229,8 @@ fn pattern(value: &Value, ignores_case: bool) -> Result<Pattern, Wrong> {
     Pattern::new(text, ignores_case).map_err(|reason| at("", &reason))
 }
 
-/// Of a list only its texts can be equal to a variable.
 fn one_of(value: &Value) -> Comparison {
-    let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-    Comparison::OneOf(texts.map(Into::into).collect())
+    Comparison::OneOf(value.as_array().into_iter().flatten().map(literal).collect())
 }
 
 fn blocks(value: &Value) -> Result<Box<[Cidr]>, Wrong> {
@@ -266,8 +268,10 @@ mod tests {
         }
         for operator in ["in", "IN", "In"] {
             let read = Expression::read(&json!([["arg_a", operator, ["1", 2]]])).unwrap();
-            let test =
-                Expression::Test(Variable::Argument("a".into()), Comparison::OneOf(["1".into()].into()));
+            let test = Expression::Test(
+                Variable::Argument("a".into()),
+                Comparison::OneOf([Literal::Text("1".into()), Literal::Number(2.0)].into()),
+            );
             assert_eq!(read, Expression::All([test].into()));
         }
         assert!(Expression::read(&json!([["remote_addr", "ipmatch", ["10.0.0.0/8", "::1"]]])).is_ok());
@@ -292,10 +296,10 @@ mod tests {
                 json!([
                     "AND",
                     ["arg_a", "==", "x"],
-                    ["!OR", ["arg_a", "==", "1"], ["post_arg_k", "==", "x"]]
+                    ["!OR", ["arg_a", "==", "1"], ["graphql_name", "==", "x"]]
                 ]),
                 "/2/2/0",
-                "body",
+                "GraphQL",
             ),
             (json!([["arg_a", "~~", "(?<=a)b"]]), "/0/2", "look-behind"),
             (json!([["arg_a", "!", "~~", "a("]]), "/0/3", "unclosed"),

@@ -8,6 +8,7 @@
 //! allocates more than [`limits`] allow; the bytes of a schema number never change once released.
 #![forbid(unsafe_code)]
 
+pub mod body_path;
 pub mod cidr;
 pub mod delta;
 pub mod expression;
@@ -30,6 +31,7 @@ pub mod validator;
 pub mod variable;
 pub mod version;
 
+pub use body_path::BodyPath;
 pub use cidr::Cidr;
 pub use delta::Delta;
 pub use expression::Expression;

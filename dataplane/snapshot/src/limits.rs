@@ -48,6 +48,10 @@ pub const FAULT_VARS_MAX: usize = 20;
 pub const SPLIT_TESTS_MAX: usize = 1_024;
 /// Address blocks of one condition.
 pub const EXPRESSION_BLOCKS_MAX: usize = 1_024;
+/// Bytes of the path in `post_arg.PATH`.
+pub const BODY_PATH_BYTES_MAX: usize = 1_024;
+/// Steps of such a path.
+pub const BODY_PATH_STEPS_MAX: usize = 32;
 /// Bytes of a regular expression as it is written.
 pub const PATTERN_TEXT_BYTES_MAX: usize = 4_096;
 /// Bytes of a compiled regular expression.
@@ -60,6 +64,10 @@ pub const FILTERS_MAX: usize = 16;
 pub const FILTERED_BODY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the body that filters make of it.
 pub const FILTERED_OUTPUT_BYTES_MAX: usize = 4 << 20;
+/// Steps that all filters of one answer take together: bytes that a table steps over, each time it does.
+pub const FILTER_STEPS_MAX: u64 = 32 << 20;
+/// As many steps as looking for a pattern's groups in one place takes at least.
+pub const GROUP_SEARCH_STEPS: u64 = 512;
 /// Regular expressions of one `regex_uri`.
 pub const REGEX_URIS_MAX: usize = 64;
 /// Variables and groups of one text.

@@ -97,6 +97,8 @@ pub struct Plugin {
     pub meta: Meta,
     /// What it is told.
     pub conf: Conf,
+    /// Whether what it is told names the request's body.
+    pub looks_at_body: bool,
 }
 
 /// An upstream that a plugin names or holds.
@@ -117,6 +119,7 @@ impl Plugin {
             Value::Null => serde_json::Map::new(),
             _ => return Err((String::new(), "expected a JSON object".to_owned())),
         };
+        let looks_at_body = names_body(conf);
         let meta = Meta::read(fields.remove("_meta"))?;
         let Some(read) = read_conf(name, Value::Object(fields)) else {
             return Err((
@@ -126,7 +129,7 @@ impl Plugin {
         };
         let (about, conf) = read?;
         let priority = meta.priority.unwrap_or(about.priority);
-        Ok((!meta.disable).then_some(Plugin { name: about.name, priority, meta, conf }))
+        Ok((!meta.disable).then_some(Plugin { name: about.name, priority, meta, conf, looks_at_body }))
     }
 
     /// The upstreams it names or holds, in the order in which it numbers them, and where they stand.
@@ -156,6 +159,17 @@ fn vars(field: &str, rules: Option<&Value>, tests_left: &mut usize) -> Result<Op
     read.map_err(|(place, reason)| {
         (format!("{field}{place}"), format!("failed to validate the 'vars' expression: {reason}"))
     })
+}
+
+/// Whether any text in it names a variable that needs the request's body. Who merely says such a word has the body read too, which
+/// does no harm; so no plugin has to tell.
+fn names_body(conf: &Value) -> bool {
+    match conf {
+        Value::String(text) => text.contains("post_arg"),
+        Value::Array(list) => list.iter().any(names_body),
+        Value::Object(fields) => fields.values().any(names_body),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Text or a number, which becomes text.
@@ -229,6 +243,18 @@ mod tests {
                 serde_json::from_str(about.schema).unwrap_or_else(|error| panic!("{}: {error}", about.name));
             assert_eq!(schema["type"], "object", "{}", about.name);
         }
+    }
+
+    #[test]
+    fn a_plugin_that_names_the_body_anywhere_is_told_from_others() {
+        let looks = |name: &str, conf: Value| {
+            Plugin::read(name, &conf).unwrap().is_some_and(|plugin| plugin.looks_at_body)
+        };
+        let filter = json!([["post_arg.a", "==", "1"]]);
+        assert!(looks("cors", json!({"_meta": {"filter": filter}})));
+        assert!(looks("fault-injection", json!({"abort": {"http_status": 500, "vars": [filter]}})));
+        assert!(looks("proxy-rewrite", json!({"headers": {"set": {"X-A": "$post_arg_a"}}})));
+        assert!(!looks("proxy-rewrite", json!({"headers": {"set": {"X-A": "$arg_a"}}})));
     }
 
     #[test]

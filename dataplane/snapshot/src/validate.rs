@@ -563,7 +563,7 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_refused_by_name() {
         for (pointer, spec) in [
-            ("/vars/0/0", json!({"vars": [["post_arg_a", "==", "1"]]})),
+            ("/vars/0/0", json!({"vars": [["graphql_name", "==", "1"]]})),
             ("/filter_func", json!({"filter_func": "function() end"})),
             ("/script", json!({"script": "x"})),
             ("/plugin_config_id", json!({"plugin_config_id": 1})),

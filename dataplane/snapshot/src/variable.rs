@@ -1,7 +1,9 @@
 //! nginx's variables, as APISIX has them in `vars`, `key` and plugins: what of a request a name stands for.
 //!
-//! Refused by name: what would need the request's body (`post_arg_NAME`, `graphql_NAME`), and names that stand for nothing here;
-//! APISIX takes those for nil, which hides a misspelling for ever.
+//! Refused by name: what would need a parser of GraphQL (`graphql_NAME`), and names that stand for nothing here; APISIX takes those
+//! for nil, which hides a misspelling for ever.
+
+use crate::body_path::BodyPath;
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub enum Variable {
     Header(Box<str>),
     /// `cookie_NAME`.
     Cookie(Box<str>),
+    /// `post_arg_NAME`: a field of the form (`application/x-www-form-urlencoded`) that is the request's body.
+    FormField(Box<str>),
+    /// `post_arg.PATH`: what a path leads to in the form, the parts (`multipart/form-data`) or the JSON that is the request's body.
+    InBody(BodyPath),
     /// `uri_param_NAME`: a parameter of the route's pattern. Not in `vars` of routes.
     Parameter(Box<str>),
     /// The status of the answer, once there is one. Not in `vars` of routes.
@@ -72,6 +78,11 @@ impl Variable {
         )
     }
 
+    /// Whether the request's body has to be read for it.
+    pub fn needs_body(&self) -> bool {
+        matches!(self, Variable::FormField(_) | Variable::InBody(_))
+    }
+
     /// Reads a name; tells why it is none.
     pub fn read(name: &str) -> Result<Variable, String> {
         Ok(match name {
@@ -103,16 +114,18 @@ impl Variable {
 
     /// `arg_NAME` and the like.
     fn family(name: &str) -> Result<Variable, String> {
-        for (prefix, why) in
-            [("post_arg", "it needs the request's body"), ("graphql_", "it needs the request's body")]
-        {
-            if name.starts_with(prefix) {
-                return Err(format!("{name:?} is not supported by this release: {why}"));
-            }
+        if name.starts_with("graphql_") {
+            return Err(format!("{name:?} is not supported by this release: it needs a parser of GraphQL"));
+        }
+        if let Some(path) = name.strip_prefix("post_arg.") {
+            return BodyPath::read(path).map(Variable::InBody);
         }
         let unknown = || format!("{name:?} is not a variable that this release knows");
         if let Some(rest) = name.strip_prefix("uri_param_") {
             return if rest.is_empty() { Err(unknown()) } else { Ok(Variable::Parameter(rest.into())) };
+        }
+        if let Some(rest) = name.strip_prefix("post_arg_") {
+            return if rest.is_empty() { Err(unknown()) } else { Ok(Variable::FormField(rest.into())) };
         }
         let (kind, rest) = name.split_once('_').ok_or_else(unknown)?;
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -145,8 +158,12 @@ mod tests {
         for name in ["", "arg_", "http_a b", "nope", "cookie_;", "uri_param_", "arg_a&b"] {
             assert!(Variable::read(name).unwrap_err().contains("not a variable"), "{name}");
         }
-        for name in ["post_arg_k", "post_arg.a.b", "graphql_root_fields"] {
-            assert!(Variable::read(name).unwrap_err().contains("body"), "{name}");
+        assert_eq!(Variable::read("post_arg_k.l"), Ok(Variable::FormField("k.l".into())));
+        assert!(Variable::read("post_arg.a.b").is_ok_and(|variable| variable.needs_body()));
+        for (name, word) in
+            [("post_arg.a[", "invalid expression"), ("post_arg_", "variable"), ("graphql_name", "GraphQL")]
+        {
+            assert!(Variable::read(name).unwrap_err().contains(word), "{name}");
         }
     }
 }

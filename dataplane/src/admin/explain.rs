@@ -1,9 +1,10 @@
 //! `explain`: what would become of a request, without sending it.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ringway_engine::facts::Facts;
+use ringway_engine::facts::{Facts, Known};
 use ringway_engine::http1::{HeadLimits, Parse, RequestHead};
 use ringway_engine::route::path::{encode, normalize};
 use ringway_engine::route::{Captures, Outcome, Query, Step};
@@ -41,10 +42,12 @@ fn explain(state: &State, view: &View, request: &Request) -> Result<Value, Strin
     let client_ip = remote.to_string();
     let bytes = written(request);
     let head = parsed(&bytes)?;
+    let wants_body = Cell::new(false);
     let facts = Facts {
         head: &head,
         bytes: &bytes,
         edits: None,
+        content: Known::Unread(&wants_body),
         path: normal.path,
         parameters: None,
         route: None,
@@ -87,6 +90,7 @@ fn explain(state: &State, view: &View, request: &Request) -> Result<Value, Strin
                 Some(cluster) => unusable(state, cluster),
             },
         },
+        "body": wants_body.get().then_some("decides: a route that was tried has conditions on the body, which explain does not have"),
         "steps": view.routes.explain(&query).iter().map(step).collect::<Value>(),
     }))
 }
@@ -146,6 +150,7 @@ fn step(step: &Step) -> Value {
                 Outcome::OtherMethod => "other method",
                 Outcome::OtherRemote => "other client address",
                 Outcome::OtherVars => "vars do not hold",
+                Outcome::UnknownContent => "vars do not hold without a body",
             },
         }),
     }

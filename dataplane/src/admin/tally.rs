@@ -62,6 +62,8 @@ pub(super) fn limits(admin: &Admin) -> Value {
         "connections_max": limits.connections_max,
         "connections_open": admin.state.connections(),
         "connections_per_client_max": limits.connections_per_client_max,
+        "looked_body_bytes_max": limits.looked_body_bytes_max,
+        "looked_bodies_bytes_per_core_max": limits.looked_bodies_bytes_max,
         "requests_per_connection_max": limits.requests_per_connection_max,
         "connection_lifetime_ms": ms(limits.connection_lifetime),
         "request_head_bytes_max": limits.head.head_bytes_max,

@@ -9,6 +9,7 @@ use crate::http1::{
 };
 use crate::plugin::{Answering, Changes, Lists};
 use ringway_snapshot::limits::FILTERED_BODY_BYTES_MAX;
+use ringway_snapshot::replacement::Unfiltered;
 
 /// What the driver adds to a final head, asked for when the head is there.
 #[derive(Debug, Clone, Copy)]
@@ -425,7 +426,10 @@ impl ResponseSide {
         };
         // They say what they said when the head came: nothing that they know has changed.
         let changes = plugins.decide(self.head.status, Some(self.head.status));
-        let body = changes.filtered(held.body).map_err(|_| UpstreamFault::Body(BodyError::TooLarge))?;
+        let body = changes.filtered(held.body).map_err(|why| match why {
+            Unfiltered::TooLong => UpstreamFault::Body(BodyError::TooLarge),
+            Unfiltered::TooCostly => UpstreamFault::Filters,
+        })?;
         let framing = (BodyHeader::Length(body.len() as u64), SinkFraming::Length);
         let context = &ResponseContext { close: held.close || context.close, ..*context };
         self.write_head(&held.head, &changes, framing, context, out);

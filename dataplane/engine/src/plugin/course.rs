@@ -4,8 +4,8 @@
 
 use std::net::IpAddr;
 
-use ringway_snapshot::limits::FILTERED_OUTPUT_BYTES_MAX;
-use ringway_snapshot::replacement::{Replacement, TooLong};
+use ringway_snapshot::limits::{FILTER_STEPS_MAX, FILTERED_OUTPUT_BYTES_MAX};
+use ringway_snapshot::replacement::{Replacement, Unfiltered};
 use smallvec::SmallVec;
 
 use super::edits::Edits;
@@ -101,9 +101,10 @@ pub struct Changes<'a> {
 
 impl Changes<'_> {
     /// Puts the body through the filters, one after the other.
-    pub fn filtered(&self, mut body: Vec<u8>) -> Result<Vec<u8>, TooLong> {
+    pub fn filtered(&self, mut body: Vec<u8>) -> Result<Vec<u8>, Unfiltered> {
+        let mut steps_left = FILTER_STEPS_MAX;
         for filter in self.filters.iter().copied().flatten() {
-            if let Some(made) = filter.apply(&body, FILTERED_OUTPUT_BYTES_MAX)? {
+            if let Some(made) = filter.apply(&body, FILTERED_OUTPUT_BYTES_MAX, &mut steps_left)? {
                 body = made;
             }
         }

@@ -34,6 +34,11 @@ impl Layer {
         self.chain.as_ref().is_some_and(|chain| chain.answers)
     }
 
+    /// Whether any of them wants to see the request's content.
+    pub(crate) fn looks_at_body(&self) -> bool {
+        self.chain.as_ref().is_some_and(|chain| chain.looks_at_body)
+    }
+
     /// Those that the route has not looked with yet.
     pub(super) fn new_to<'l>(&'l self, route: Option<&'l Chain>) -> impl Iterator<Item = &'l Step> {
         let is_new = move |step: &&Step| {

@@ -41,6 +41,8 @@ pub enum Outcome {
     OtherRemote,
     /// Its `vars` do not hold.
     OtherVars,
+    /// Its `vars` do not hold without the request's content, which is not known.
+    UnknownContent,
 }
 
 /// Collects steps.

@@ -1,5 +1,6 @@
 //! One host's patterns, compiled, and the search among them.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::pattern::{self, Shape};
 use super::rule::Shared;
 use super::slots::{NONE, Slots, hash_text, tag_of, text};
 use super::trie::{Candidates, Depths, Directory, Spot, Trie};
-use crate::facts::Facts;
+use crate::facts::{Facts, Known};
 
 /// All that is asked of one host. Immutable; shared by the tables that agree on the host. Of a host with one pattern, which many
 /// tables have one of for each route, all stands here, in this order, but its rule.
@@ -331,6 +332,12 @@ impl<T> HostTable<T> {
     }
 
     fn explain_one(&self, candidate: &Candidate<T>, asked: Asked<'_>, steps: &mut Steps) -> bool {
+        let wants_content = Cell::new(false);
+        let mut facts = asked.facts.copied();
+        if let Some(Facts { content: content @ Known::Unread(_), .. }) = &mut facts {
+            *content = Known::Unread(&wants_content);
+        }
+        let asked = Asked { facts: facts.as_ref(), ..asked };
         let outcome = if !pattern::fits(self.pattern(candidate), asked.path) {
             Outcome::OtherPath
         } else if !candidate.methods.intersects(asked.methods) {
@@ -338,7 +345,7 @@ impl<T> HostTable<T> {
         } else if !candidate.rule.takes(asked.remote) {
             Outcome::OtherRemote
         } else if !candidate.rule.holds(&asked) {
-            Outcome::OtherVars
+            if wants_content.get() { Outcome::UnknownContent } else { Outcome::OtherVars }
         } else {
             Outcome::Matched
         };

@@ -5,9 +5,11 @@
 
 use std::net::IpAddr;
 
+use ringway_snapshot::Variable;
 use ringway_snapshot::expression::{Comparison, Expression, Literal, number_of};
 
-use crate::facts::Facts;
+use crate::content::{Content, Found, TEXT_BYTES_PER_STEP, Value};
+use crate::facts::{self, Facts};
 
 /// See the module.
 pub fn holds(expression: &Expression, facts: &Facts<'_>) -> bool {
@@ -15,6 +17,10 @@ pub fn holds(expression: &Expression, facts: &Facts<'_>) -> bool {
         Expression::All(members) => members.iter().all(|member| holds(member, facts)),
         Expression::Any(members) => members.iter().any(|member| holds(member, facts)),
         Expression::Not(member) => !holds(member, facts),
+        Expression::Test(Variable::InBody(path), comparison) => match facts.content.look() {
+            None => compares(None, comparison),
+            Some(content) => content_compares(content, &content.find(path), comparison),
+        },
         Expression::Test(variable, comparison) => {
             let value = facts.value(variable);
             compares(value.as_deref(), comparison)
@@ -29,15 +35,18 @@ fn compares(value: Option<&[u8]>, comparison: &Comparison) -> bool {
         Comparison::Equal(Literal::Missing) => value.is_none(),
         Comparison::Equal(Literal::Text(text)) => value == Some(text.as_bytes()),
         Comparison::Equal(Literal::Number(wanted)) => number() == Some(*wanted),
-        Comparison::Equal(Literal::Other) | Comparison::Never => false,
+        // Of the variables but those of the content none is a list or a boolean.
+        Comparison::Equal(Literal::Bool(_) | Literal::Other) | Comparison::Has(_) | Comparison::Never => {
+            false
+        }
         Comparison::Above(bound) => number().is_some_and(|number| number > *bound),
         Comparison::AtLeast(bound) => number().is_some_and(|number| number >= *bound),
         Comparison::Below(bound) => number().is_some_and(|number| number < *bound),
         Comparison::AtMost(bound) => number().is_some_and(|number| number <= *bound),
         Comparison::Occurs(pattern) => value.is_some_and(|value| pattern.occurs_in(value)),
-        Comparison::OneOf(texts) => {
-            value.is_some_and(|value| texts.iter().any(|text| text.as_bytes() == value))
-        }
+        Comparison::OneOf(literals) => value.is_some_and(|value| {
+            literals.iter().any(|one| matches!(one, Literal::Text(text) if text.as_bytes() == value))
+        }),
         Comparison::Within(blocks) => {
             let address = value.and_then(|value| str::from_utf8(value).ok()?.parse::<IpAddr>().ok());
             address.is_some_and(|address| blocks.iter().any(|block| block.contains(address)))
@@ -45,12 +54,57 @@ fn compares(value: Option<&[u8]>, comparison: &Comparison) -> bool {
     }
 }
 
+/// The same of a value of the content, which has a type: a number equals a number in a list, and a text that spells one does not. A list equals nothing.
+fn content_compares(content: &Content, found: &Found<'_>, comparison: &Comparison) -> bool {
+    let value = match found {
+        Found::Nothing | Found::One(Value::Null) => return compares(None, comparison),
+        Found::List(list) => {
+            return matches!(comparison, Comparison::Has(literal) if list.iter().any(|value| is(value, literal)));
+        }
+        Found::One(value) => *value,
+    };
+    match (comparison, value) {
+        (Comparison::Has(literal), Value::List(list)) => {
+            content.pays(list.len()) && list.iter().any(|value| is(value, literal))
+        }
+        (Comparison::OneOf(literals), value) => literals.iter().any(|literal| is(value, literal)),
+        (Comparison::Equal(Literal::Number(_)), Value::Text(text)) => compares(Some(text), comparison),
+        (Comparison::Equal(literal), value) => is(value, literal),
+        (Comparison::Occurs(_), Value::Text(text)) => {
+            content.pays(text.len() / TEXT_BYTES_PER_STEP) && compares(Some(text), comparison)
+        }
+        (
+            Comparison::Above(_)
+            | Comparison::AtLeast(_)
+            | Comparison::Below(_)
+            | Comparison::AtMost(_)
+            | Comparison::Occurs(_),
+            Value::Number(_),
+        ) => compares(facts::one(&Found::One(value)).as_deref(), comparison),
+        (_, Value::Text(text)) => compares(Some(text), comparison),
+        _ => false,
+    }
+}
+
+/// Whether both are the same, type and all.
+fn is(value: &Value, literal: &Literal) -> bool {
+    match (value, literal) {
+        (Value::Bool(value), Literal::Bool(literal)) => value == literal,
+        (Value::Number(value), Literal::Number(literal)) => value == literal,
+        (Value::Text(value), Literal::Text(literal)) => **value == *literal.as_bytes(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::facts::Known;
     use crate::facts::tests::with_facts;
 
     fn check(rules: &Value, request: &str) -> bool {
@@ -91,6 +145,57 @@ mod tests {
             (json!(["arg_t", "ipmatch", ["10.0.0.1"]]), false),
         ] {
             assert_eq!(check(&json!([test]), request), want, "{test}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_content_compare_by_their_type() {
+        let body = br#"{"t": "abc", "n": 10, "s": "10", "b": true, "no": null, "list": ["x", 1, true], "ip": "10.1.2.3", "o": {"k": 1.5}}"#;
+        let content = Content::read(b"application/json", body).unwrap();
+        for (test, want) in [
+            (json!(["post_arg.t", "==", "abc"]), true),
+            (json!(["post_arg.n", "==", 10]), true),
+            (json!(["post_arg.n", "==", "10"]), false),
+            (json!(["post_arg.s", "==", 10]), true),
+            (json!(["post_arg.s", "==", "10"]), true),
+            (json!(["post_arg.b", "==", true]), true),
+            (json!(["post_arg.b", "==", "true"]), false),
+            (json!(["post_arg.b", "~=", false]), true),
+            (json!(["post_arg.no", "==", null]), true),
+            (json!(["post_arg.none", "==", null]), true),
+            (json!(["post_arg.none", "~=", "x"]), true),
+            (json!(["post_arg.t", "==", null]), false),
+            (json!(["post_arg.list", "==", null]), false),
+            (json!(["post_arg.list", "has", "x"]), true),
+            (json!(["post_arg.list", "has", 1]), true),
+            (json!(["post_arg.list", "has", "1"]), false),
+            (json!(["post_arg.list[*]", "has", true]), true),
+            (json!(["post_arg.list[0]", "has", "x"]), true),
+            (json!(["post_arg.list[0]", "==", "x"]), false),
+            (json!(["post_arg.list[0]", "~=", "x"]), true),
+            (json!(["post_arg.list[9]", "==", null]), true),
+            (json!(["post_arg.t", "has", "abc"]), false),
+            (json!(["post_arg.t", "in", ["abc"]]), true),
+            (json!(["post_arg.n", "in", [9, 10]]), true),
+            (json!(["post_arg.s", "in", [10]]), false),
+            (json!(["post_arg.n", ">", 9]), true),
+            (json!(["post_arg.s", "<=", 9]), false),
+            (json!(["post_arg.o.k", "<", 1.6]), true),
+            (json!(["post_arg.o", "<", 2]), false),
+            (json!(["post_arg.t", "~~", "^a"]), true),
+            (json!(["post_arg.n", "~~", "^10$"]), true),
+            (json!(["post_arg.list", "~~", "x"]), false),
+            (json!(["post_arg.ip", "ipmatch", ["10.0.0.0/8"]]), true),
+            (json!(["post_arg_t", "==", "abc"]), false),
+        ] {
+            let expression = Expression::read(&json!([test])).unwrap();
+            let request = "POST / HTTP/1.1\r\nHost: h\r\n\r\n";
+            let known =
+                |known| with_facts(request, |facts| holds(&expression, &Facts { content: known, ..*facts }));
+            assert_eq!(known(Known::Read(&content)), want, "{test}");
+            let wanted = Cell::new(false);
+            let (unread, none) = (known(Known::Unread(&wanted)), known(Known::Nothing));
+            assert_eq!((unread, wanted.get()), (none, true), "{test}");
         }
     }
 

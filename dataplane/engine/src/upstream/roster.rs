@@ -682,7 +682,8 @@ fn tell(tally: &mut Tally, cluster: &Cluster, outcome: &Outcome) {
                 tally.failure(FailureKind::Http);
             }
         }
-        Outcome::Failed(UpstreamFault::Body(_) | UpstreamFault::NoDescriptor) | Outcome::Unknown => {}
+        Outcome::Failed(UpstreamFault::Body(_) | UpstreamFault::Filters | UpstreamFault::NoDescriptor)
+        | Outcome::Unknown => {}
         Outcome::Failed(fault) if fault.status() == 504 => tally.failure(FailureKind::Timeout),
         Outcome::Failed(_) => tally.failure(FailureKind::Tcp),
     }

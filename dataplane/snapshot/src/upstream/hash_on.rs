@@ -62,6 +62,15 @@ impl HashOn {
     }
 }
 
+impl HashOn {
+    /// Whether the request's body has to be read for it.
+    pub fn needs_body(&self) -> bool {
+        matches!(self, HashOn::Pieces(pieces) if pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Variable(variable) if variable.needs_body())))
+    }
+}
+
 /// Of the variables those that APISIX hashes; it has `hash_on: header` and `cookie` for others.
 fn is_hashed(variable: &Variable, stands_alone: bool) -> bool {
     match variable {
@@ -77,7 +86,7 @@ fn is_hashed(variable: &Variable, stands_alone: bool) -> bool {
         Variable::Argument(name) => {
             name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
         }
-        Variable::Header(_) | Variable::Cookie(_) => !stands_alone,
+        Variable::Header(_) | Variable::Cookie(_) | Variable::FormField(_) => !stands_alone,
         _ => false,
     }
 }
@@ -144,6 +153,7 @@ mod tests {
             Piece::Text("-".into()),
         ];
         assert_eq!(read(Some("vars_combinations"), Some("a${http_x_b}-")), Ok(HashOn::Pieces(mixed.into())));
+        assert!(read(Some("vars_combinations"), Some("$post_arg_a")).is_ok_and(|read| read.needs_body()));
     }
 
     #[test]
@@ -155,6 +165,7 @@ mod tests {
             (Some("vars"), Some("not_support"), "/key"),
             (Some("vars"), Some("mqtt_client_id"), "/key"),
             (Some("vars"), Some("http_a"), "/key"),
+            (Some("vars"), Some("post_arg_a"), "/key"),
             (Some("vars_combinations"), Some("text"), "/key"),
             (Some("vars_combinations"), Some("${uri"), "/key"),
             (Some("vars_combinations"), Some("$nope"), "/key"),

@@ -6,7 +6,7 @@ use ringway_snapshot::Plugin;
 
 use super::{GET, GET_OLD, GET_TRAILERS, HEAD, Node, POST, POST_WAITING, SOCKET, begin, begun, context};
 use crate::exchange::{Exchange, ResponseContext, UpstreamFault};
-use crate::facts::Facts;
+use crate::facts::{Facts, Known};
 use crate::http1::{BodyError, HeadError, Method, RequestHead};
 use crate::plugin::{Answering, Chain, Chains, Step};
 
@@ -253,6 +253,7 @@ fn rewriting(conf: &serde_json::Value) -> &'static Answering<'static> {
         head: Box::leak(Box::new(RequestHead::new())),
         bytes: b"",
         edits: None,
+        content: Known::Nothing,
         path: b"/",
         parameters: None,
         route: None,
@@ -391,6 +392,19 @@ fn a_body_that_is_filtered_is_held_until_it_is_whole() {
             assert_eq!(exchange.upstream_reusable(), reusable, "{node}");
         }
     }
+}
+
+#[test]
+fn of_a_body_that_takes_too_much_work_to_filter_nothing_goes_out_and_the_node_is_not_to_blame() {
+    let mut exchange = begun(GET);
+    let mut side = Node::new(&mut exchange);
+    let filters = serde_json::json!({"filters": [{"regex": "a.*z|a", "replace": "b", "scope": "global"}]});
+    side.context.plugins = Some(rewriting(&filters));
+    let body = "a".repeat(20_000);
+    let node = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!((side.says(node.as_bytes()), side.client()), (Err(UpstreamFault::Filters), String::new()));
+    assert_eq!(UpstreamFault::Filters.status(), 502);
+    assert!(!exchange.upstream_reusable() && !exchange.may_retry(&UpstreamFault::Filters, true, true));
 }
 
 #[test]
