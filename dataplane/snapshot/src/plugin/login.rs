@@ -189,6 +189,7 @@ fn has_prefix(text: &str, prefix: &str) -> bool {
 }
 
 /// A variable, and the field of the JSON object in it.
+#[derive(Clone, Copy)]
 struct Reference<'t> {
     name: &'t str,
     field: Option<&'t str>,
