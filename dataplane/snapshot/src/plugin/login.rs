@@ -160,8 +160,11 @@ pub fn hide_changed_secrets(before: &mut Value, after: &mut Value) {
     }
 }
 
+/// A reference is none: it tells where the secret is, which only who runs the data plane may read.
 fn secret_of<'o>(object: &'o mut Value, about: &LoginAbout) -> Option<&'o mut Value> {
-    object.get_mut("plugins")?.get_mut(about.name)?.get_mut(about.secret)
+    let secret = object.get_mut("plugins")?.get_mut(about.name)?.get_mut(about.secret)?;
+    let is_reference = secret.as_str().is_some_and(|text| environment_reference(text).is_some());
+    (!is_reference).then_some(secret)
 }
 
 fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Box<str>, Wrong> {
@@ -322,8 +325,10 @@ mod tests {
             hide_changed_secrets(&mut before, &mut after);
             assert_eq!((before, after), (object(HIDDEN), object(told)));
         }
-        let (mut before, mut after) = (Value::Null, object("70707"));
-        hide_changed_secrets(&mut before, &mut after);
-        assert_eq!(after, object(HIDDEN));
+        for first in [Value::Null, object("$env://KEY")] {
+            let (mut before, mut after) = (first.clone(), object("70707"));
+            hide_changed_secrets(&mut before, &mut after);
+            assert_eq!((before, after), (first, object(HIDDEN)));
+        }
     }
 }
