@@ -61,6 +61,7 @@ mod shelf;
 pub mod tls;
 mod transaction;
 mod ui;
+mod unique;
 mod wait;
 mod work;
 
@@ -343,11 +344,12 @@ async fn beyond(shared: &Shared, asked: &Asked, path: &[&str]) -> Outcome {
     }
 }
 
-/// The key stands in `X-API-KEY`, in the query or in a cookie, as with APISIX.
+/// The key stands in `X-API-KEY`, in the query or in a cookie, as with APISIX; not in one that a browser adds for another page.
 fn admit(shared: &Shared, parts: &axum::http::request::Parts, query: &Query) -> Result<Actor, Answer> {
     let header = parts.headers.get("x-api-key").and_then(|value| value.to_str().ok());
     let cookie = || {
-        let cookies = parts.headers.get("cookie")?.to_str().ok()?;
+        let cookies = parts.headers.get("cookie").filter(|_| !cors::is_of_another_page(&parts.headers));
+        let cookies = cookies?.to_str().ok()?;
         cookies.split(';').find_map(|pair| pair.trim().strip_prefix("x_api_key="))
     };
     match query.get("api_key").or(header).or_else(cookie).filter(|key| !key.is_empty()) {
@@ -376,7 +378,8 @@ fn target(path: &[&str]) -> Result<Target, Answer> {
     Ok(match (kind, rest) {
         (Kind::Consumer, [owner, "credentials", own @ ..]) => {
             let id = nested(owner, own.first());
-            Target { kind: Kind::Credential, id, owner: Some((*owner).to_owned()), sub_path: Vec::new() }
+            let sub_path = owned(own.get(1..).unwrap_or_default());
+            Target { kind: Kind::Credential, id, owner: Some((*owner).to_owned()), sub_path }
         }
         (Kind::Service, [_, "graphql_cost_decorations", ..]) => {
             return Err(Answer::bad("Unsupported resource type: graphql_cost_decorations"));

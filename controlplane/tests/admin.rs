@@ -205,6 +205,57 @@ fn what_is_wrong_is_refused_with_field_and_reason_and_nothing_is_written() {
 }
 
 #[test]
+fn a_path_below_an_object_and_a_key_that_stands_twice_are_refused_and_write_nothing() {
+    let stand = Stand::new();
+    let api = stand.api;
+    api.ask("PUT", "/apisix/admin/upstreams/u", Some(&upstream()));
+    api.ask("PUT", "/apisix/admin/consumers/jack", Some(&json!({"username": "jack"})));
+    let before = stand.all();
+    let route = json!({"uri": "/a", "upstream_id": "u"});
+    let key = json!({"plugins": {"key-auth": {"key": "k"}}});
+    for (method, path, body) in [
+        ("PUT", "routes/1/foo/bar", Some(&route)),
+        ("POST", "routes/1/foo", Some(&route)),
+        ("GET", "upstreams/u/nodes", None),
+        ("DELETE", "upstreams/u/nodes", None),
+        ("PUT", "consumers/jack/foo", Some(&key)),
+        ("PUT", "consumers/jack/credentials/a/b", Some(&key)),
+        ("GET", "consumers/jack/credentials/a/b", None),
+        ("DELETE", "consumers/jack/x", None),
+    ] {
+        let reply = api.ask(method, &format!("/apisix/admin/{path}"), body);
+        assert_eq!((reply.status, reply.error().contains("at this path")), (404, true), "{path}: {reply:?}");
+    }
+    let fields = [("X-API-KEY", ADMIN)];
+    for (method, path, body, place) in [
+        ("PUT", "/apisix/admin/routes/1", r#"{"uri": "/a", "upstream_id": "u", "uri": "/b"}"#, "/uri "),
+        (
+            "PATCH",
+            "/apisix/admin/upstreams/u",
+            r#"{"nodes": {"127.0.0.1:1": 1, "127.0.0.1:1": 2}}"#,
+            "/nodes/127.0.0.1:1 ",
+        ),
+        (
+            "PUT",
+            "/apisix/admin/consumers",
+            "{\"username\": \"jill\", \"desc\": \"a\nb\", \"username\": \"jack\"}",
+            "/username ",
+        ),
+        (
+            "POST",
+            "/v1/transaction",
+            r#"{"operations": [{"op": "delete", "op": "put", "kind": "upstreams", "id": "u"}]}"#,
+            "/operations/0/op ",
+        ),
+    ] {
+        let reply = api.raw(method, path, body.as_bytes(), &fields);
+        assert_eq!(reply.status, 400, "{reply:?}");
+        assert!(reply.error().contains(place) && reply.error().contains("twice"), "{reply:?}");
+    }
+    assert_eq!(stand.all(), before);
+}
+
+#[test]
 fn keys_have_roles() {
     let stand = Stand::new();
     let ask = |method: &str, path: &str, fields: &[(&str, &str)]| {
@@ -556,4 +607,30 @@ fn pages_of_other_origins_are_let_in_by_name_and_with_a_key_alone() {
 
     let (_program, api) = start_with(2, &["--admin-cors-origins", "*"]);
     assert_eq!(api.ask("GET", ROUTES, None).header(allowed), Some("*"));
+}
+
+#[test]
+fn no_page_of_another_origin_writes_with_the_key_that_a_browser_has_as_a_cookie() {
+    let stand = Stand::new();
+    let (body, cookie) = (json!({"uri": "/a", "upstream": upstream()}), format!("x_api_key={ADMIN}"));
+    // As these tests call the host.
+    let own = ("Origin", "http://admin");
+    let post = |fields: &[(&str, &str)]| {
+        let fields = [&[("Cookie", cookie.as_str()), ("Content-Type", "text/plain")], fields].concat();
+        stand.api.with("POST", ROUTES, Some(&body), &fields).status
+    };
+    for foreign in [
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://admin:8080"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+    ] {
+        assert_eq!(post(&[foreign]), 401, "{foreign:?}");
+    }
+    assert_eq!(stand.cluster.sql("select count(*) from ringway.resource"), "0");
+    for (count, fields) in [&[][..], &[own, ("Sec-Fetch-Site", "same-origin")]].iter().enumerate() {
+        assert_eq!(post(fields), 201, "{fields:?}");
+        assert_eq!(stand.cluster.sql("select count(*) from ringway.resource"), (count + 1).to_string());
+    }
 }

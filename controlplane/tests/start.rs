@@ -34,14 +34,14 @@ fn ten_at_once_on_an_empty_database_all_come_up() {
     }
     assert_eq!(
         cluster.sql("select string_agg(number::text, ',' order by number) from ringway.migration"),
-        "1,2,3,4,5,6"
+        "1,2,3,4,5,6,7"
     );
     // Whoever sees one of the tables sees all of them, with their triggers and the head.
     assert_eq!(cluster.sql("select count(distinct xmin::text) from ringway.migration"), "1");
     assert_eq!(cluster.sql("select count(*) from ringway.head"), "1");
     let applied: usize =
         programs.iter().map(|program| program.log().matches("applied a migration").count()).sum();
-    assert_eq!(applied, 6, "each migration by one program");
+    assert_eq!(applied, 7, "each migration by one program");
     let connections =
         "select count(*) from pg_stat_activity where application_name like 'ringway-controlplane n%'";
     assert_eq!(cluster.sql(connections), "10", "one connection each");
@@ -89,13 +89,13 @@ fn missing_rights_a_newer_schema_and_a_foreign_one_are_one_clear_line_and_heal()
     program.wait_log("PostgreSQL is back");
     assert!(program.terminate().success());
 
-    cluster.sql("insert into ringway.migration (number, name, checksum) values (7, '0007_future', 'x')");
+    cluster.sql("insert into ringway.migration (number, name, checksum) values (8, '0008_future', 'x')");
     let mut program = Program::start(directory.path(), "n1", &["--database-url", &url]);
     program.wait_log("it is older than the schema; update it");
     let status = program.status();
     assert_eq!(status["source"]["state"], "disconnected");
-    assert!(status["source"]["last_error"].as_str().unwrap().contains("level 7, this program knows up to 6"));
-    cluster.sql("delete from ringway.migration where number = 7; update ringway.migration set checksum = 'y' where number = 1");
+    assert!(status["source"]["last_error"].as_str().unwrap().contains("level 8, this program knows up to 7"));
+    cluster.sql("delete from ringway.migration where number = 8; update ringway.migration set checksum = 'y' where number = 1");
     program.wait_log("another text than this program's 0001_resource");
     assert!(!program.log().contains("hunter2") && !status.to_string().contains("hunter2"));
     assert!(program.log().matches("older than the schema").count() == 1, "said once:\n{}", program.log());

@@ -69,6 +69,28 @@ fn what_is_referred_to_stays_until_nobody_does() {
 }
 
 #[test]
+fn a_consumer_past_its_time_is_let_in_no_more_by_its_credentials_either() {
+    let mut stand = Stand::new();
+    let key = |key: &str| json!({"plugins": {"key-auth": {"key": key}}});
+    let (guest, stays) = ("/apisix/admin/consumers/guest", "/apisix/admin/consumers/guest-2");
+    for (path, name, key_of_it) in [(guest, "guest", "a"), (stays, "guest-2", "b")] {
+        let mut consumer = key(key_of_it);
+        consumer["username"] = json!(name);
+        assert_eq!(stand.api.ask("PUT", &format!("{path}?ttl=3600"), Some(&consumer)).status, 201);
+    }
+    for (path, of_it) in [(guest, "c"), (stays, "d")] {
+        let made = stand.api.ask("PUT", &format!("{path}/credentials/{of_it}"), Some(&key(of_it)));
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    stand.cluster.sql("update ringway.resource set expires_at = now() where id = 'guest'");
+    let left = "select string_agg(id, ' ' order by id) from ringway.resource";
+    stand.wait_sql(left, "guest-2 guest-2/credentials/d");
+    stand.program.wait_status("by one revision", |status| {
+        status["version"]["revision"] == 5 && status["refused"].is_null()
+    });
+}
+
+#[test]
 fn a_write_without_it_lets_the_object_stay() {
     let stand = Stand::new();
     let ends = "select string_agg(id, ',' order by id) from ringway.resource where expires_at is not null";

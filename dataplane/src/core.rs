@@ -159,6 +159,12 @@ impl Core {
         *self.view.borrow_mut() = Some(Rc::new(Pinned(view)));
     }
 
+    /// Has requests that wait for room look again, as what they wait for may have changed.
+    pub(crate) fn look_again(&self) {
+        let view = self.view();
+        self.rosters.look_again(view.as_deref().map(|view| &**view));
+    }
+
     /// Tells the other threads what this core serves.
     pub(crate) fn publish_version(&self, version: Version) {
         if let Some(core) = self.state.cores.get(self.id) {

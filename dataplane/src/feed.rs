@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
+use ringway_engine::site::Site;
 use ringway_engine::view::View;
 use ringway_snapshot::frame::{self, FrameKind};
 use ringway_snapshot::message::{Ack, Nack, Reason, ToControlplane};
@@ -31,6 +32,8 @@ use crate::state::{RefusalNews, State};
 
 /// How often old views are looked for while nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// How long a version waits for names that no version before it used.
+const NAMES_WAIT: Duration = Duration::from_secs(2);
 
 /// The feed thread's own state.
 #[derive(Debug)]
@@ -78,7 +81,7 @@ impl FeedLoop {
                     continue;
                 }
             };
-            match check(self.state.zone.as_ref(), &snapshot) {
+            match check(&self.state.site, &snapshot) {
                 Ok(view) => {
                     self.serve_from_disk(&snapshot, view, age, complaints.is_empty());
                     break;
@@ -97,7 +100,7 @@ impl FeedLoop {
     fn serve_from_disk(&mut self, snapshot: &Snapshot, view: View, age: Option<Duration>, is_newest: bool) {
         let (version, routes) = (snapshot.version, view.counts.routes);
         let accepted = Accepted { snapshot: snapshot.clone(), validator: None, view };
-        if let Err(slow) = self.serve(accepted).1 {
+        if let Err(slow) = self.serve(accepted, Duration::ZERO).1 {
             tracing::warn!("{slow}");
         }
         tracing::info!(%version, routes, "serving the last good snapshot from disk");
@@ -152,7 +155,7 @@ impl FeedLoop {
             return served;
         }
         match bytes.map(|bytes| frame::decode::<Snapshot>(FrameKind::Disk, bytes)) {
-            Some(Ok(snapshot)) => match check(self.state.zone.as_ref(), &snapshot) {
+            Some(Ok(snapshot)) => match check(&self.state.site, &snapshot) {
                 Ok(view) => self.serve_from_disk(&snapshot, view, None, false),
                 Err(faults) => {
                     log_faults("the predecessor's configuration is refused", snapshot.version, &faults);
@@ -209,7 +212,7 @@ impl FeedLoop {
             Err(reason) => return self.refused(Nack { version, reason }, &reply),
         };
         let compiled = Instant::now();
-        let (old, swapped) = self.serve(accepted);
+        let (old, swapped) = self.serve(accepted, NAMES_WAIT);
         self.state.feed().count(is_delta);
         match swapped {
             Ok((first, last)) => {
@@ -242,7 +245,7 @@ impl FeedLoop {
         }
         match content {
             Content::Full(snapshot) => {
-                let view = check(self.state.zone.as_ref(), &snapshot).map_err(Reason::Faults)?;
+                let view = check(&self.state.site, &snapshot).map_err(Reason::Faults)?;
                 Ok(Some(Accepted { snapshot, validator: None, view }))
             }
             Content::Delta(delta) => self.follow(&delta).map(Some),
@@ -285,9 +288,14 @@ impl FeedLoop {
         admit(served, self.state.feed().adopted, offered)
     }
 
-    /// Publishes and remembers a view; gives back the one before.
-    fn serve(&mut self, accepted: Accepted) -> (Option<Served>, Result<(Instant, Instant), SlowCores>) {
+    /// Publishes and remembers a view; gives back the one before. New names are waited for so long.
+    fn serve(
+        &mut self,
+        accepted: Accepted,
+        wait: Duration,
+    ) -> (Option<Served>, Result<(Instant, Instant), SlowCores>) {
         let Accepted { snapshot, validator, view } = accepted;
+        self.state.ward.resolve(&view, self.state.uptime_ms(), wait);
         let view = Arc::new(view);
         let spread = self.publisher.publish(&view);
         let mut feed = self.state.feed();
@@ -297,6 +305,14 @@ impl FeedLoop {
         feed.booted_from_disk = false;
         feed.adopted = None;
         feed.views_alive = self.publisher.alive();
+        drop(feed);
+        self.state.ward.arrived(&view);
+        for (id, why) in view.unusable() {
+            let old = self.served.as_ref().and_then(|old| old.view.unusable().get(id));
+            if old != Some(why) {
+                tracing::warn!("nobody gets in by {id}: {why}");
+            }
+        }
         let old = self.served.replace(Served { snapshot, validator, view });
         (old, spread.map(|spread| (spread.first, spread.last)))
     }
@@ -364,10 +380,10 @@ fn admit(served: Option<Version>, adopted: Option<u64>, offered: &Version) -> Re
     }
 }
 
-/// Validates and compiles, for a gateway in this zone.
-fn check(zone: Option<&Arc<str>>, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
+/// Validates and compiles, for a gateway there.
+fn check(site: &Site, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
     let faults = validate(&snapshot.entries);
-    if faults.is_empty() { View::compile_in(zone, snapshot) } else { Err(faults) }
+    if faults.is_empty() { View::compile_at(site, snapshot) } else { Err(faults) }
 }
 
 fn summary(faults: &[Fault]) -> String {

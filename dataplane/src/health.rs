@@ -13,10 +13,12 @@ mod tls;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use crossbeam::channel::Sender;
 use monoio::{LegacyDriver, RuntimeBuilder};
 use ringway_engine::upstream::{
     Address, Change, Cluster, FailureKind, Finding, History, Memory, Names, Orders, Probe, Resolved,
@@ -24,7 +26,6 @@ use ringway_engine::upstream::{
 };
 use ringway_engine::view::View;
 
-use self::names::Resolver;
 use self::tls::Trust;
 use crate::config::IoDriver;
 use crate::io::{Deadlines, TICK};
@@ -37,7 +38,11 @@ const PROBES_MAX: usize = 1_024;
 
 /// What is known of nodes, for this thread and for operators.
 #[derive(Debug)]
-pub(crate) struct Ward(Mutex<Inside>);
+pub(crate) struct Ward {
+    inside: Mutex<Inside>,
+    /// A name has been looked up.
+    answered: Condvar,
+}
 
 /// See [`Ward`].
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub(crate) struct Inside {
     pub(crate) watch: Watch,
     pub(crate) orders: Orders,
     pub(crate) names: Names,
+    /// Where to ask for names, once somebody looks them up.
+    questions: Option<Sender<Box<str>>>,
     /// By key, the clusters whose nodes are told by name.
     pub(crate) resolved: HashMap<Box<str>, Resolved>,
     /// The cores are to be told anew.
@@ -60,23 +67,35 @@ pub(crate) struct Inside {
 impl Default for Ward {
     fn default() -> Ward {
         let seed = u64::from(std::process::id());
-        Ward(Mutex::new(Inside {
+        let inside = Mutex::new(Inside {
             watch: Watch::new(seed),
             orders: Orders::default(),
             names: Names::default(),
+            questions: None,
             resolved: HashMap::new(),
             changed: false,
             renamed: false,
             history: History::default(),
             bare: HashSet::new(),
-        }))
+        });
+        Ward { inside, answered: Condvar::new() }
     }
 }
 
 impl Inside {
     /// The cluster with the addresses that its names have.
     pub(crate) fn whole<'c>(&'c self, cluster: &'c Arc<Cluster>) -> &'c Arc<Cluster> {
-        self.resolved.get(&cluster.key).map_or(cluster, |resolved| &resolved.cluster)
+        let told = self.resolved.get(&cluster.key).filter(|told| Arc::ptr_eq(&told.base, cluster));
+        told.map(|told| &told.cluster).or(cluster.published()).unwrap_or(cluster)
+    }
+
+    /// Has the names looked up that are due.
+    fn ask(&mut self, now_ms: u64) {
+        let Some(questions) = &self.questions else { return };
+        for name in self.names.due(now_ms) {
+            // Who looks up ends only with the process.
+            let _ = questions.send(name);
+        }
     }
 
     /// What a successor has to know.
@@ -122,19 +141,72 @@ pub(crate) fn words(sickness: Sickness) -> String {
 impl Ward {
     /// A thread that panicked while it held this left it whole.
     pub(crate) fn open(&self) -> MutexGuard<'_, Inside> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who looks names up listens there from now on.
+    fn listen(&self, questions: Sender<Box<str>>) {
+        self.open().questions = Some(questions);
+    }
+
+    /// A name has been looked up, or could not be.
+    fn answer(&self, name: &str, answer: Option<Vec<IpAddr>>, now_ms: u64) {
+        let mut inside = self.open();
+        if answer.is_none() && inside.names.failures(name) == 0 {
+            tracing::warn!(name, "cannot be looked up; what was known of it stays");
+        }
+        let changed = inside.names.answered(name, answer, now_ms);
+        inside.renamed |= changed || inside.names.addresses(name).is_empty();
+        self.answered.notify_all();
+    }
+
+    /// Gives the clusters that are new in a view the addresses of their names, before any core sees it. Names that nobody has used before are
+    /// looked up first, for `wait` at most: one that takes longer holds up this version alone, as it is not new to the next.
+    pub(crate) fn resolve(&self, view: &View, now_ms: u64, wait: Duration) {
+        let named = view.named_anew();
+        if named.is_empty() {
+            return;
+        }
+        let used = named.iter().flat_map(|cluster| cluster.names.iter().map(|named| &*named.host));
+        let mut inside = self.open();
+        let mut new = inside.names.expect(used);
+        inside.ask(now_ms);
+        let deadline = Instant::now() + wait;
+        while inside.questions.is_some() {
+            new.retain(|name| inside.names.is_pending(name));
+            let left = deadline.saturating_duration_since(Instant::now());
+            if new.is_empty() || left.is_zero() {
+                break;
+            }
+            let waited = self.answered.wait_timeout(inside, left);
+            inside = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !new.is_empty() && !wait.is_zero() {
+            let names = new.join(", ");
+            tracing::warn!(version = %view.version, "served before these names were looked up, which takes too long: {names}");
+        }
+        for cluster in named {
+            cluster.publish_with(|name| inside.names.addresses(name));
+        }
+    }
+
+    /// That view is the present one.
+    pub(crate) fn arrived(&self, view: &View) {
+        if !view.named_anew().is_empty() {
+            self.open().names.arrived();
+        }
     }
 }
 
 /// Works until the process ends.
 pub(crate) fn run(driver: IoDriver, state: &Arc<State>, herald: Herald) {
-    let resolver = match Resolver::start() {
-        Ok(resolver) => resolver,
+    match names::start(state) {
+        Ok(questions) => state.ward.listen(questions),
         Err(error) => {
             tracing::error!("nodes cannot be probed, nor names looked up: {error}");
             return;
         }
-    };
+    }
     let work = Work {
         state: Arc::clone(state),
         herald: RefCell::new(herald),
@@ -143,7 +215,6 @@ pub(crate) fn run(driver: IoDriver, state: &Arc<State>, herald: Herald) {
         found: Rc::default(),
         under_way: Rc::default(),
         trust: Rc::default(),
-        resolver,
     };
     if let Err(error) = work.block_on(driver) {
         tracing::error!("nodes cannot be probed: {error}");
@@ -158,7 +229,6 @@ struct Work {
     found: Rc<RefCell<Vec<(Probe, Finding)>>>,
     under_way: Rc<Cell<usize>>,
     trust: Rc<RefCell<Trust>>,
-    resolver: Resolver,
 }
 
 impl Work {
@@ -184,18 +254,12 @@ impl Work {
         let now_ms = self.state.uptime_ms();
         let view = self.state.feed().view.clone();
         let mut ward = self.state.ward.open();
-        let mut renamed = std::mem::take(&mut ward.renamed);
-        for (name, answer) in self.resolver.answers() {
-            if answer.is_none() && ward.names.failures(&name) == 0 {
-                tracing::warn!(name = &*name, "cannot be looked up; what was known of it stays");
-            }
-            renamed |= ward.names.answered(&name, answer, now_ms) || ward.names.addresses(&name).is_empty();
-        }
+        let renamed = std::mem::take(&mut ward.renamed);
         match view {
             Some(view) => self.follow(&mut ward, view, renamed, now_ms),
             None => ward.renamed = renamed,
         }
-        ward.names.due(now_ms).into_iter().for_each(|name| self.resolver.ask(name));
+        ward.ask(now_ms);
         for (number, core) in self.state.cores.iter().enumerate() {
             let turns = std::mem::take(&mut *core.turns.lock().unwrap_or_else(PoisonError::into_inner));
             for (cluster, turn) in turns {
@@ -283,8 +347,9 @@ impl Work {
 fn resolve(names: &Names, cluster: &Arc<Cluster>, old: Option<&Resolved>) -> Resolved {
     let whole = cluster.with_addresses(|name| names.addresses(name));
     let pending = cluster.names.iter().any(|named| names.is_pending(&named.host));
-    let same = old.filter(|old| Arc::ptr_eq(&old.base, cluster) && old.cluster.endpoints == whole.endpoints);
-    let whole = same.map_or_else(|| Arc::new(whole), |old| Arc::clone(&old.cluster));
+    let told = old.filter(|old| Arc::ptr_eq(&old.base, cluster)).map(|old| &old.cluster);
+    let same = told.or(cluster.published()).filter(|same| same.endpoints == whole.endpoints);
+    let whole = same.map_or_else(|| Arc::new(whole), Arc::clone);
     Resolved { base: Arc::clone(cluster), cluster: whole, pending }
 }
 
@@ -326,4 +391,53 @@ fn complain<'c>(bare: &mut HashSet<Box<str>>, clusters: impl Iterator<Item = &'c
         still.insert(cluster.key.clone());
     }
     *bare = still;
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway_snapshot::Snapshot;
+    use ringway_snapshot::parse::parse_object;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn view(nodes: &serde_json::Value) -> View {
+        let upstream = parse_object("upstreams", "u", &json!({"nodes": nodes})).unwrap();
+        View::compile(&Snapshot::new(1, 1, 1, vec![upstream])).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_hangs_holds_up_one_version_and_a_name_that_is_found_none() {
+        let (ward, (questions, asked)) = (Ward::default(), crossbeam::channel::unbounded());
+        ward.listen(questions);
+        let wait = Duration::from_millis(20);
+        let both = view(&json!({"10.0.0.1:80": 1, "hangs.test:80": 1}));
+        let begun = Instant::now();
+        ward.resolve(&both, 0, wait);
+        ward.arrived(&both);
+        assert!(begun.elapsed() >= wait && asked.try_iter().count() == 1);
+        let published = both.named_anew()[0].published().unwrap();
+        assert_eq!(published.endpoints.len(), 1, "what is known serves");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let name = asked.recv_timeout(PATIENCE).unwrap();
+                ward.answer(&name, Some(vec![IpAddr::from([10, 0, 0, 2])]), 1);
+            });
+            let begun = Instant::now();
+            let other = view(&json!({"hangs.test:80": 1, "found.test:80": 1}));
+            ward.resolve(&other, 1, PATIENCE);
+            assert!(begun.elapsed() < PATIENCE, "a name that hangs is waited for once");
+            let addresses: Vec<String> = other.named_anew()[0]
+                .published()
+                .unwrap()
+                .endpoints
+                .iter()
+                .map(|e| e.address.to_string())
+                .collect();
+            assert_eq!(addresses, ["10.0.0.2:80"]);
+        });
+    }
 }

@@ -241,6 +241,10 @@ async fn forward(connection: &mut Downstream, matched: &Matched<'_>) -> Fate {
         if tries.last.is_some() {
             core.count(|counters| counters.retries.up());
         }
+        if tries.room_until.is_some() {
+            let view = core.view();
+            core.rosters.call_next(cluster, view.as_deref().map(|view| &**view));
+        }
         let ended = attempt(&core, connection, matched, endpoint, &mut body, &mut tries, &mut lease).await;
         let index = lease.index();
         conclude(&mut lease, &ended, connection.exchange.response.status());
@@ -445,11 +449,12 @@ async fn attempt<'c>(
         } else {
             let first = lease.index();
             let asking = Asking { connection, core, cluster, tries, waits, waited };
-            upstream = Box::pin(asking.seek(upstream, lease)).await?;
+            let sought = Box::pin(asking.seek(upstream, lease)).await;
             if let Some(endpoint) = cluster.endpoints.get(lease.index()).filter(|_| lease.index() != first) {
                 connection.access.try_failed();
                 connection.access.tries(&endpoint.address);
             }
+            upstream = sought?;
         }
     }
     let reused = upstream.requests > 1;

@@ -1,7 +1,8 @@
 //! Requests of one core that wait for room at a full upstream, first come, first served.
 //!
-//! Whoever makes room calls the first one, which tries again; when another request was faster it waits again, in front. How many may wait is
-//! the roster's to say, for how long the caller's.
+//! Whoever makes room calls the first one, which tries again; when another request was faster it waits again, in front. One that finds room calls
+//! the next, as there may be more: where a change has made it, nobody knows for how many. How many may wait is the roster's to say, for how
+//! long the caller's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,6 +23,11 @@ struct Waiter {
 }
 
 impl Queue {
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// There is room: calls who has waited longest.
     pub(crate) fn call(&self) {
         if let Some(first) = self.0.borrow_mut().pop_front() {

@@ -66,7 +66,8 @@ enum Event {
 }
 
 impl<'c> Asking<'_, 'c> {
-    /// Waits for the beginning of an answer. Gives the connection on which it comes; `lease` is then its node's.
+    /// Waits for the beginning of an answer. Gives the connection on which it comes; `lease` is then its node's, or that of the node whose try was the
+    /// last to fail.
     pub(crate) async fn seek(
         mut self,
         first: Box<Upstream>,
@@ -124,28 +125,40 @@ impl<'c> Asking<'_, 'c> {
                         }
                         Err(fault) => {
                             beside.failed(fault);
+                            if running.iter().all(|running| running.upstream.is_none()) {
+                                // It was the last hope: its cause is what the client and the log are told.
+                                std::mem::swap(lease, &mut beside);
+                                return Err(Broken::Upstream { fault, sent: true, stale: false });
+                            }
                             // The next look finds another node, if there is one.
                             checks.look_at = Some(Instant::now());
                         }
                     }
                 }
-                Event::Time => self.on_time(&mut running, &mut opening, lease, &mut checks),
-            }
-            if opening.is_none() && running.iter().all(|running| running.upstream.is_none()) {
-                return Err(Broken::Upstream { fault: UpstreamFault::ReadTimeout, sent: true, stale: false });
+                Event::Time => {
+                    let expired = self.on_time(&mut running, &mut opening, lease, &mut checks);
+                    if let Some(last) = expired
+                        && opening.is_none()
+                        && running.iter().all(|running| running.upstream.is_none())
+                    {
+                        take_lease(&mut running, last, lease);
+                        let fault = UpstreamFault::ReadTimeout;
+                        return Err(Broken::Upstream { fault, sent: true, stale: false });
+                    }
+                }
             }
         }
     }
 
-    /// Does what is due.
+    /// Does what is due. Tells which try has lasted as long as it may, the last one of several.
     fn on_time(
         &mut self,
         running: &mut [Running<'c>],
         opening: &mut Option<Opening<'c>>,
         own: &mut Lease<'c>,
         checks: &mut Checks,
-    ) {
-        self.expire(running, own);
+    ) -> Option<usize> {
+        let expired = self.expire(running, own);
         let now = Instant::now();
         let may = opening.is_none() && self.may_go_beside();
         if checks.hedge_at.is_some_and(|at| at <= now) {
@@ -157,7 +170,7 @@ impl<'c> Asking<'_, 'c> {
         if checks.look_at.is_some_and(|at| at <= now) {
             checks.look_at = None;
             let newest = running.len().saturating_sub(1);
-            let Some(lease) = lease_of(running, newest, own) else { return };
+            let Some(lease) = lease_of(running, newest, own) else { return expired };
             match lease.suspicion(may) {
                 Suspicion::None { again_ms } => {
                     checks.look_at = now.checked_add(Duration::from_millis(again_ms));
@@ -168,6 +181,7 @@ impl<'c> Asking<'_, 'c> {
                 Suspicion::Some | Suspicion::Strong => {}
             }
         }
+        expired
     }
 
     /// Whether the request may be sent to two nodes.
@@ -178,17 +192,21 @@ impl<'c> Asking<'_, 'c> {
     }
 
     /// Ends tries that have lasted as long as they may.
-    fn expire(&self, running: &mut [Running<'c>], own: &mut Lease<'c>) {
+    fn expire(&self, running: &mut [Running<'c>], own: &mut Lease<'c>) -> Option<usize> {
         let now = Instant::now();
-        for one in
-            running.iter_mut().filter(|one| one.upstream.is_some() && one.begun + self.waits.read <= now)
-        {
+        let mut last = None;
+        for (which, one) in running.iter_mut().enumerate() {
+            if one.upstream.is_none() || one.begun + self.waits.read > now {
+                continue;
+            }
+            last = Some(which);
             one.upstream = None;
             match &mut one.lease {
                 Some(lease) => lease.failed(UpstreamFault::ReadTimeout),
                 None => own.failed(UpstreamFault::ReadTimeout),
             }
         }
+        last
     }
 
     /// Begins a try at another node, if there is one.

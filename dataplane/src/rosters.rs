@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway_engine::exchange::UpstreamFault;
-use ringway_engine::upstream::{Ask, Cluster, Outcome, Roster, Standings, Suspicion, Ticket};
+use ringway_engine::upstream::{Ask, Cluster, Outcome, Roster, Standing, Standings, Suspicion, Ticket};
 use ringway_engine::view::View;
 use ringway_snapshot::model::Balancer;
 
@@ -37,6 +37,8 @@ pub(crate) struct Rosters {
     generation: Cell<u64>,
     /// Rosters with something to tell of nodes' health.
     telling: RefCell<Vec<Rc<Held>>>,
+    /// Rosters at which requests wait for room, or did lately.
+    crowded: RefCell<Vec<Rc<Held>>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ struct Held {
     tells: Cell<bool>,
     /// Requests that wait for room.
     queue: Queue,
+    /// It is among the crowded.
+    is_crowded: Cell<bool>,
 }
 
 /// A node that a request was given.
@@ -71,6 +75,7 @@ impl Rosters {
             standings: RefCell::default(),
             generation: Cell::new(0),
             telling: RefCell::default(),
+            crowded: RefCell::default(),
         }
     }
 
@@ -106,6 +111,9 @@ impl Rosters {
     ) -> Option<Waiting> {
         let held = self.held(cluster, view);
         let enters = held.roster.borrow_mut().enter(excluded);
+        if enters && !held.is_crowded.replace(true) {
+            self.crowded.borrow_mut().push(Rc::clone(&held));
+        }
         enters.then(|| Waiting(held))
     }
 
@@ -129,13 +137,31 @@ impl Rosters {
         self.held(cluster, view).roster.borrow_mut().may_retry(fault, self.deadlines.now_ms())
     }
 
-    /// A cluster whose nodes are told by name, with the addresses that those have at present. `None`: they are still being looked up. Right
-    /// after a change of the cluster it may be the one before, for as long as the health thread takes to hear of it.
+    /// A cluster whose nodes are told by name, with the addresses that those have at present. `None`: they are still being looked up. Until
+    /// the health thread has told of that very version of the cluster, and for requests of an older one, they are those of its publication.
     pub(crate) fn resolved(&self, cluster: &Arc<Cluster>) -> Option<Arc<Cluster>> {
         let standings = self.standings.borrow();
-        let resolved = standings.as_ref()?.get(&cluster.key)?.resolved.as_ref()?;
-        let waits = resolved.pending && resolved.cluster.usable() == 0;
-        (!waits).then(|| Arc::clone(&resolved.cluster))
+        let standing = standings.as_ref().and_then(|standings| standings.get(&cluster.key));
+        let (resolved, pending) = latest(cluster, standing)?;
+        (!pending || resolved.usable() > 0).then(|| Arc::clone(resolved))
+    }
+
+    /// Something is otherwise than it was: where requests wait, the roster follows what new ones get, and who waits looks again.
+    pub(crate) fn look_again(&self, view: Option<&View>) {
+        let crowded = std::mem::take(&mut *self.crowded.borrow_mut());
+        for held in crowded {
+            if held.queue.is_empty() {
+                held.is_crowded.set(false);
+                continue;
+            }
+            let key = held.roster.borrow().cluster().key.clone();
+            if let Some(present) = view.and_then(|view| view.cluster_of(&key)) {
+                let resolved = if present.names.is_empty() { None } else { self.resolved(present) };
+                self.look_up(resolved.as_ref().unwrap_or(present), view);
+            }
+            held.queue.call();
+            self.crowded.borrow_mut().push(held);
+        }
     }
 
     /// Hears what probes and operators say.
@@ -211,16 +237,18 @@ impl Rosters {
                 generation: Cell::new(generation),
                 tells: Cell::new(false),
                 queue: Queue::default(),
+                is_crowded: Cell::new(false),
             });
             all.insert(cluster.key.clone(), Rc::clone(&held));
             return held;
         };
         let mut roster = held.roster.borrow_mut();
         let is = |latest: &Arc<Cluster>| Arc::ptr_eq(latest, cluster);
-        let resolved = || standing().and_then(|standing| standing.resolved.as_ref());
+        let is_present = |base: &Arc<Cluster>| {
+            is(base) || latest(base, standing()).is_some_and(|(resolved, _)| is(resolved))
+        };
         if !is(roster.cluster())
-            && (view.and_then(|view| view.cluster_of(&cluster.key)).is_some_and(is)
-                || resolved().is_some_and(|resolved| is(&resolved.cluster)))
+            && view.and_then(|view| view.cluster_of(&cluster.key)).is_some_and(is_present)
         {
             roster.follow(cluster);
         }
@@ -229,6 +257,18 @@ impl Rosters {
         }
         drop(roster);
         Rc::clone(held)
+    }
+}
+
+/// A cluster with the addresses of its names, and whether some name has not been looked up yet.
+fn latest<'a>(
+    cluster: &'a Arc<Cluster>,
+    standing: Option<&'a Arc<Standing>>,
+) -> Option<(&'a Arc<Cluster>, bool)> {
+    let told = standing.and_then(|standing| standing.resolved.as_ref());
+    match told.filter(|told| Arc::ptr_eq(&told.base, cluster)) {
+        Some(told) => Some((&told.cluster, told.pending)),
+        None => cluster.published().map(|published| (published, true)),
     }
 }
 

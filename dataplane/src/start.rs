@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender};
 use crossbeam::utils::CachePadded;
 
+use ringway_engine::site::Site;
+
 use crate::access::{self, Ledger, Place, Recorder, Rules, Scribe, Sink};
 use crate::admin::Admin;
 use crate::config::{Flags, IoDriver, Limits, Observation, Steer};
@@ -150,7 +152,13 @@ fn start_cores(
 fn state(flags: &Flags, cpus: &[usize], heir: bool) -> State {
     State {
         node: flags.node.clone().unwrap_or_else(sys::host_name),
-        zone: flags.zone.as_deref().map(Arc::from),
+        site: Site {
+            zone: flags.zone.as_deref().map(Arc::from),
+            // Variables that are no text can be nobody's secret.
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        },
         started: Instant::now(),
         cores: cpus
             .iter()

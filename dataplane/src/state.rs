@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
+use ringway_engine::site::Site;
 use ringway_engine::upstream::{Address, Cluster, NodeReport, Tally, Turn};
 use ringway_engine::view::View;
 use ringway_snapshot::message::Ack;
@@ -22,8 +23,8 @@ use crate::latency::{Copies, Latency};
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) node: String,
-    /// Where it stands, if that was said.
-    pub(crate) zone: Option<Arc<str>>,
+    /// Its zone and its environment.
+    pub(crate) site: Site,
     pub(crate) started: Instant,
     pub(crate) cores: Vec<Arc<CachePadded<Core>>>,
     /// How far the process is on its way out.

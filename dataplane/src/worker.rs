@@ -136,14 +136,21 @@ async fn mail(core: Rc<Core>, inlet: Inlet, mut bell: monoio::net::UnixStream) {
 }
 
 fn take_mail(core: &Core, inlet: &Inlet) {
-    if let Some(standings) = inlet.take_standings() {
+    let standings = inlet.take_standings();
+    let view = inlet.take();
+    let is_news = standings.is_some() || view.is_some();
+    if let Some(standings) = standings {
         core.rosters.heed(standings);
     }
-    let Some(view) = inlet.take() else { return };
-    let version = view.version;
-    core.swap(view);
-    core.publish_version(version);
-    inlet.report(version);
+    if let Some(view) = view {
+        let version = view.version;
+        core.swap(view);
+        core.publish_version(version);
+        inlet.report(version);
+    }
+    if is_news {
+        core.look_again();
+    }
 }
 
 /// Marks the core as dead when its thread ends.

@@ -74,6 +74,70 @@ fn nodes_hear_who_calls_and_not_what_was_hidden() {
 }
 
 #[test]
+fn a_key_that_is_hidden_is_so_however_its_fields_name_is_written() {
+    let gateway = Gateway::start();
+    let auth = json!({"key-auth": {"header": "x_api_key", "hide_credentials": true}});
+    gateway
+        .configure(1, &[("routes", "r", route(echoing_node(), auth)), ("consumers", "jack", key("70707"))]);
+    for name in ["x_api_key", "X-Api-Key", "x-api_key"] {
+        let answer = get(&gateway, "/", &format!("{name}: 70707\r\n"));
+        assert!(answer.contains("X-Consumer-Username: jack\r\n"), "{answer}");
+        assert!(!answer.contains("70707"), "{name}: {answer}");
+    }
+}
+
+#[test]
+fn a_key_in_the_environment_lets_in_and_one_that_is_not_there_lets_in_nobody() {
+    let environment =
+        [("JACK_KEY", "70707"), ("JILL", r#"{"user": "u-70708", "password": "70709"}"#), ("SAME", "70707")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let gateway = Gateway::start_with(tempfile::tempdir().unwrap(), &[], &environment);
+    let node = echoing_node();
+    let jill = json!({"basic-auth": {"username": "$env://JILL/user", "password": "$env://JILL/password"}});
+    let mut basic = route(node, json!({"basic-auth": {}}));
+    basic["uri"] = json!("/basic");
+    let objects = vec![
+        ("routes", "r", route(node, json!({"key-auth": {}}))),
+        ("routes", "b", basic),
+        ("consumers", "gone", key("$ENV://RINGWAY_TEST_NOT_SET")),
+        ("consumers", "jack", key("$env://JACK_KEY")),
+        ("consumers", "jill", json!({"plugins": jill})),
+        ("consumers", "plain", key("plain")),
+    ];
+    gateway.configure(1, &objects);
+    let is_let_in =
+        |key: &str| get(&gateway, "/", &format!("apikey: {key}\r\n")).starts_with("HTTP/1.1 200 ");
+    assert!(is_let_in("70707") && is_let_in("plain"));
+    for key in ["$env://JACK_KEY", "$ENV://RINGWAY_TEST_NOT_SET", "$env://RINGWAY_TEST_NOT_SET", ""] {
+        assert!(!is_let_in(key), "{key}");
+    }
+    // What the variables hold, and the references themselves.
+    let basic = |shown: &str| get(&gateway, "/basic", &format!("Authorization: Basic {shown}\r\n"));
+    let answer = basic("dS03MDcwODo3MDcwOQ==");
+    assert!(answer.contains("X-Consumer-Username: jill\r\n"), "{answer}");
+    let answer = basic("JGVudjovL0pJTEwvdXNlcjokZW52Oi8vSklMTC9wYXNzd29yZA==");
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    let told = gateway.ctl_json("show snapshot");
+    let why = told["unusable_logins"]["gone"].as_str().unwrap_or_default();
+    assert!(why.contains("/plugins/key-auth/key") && why.contains("RINGWAY_TEST_NOT_SET"), "{told}");
+    let commands =
+        ["show snapshot json", "show consumers json", "show info json", "explain GET h / apikey:x"];
+    let shown = commands.map(|command| gateway.ctl(command)).concat();
+    for secret in ["70707", "70708", "70709"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    // Of two whose variables hold the same none can be told from the other.
+    let mut both = objects.clone();
+    both.push(("consumers", "second", key("$env://SAME")));
+    gateway.configure(2, &both);
+    assert!(!is_let_in("70707") && is_let_in("plain"));
+    let told = gateway.ctl_json("show snapshot");
+    assert!(told["unusable_logins"]["second"].as_str().unwrap_or_default().contains("the same"), "{told}");
+    gateway.configure(3, &objects);
+    assert!(is_let_in("70707"));
+}
+
+#[test]
 fn consumers_come_and_go_with_changes_and_are_there_again_after_a_start() {
     let gateway = Gateway::start();
     let node = echoing_node();

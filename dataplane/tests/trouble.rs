@@ -270,6 +270,23 @@ fn a_first_try_may_wait_for_room_for_longer_than_further_tries_may_begin() {
 }
 
 #[test]
+fn requests_that_wait_go_on_when_a_change_makes_room() {
+    let (gateway, full, answers) = waiting(&json!({}), 4);
+    let at_the_node = |requests: usize| (full.held.lock().unwrap().len() == requests).then_some(());
+    wait_until("the first request at the node", || at_the_node(1));
+    let labels = |max: &str| json!({"ringway.node-requests-max": max, "ringway.pending-max": "3", "ringway.pending-wait-ms": "60000", "ringway.silence-ms": "off"});
+    for (revision, max) in [(2, "2"), (3, "4")] {
+        let upstream = json!({"nodes": nodes(&[full.address]), "labels": labels(max)});
+        gateway.configure(revision, &[("routes", "1", route(&upstream))]);
+        wait_until("as many requests as there is room for", || at_the_node(max.parse().unwrap()));
+    }
+    full.lets_go.store(true, SeqCst);
+    for _ in 0..4 {
+        assert_eq!(answers.recv_timeout(PATIENCE).unwrap(), (200, "full".to_owned()));
+    }
+}
+
+#[test]
 fn who_is_called_and_cannot_go_calls_the_next_one() {
     let (gateway, full, answers) = waiting(&json!({}), 4);
     gateway.ctl(&format!("set server routes/1/{} drain", full.address));

@@ -191,6 +191,48 @@ fn a_socket_that_is_not_there_or_refuses_is_tried_elsewhere_and_alone_gives_502(
 }
 
 #[test]
+fn a_second_try_that_cannot_connect_is_told_by_its_own_cause_when_the_first_is_over() {
+    let gateway = Gateway::start_in(tempfile::tempdir().unwrap(), &["--workers", "1"]);
+    let (near, far) = (gateway.folder.path().join("a.sock"), gateway.folder.path().join("b.sock"));
+    let first = UnixListener::bind(&near).unwrap();
+    // Its queue is full, so that whoever connects waits, until it is closed and refuses.
+    let second = UnixListener::bind(&far).unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&socket2::SockAddr::unix(&far).unwrap()) {
+            Ok(()) => queued.push(socket),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let nodes = json!([
+        {"host": format!("unix:{}", near.display()), "weight": 1, "priority": 1},
+        {"host": format!("unix:{}", far.display()), "weight": 1},
+    ]);
+    let labels = json!({"ringway.hedge-ms": "10", "ringway.silence-ms": "off"});
+    configure(&gateway, 1, &json!({"nodes": nodes, "labels": labels, "retries": 1}));
+    let mut client = gateway.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let (stream, _) = first.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    read_message_text(&mut BufReader::new(&stream)).unwrap();
+    wait_until("the second try", || {
+        (gateway.ctl_json("show counters")[0]["upstream_connects"].as_u64() >= Some(2)).then_some(())
+    });
+    stream.shutdown(std::net::Shutdown::Both).unwrap();
+    drop(stream);
+    // What comes after that end is seen after it.
+    let later =
+        gateway.exchange(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n");
+    assert!(later.starts_with("HTTP/1.1 200 "), "{later}");
+    drop(second);
+    let answer = stand::read_to_close(&mut client);
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("connect_failed"), "{answer}");
+}
+
+#[test]
 fn probes_go_over_the_socket_and_a_backend_that_comes_back_is_used_again() {
     for kind in ["http", "tcp"] {
         let gateway = Gateway::start();

@@ -351,8 +351,42 @@ fn nodes_may_be_told_by_name() {
     let answer = gateway.exchange(b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("no address is known for"), "{answer}");
     let told = gateway.ctl(&format!("set server u/{node} drain"));
-    assert!(told.contains("drain"), "{told}");
+    assert!(
+        told.contains("drain") && told.contains("or this data plane ends; an upgrade hands it on"),
+        "{told}"
+    );
     wait_until("the node to be drained", || (0..24).all(|_| get(&gateway).0 == 503).then_some(()));
+}
+
+#[test]
+fn no_request_goes_to_names_of_before_once_a_change_is_acknowledged() {
+    let (a, b) = (named_node("a"), named_node("b"));
+    let gateway = Gateway::start();
+    let route = json!({"uri": "/", "upstream_id": "u"});
+    for revision in 1..=20u64 {
+        let (name, node) = if revision % 2 == 0 { ("a", a) } else { ("b", b) };
+        let upstream = json!({"nodes": {format!("localhost:{}", node.port()): 1}});
+        gateway.configure(revision, &[("upstreams", "u", upstream), ("routes", "1", route.clone())]);
+        assert_eq!(get(&gateway), (200, name.to_owned()), "revision {revision}");
+        assert_eq!(shown(&gateway, "u", node)["weight"], 1, "operators are told of what is served");
+    }
+}
+
+#[test]
+fn a_name_that_is_new_is_looked_up_before_its_change_is_acknowledged() {
+    let (a, b) = (named_node("a"), named_node("b"));
+    let gateway = Gateway::start();
+    let route = json!({"uri": "/", "upstream_id": "u"});
+    for revision in [1, 3, 5] {
+        // An upstream without names, so that the name is forgotten.
+        let upstream = json!({"nodes": {a.to_string(): 1}});
+        gateway.configure(revision, &[("upstreams", "u", upstream), ("routes", "1", route.clone())]);
+        assert_eq!(get(&gateway), (200, "a".to_owned()));
+        let upstream = json!({"nodes": {format!("localhost:{}", b.port()): 1}});
+        gateway.configure(revision + 1, &[("upstreams", "u", upstream), ("routes", "1", route.clone())]);
+        assert_eq!(shown(&gateway, "u", b)["weight"], 1, "revision {revision}");
+        assert_eq!(get(&gateway), (200, "b".to_owned()));
+    }
 }
 
 #[test]

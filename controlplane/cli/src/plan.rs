@@ -1,11 +1,14 @@
 //! What would change if the files were applied: asked of the Admin API, which checks it as it would check the write.
 //!
 //! An object of the files that is stored just so is no change. With `prune`, what is stored and stands in no file is deleted. Nothing
-//! is written here; the plan keeps the revision that it was made for, so that it is applied to that one or not at all.
+//! is written here; the plan keeps the revision that it was made for, so that it is applied to that one or not at all. Secrets are sent and
+//! not shown.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use ringway_snapshot::Kind;
+use ringway_snapshot::plugin::login::hide_changed_secrets;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Question, Refused};
@@ -74,10 +77,15 @@ impl Change {
 
     /// The same of what is not needed any more.
     fn taken(mut told: Value) -> Option<Change> {
-        let after = told.get_mut("after").map(Value::take).unwrap_or_default();
+        let mut take = |name| told.get_mut(name).map(Value::take).unwrap_or_default();
+        let (mut before, after) = (take("before"), take("after"));
         let (kind, id) = (told["kind"].as_str()?, told["id"].as_str()?);
-        let (before, after) = (&told["before"], after);
-        let fields = differences(before, &after);
+        let mut shown = Cow::Borrowed(&after);
+        // What is shown stands in terminals and in the logs of pipelines.
+        if matches!(Kind::from_name(kind), Some(Kind::Consumer | Kind::Credential)) {
+            hide_changed_secrets(&mut before, shown.to_mut());
+        }
+        let fields = differences(&before, &shown);
         let op = match (before.is_null(), after.is_null()) {
             (true, true) => return None,
             (true, false) => Op::Create,
@@ -249,5 +257,27 @@ mod tests {
         let change = told(json!({"uri": "/a"}), json!({"uri": "/b"})).unwrap();
         assert_eq!(change.lines(), ["~ routes/a", "    ~ /uri: \"/a\" -> \"/b\""]);
         assert_eq!(told(json!({"uri": "/a"}), Value::Null).unwrap().lines(), ["- routes/a"]);
+    }
+
+    #[test]
+    fn keys_are_sent_and_not_shown_and_another_key_is_a_change() {
+        let consumer = |key: &str| json!({"username": "a", "plugins": {"key-auth": {"key": key}}});
+        let told = |before: Value, after: Value| {
+            Change::read(&json!({"kind": "consumers", "id": "a", "before": before, "after": after}))
+        };
+        let changed = told(consumer("70707"), consumer("80808")).unwrap();
+        let line = "    ~ /plugins/key-auth/key: \"(hidden)\" -> \"(hidden, changed)\"";
+        assert_eq!(changed.lines(), ["~ consumers/a", line]);
+        assert_eq!(changed.operation["value"], consumer("80808"));
+        let created = told(Value::Null, consumer("80808")).unwrap();
+        for text in
+            [changed.document().to_string(), created.document().to_string(), created.lines().join("\n")]
+        {
+            assert!(!text.contains("70707") && !text.contains("80808"), "{text}");
+        }
+        assert!(told(consumer("70707"), consumer("70707")).is_none());
+        // The history has hidden them already.
+        let hidden = told(consumer("(hidden)"), consumer("(hidden, changed)")).unwrap();
+        assert_eq!(hidden.lines(), changed.lines());
     }
 }

@@ -1,12 +1,13 @@
 //! Which pages of other origins may use the Admin API (`--admin-cors-origins`): none unless they are named.
 //!
 //! What a browser is let do then, it still does with a key alone: credentials that a browser adds by itself (the key's cookie) are not
-//! allowed along, so that no page can act for somebody who is logged in elsewhere. A preflight has no key, tells nothing, and changes nothing.
+//! allowed along, nor looked at where they come along unasked, so that no page can act for somebody who is logged in elsewhere. A preflight
+//! has no key, tells nothing, and changes nothing.
 
 use axum::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HOST, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
@@ -79,6 +80,20 @@ impl Origins {
             response.headers_mut().extend(FIELDS);
         }
     }
+}
+
+/// Whether a browser asks for a page of another origin. Some requests it sends without asking first, and adds its cookies to them: what
+/// stands there then says nothing about who wants it.
+pub(super) fn is_of_another_page(asked: &HeaderMap) -> bool {
+    let site = asked.get("sec-fetch-site");
+    let is_own_site = site.is_none_or(|site| site == "same-origin" || site == "none");
+    let is_own_origin = asked.get(ORIGIN).is_none_or(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        let place = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let host = asked.get(HOST).and_then(|host| host.to_str().ok());
+        place.zip(host).is_some_and(|(place, host)| place.eq_ignore_ascii_case(host))
+    });
+    !(is_own_site && is_own_origin)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use ringway_snapshot::Kind;
-use ringway_snapshot::plugin::login::hide_secrets;
+use ringway_snapshot::plugin::login::hide_changed_secrets;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -63,19 +63,19 @@ pub(super) async fn changes(shared: &Shared, asked: &Asked) -> Outcome {
 fn change(row: &Row) -> Result<Value, Answer> {
     let object = |at: usize| -> Result<Value, Answer> {
         let text: Option<&str> = row.try_get(at)?;
-        let mut object: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        // Who reads the history need not know how others log in. A rollback reads the table itself.
-        hide_secrets(&mut object);
-        Ok(object)
+        Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
     };
+    let (mut before, mut after) = (object(5)?, object(6)?);
+    // Who reads the history need not know how others log in. A rollback reads the table itself.
+    hide_changed_secrets(&mut before, &mut after);
     Ok(json!({
         "revision": row.try_get::<_, i64>(0)?,
         "at": row.try_get::<_, &str>(1)?,
         "actor": row.try_get::<_, &str>(2)?,
         "kind": row.try_get::<_, &str>(3)?,
         "id": row.try_get::<_, &str>(4)?,
-        "before": object(5)?,
-        "after": object(6)?,
+        "before": before,
+        "after": after,
         "seq": row.try_get::<_, i64>(7)?,
     }))
 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::answer::Answer;
 use super::key::Actor;
+use super::unique;
 
 /// Bytes of a body that holds one object.
 pub(super) const OBJECT_BODY_BYTES_MAX: usize = 1_572_864;
@@ -150,10 +151,12 @@ impl Asked {
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
-    let read = serde_json::from_slice(body).or_else(|error| match escaped(body) {
-        Some(body) => serde_json::from_slice(&body),
-        None => Err(error),
-    });
+    let as_it_is = serde_json::from_slice(body);
+    let escaped = if as_it_is.is_err() { escaped(body) } else { None };
+    if let Some(place) = unique::twice(escaped.as_deref().unwrap_or(body)) {
+        return Err(Answer::bad(format!("invalid request body: {place} stands there twice")));
+    }
+    let read = escaped.map_or(as_it_is, |escaped| serde_json::from_slice(&escaped));
     read.map_err(|error| {
         let reason = if body.is_empty() { "empty request body".to_owned() } else { error.to_string() };
         Answer::bad(format!("invalid request body: {reason}"))

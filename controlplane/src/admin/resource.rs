@@ -59,6 +59,12 @@ pub(super) async fn answer(shared: &Shared, asked: &Asked, target: Target) -> Ou
     if refused {
         return Err(Answer::method(format!("not supported `{}` method for {word}", asked.method)));
     }
+    if asked.method != Method::PATCH && !target.sub_path.is_empty() {
+        let below = target.sub_path.join("/");
+        let reason =
+            format!("there is nothing at this path: only PATCH reaches into a {word}, as with /{below}");
+        return Err(Answer::error(StatusCode::NOT_FOUND, reason));
+    }
     match (asked.method.as_str(), target.id) {
         ("GET" | "HEAD", Some(id)) => one(shared, (kind, id)).await,
         ("GET" | "HEAD", None) => list(shared, asked, kind, target.owner.as_deref()).await,

@@ -28,6 +28,7 @@ use crate::store::Store;
 mod json;
 mod parse;
 mod state;
+mod variables;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

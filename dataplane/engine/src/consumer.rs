@@ -31,6 +31,8 @@ pub struct Caller {
     pub layer: Option<Arc<Layer>>,
     /// What it shows.
     pub logins: SmallVec<[Login; 1]>,
+    /// Some of that came from the environment, where nobody has looked for others that show the same.
+    pub by_reference: bool,
 }
 
 impl Caller {
@@ -66,6 +68,8 @@ pub struct Callers {
     ids: Index,
     keys: Index,
     users: Index,
+    /// Several may show the same.
+    may_collide: bool,
 }
 
 impl Callers {
@@ -79,27 +83,46 @@ impl Callers {
         self.ids.find(name.as_bytes(), |place| self.get(place).is_some_and(|caller| *caller.id == *name))
     }
 
-    /// Whose key it is.
+    /// Whose key it is. What several have is nobody's.
     pub fn by_key(&self, key: &[u8]) -> Option<u32> {
-        self.keys.find(key, |place| self.get(place).is_some_and(|caller| caller.has_key(key)))
+        self.only(&self.keys, key, |caller| caller.has_key(key))
     }
 
     /// Who has that name and that password.
     pub fn by_password(&self, name: &[u8], password: &[u8]) -> Option<u32> {
-        let place =
-            self.users.find(name, |place| self.get(place).is_some_and(|caller| caller.is_user(name)))?;
+        let place = self.only(&self.users, name, |caller| caller.is_user(name))?;
         self.get(place).is_some_and(|caller| caller.has_password(password)).then_some(place)
     }
 
+    /// Whether somebody else shows what this caller shows.
+    pub(crate) fn is_ambiguous(&self, caller: &Caller) -> bool {
+        self.may_collide
+            && caller.logins.iter().any(|login| match login {
+                Login::Key(key) => self.by_key(key.bytes()).is_none(),
+                Login::Basic(name, _) => {
+                    self.only(&self.users, name.as_bytes(), |other| other.is_user(name.as_bytes())).is_none()
+                }
+            })
+    }
+
+    fn only(&self, index: &Index, shown: &[u8], is_it: impl Fn(&Caller) -> bool) -> Option<u32> {
+        let fits = |place: u32| self.get(place).is_some_and(&is_it);
+        let found = index.find(shown, fits)?;
+        let other = || index.find(shown, |place| place != found && fits(place));
+        (!self.may_collide || other().is_none()).then_some(found)
+    }
+
     /// Puts one in, in place of the one of the same id.
-    pub(crate) fn put(&mut self, caller: Caller) {
+    pub(crate) fn put(&mut self, caller: Caller) -> u32 {
         self.remove(&caller.id);
+        self.may_collide |= caller.by_reference;
         let caller = Arc::new(caller);
         let place = self.places.add(Arc::clone(&caller));
         self.ids.put(caller.id.as_bytes(), place);
         for login in &caller.logins {
             self.table(login).put(login.identity(), place);
         }
+        place
     }
 
     /// Takes one out.
@@ -143,7 +166,7 @@ mod tests {
             Login::read("basic-auth", &json!({"username": name, "password": password}))
         });
         let logins = key.into_iter().chain(user).map(|login| login.unwrap().unwrap()).collect();
-        Caller { id: id.into(), group: None, custom_id: None, layer: None, logins }
+        Caller { id: id.into(), group: None, custom_id: None, layer: None, logins, by_reference: false }
     }
 
     #[test]
@@ -179,6 +202,29 @@ mod tests {
         let credential = callers.by_key(b"key-of-a").and_then(|place| callers.get(place)).unwrap();
         assert_eq!((credential.name(), credential.credential()), ("c3", Some("a")));
         assert_eq!(callers.by_key(b""), None);
+    }
+
+    #[test]
+    fn what_several_show_is_nobodys_whoever_came_first() {
+        let referring =
+            |id: &str| Caller { by_reference: true, ..caller(id, Some("same"), Some(("name", "password"))) };
+        for ids in [["a", "b"], ["b", "a"]] {
+            let mut callers = Callers::default();
+            callers.put(caller("a", Some("same"), Some(("name", "password"))));
+            assert!(callers.by_key(b"same").is_some());
+            callers.remove("a");
+            for id in ids {
+                callers.put(if id == "b" {
+                    referring(id)
+                } else {
+                    caller(id, Some("same"), Some(("name", "password")))
+                });
+            }
+            assert_eq!((callers.by_key(b"same"), callers.by_password(b"name", b"password")), (None, None));
+            assert!(callers.is_ambiguous(&referring("b")));
+            callers.remove("b");
+            assert!(callers.by_key(b"same").is_some() && callers.by_password(b"name", b"password").is_some());
+        }
     }
 
     #[test]

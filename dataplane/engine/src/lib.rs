@@ -10,5 +10,6 @@ pub mod facts;
 pub mod http1;
 pub mod plugin;
 pub mod route;
+pub mod site;
 pub mod upstream;
 pub mod view;

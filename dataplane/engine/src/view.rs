@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 use crate::consumer::{Caller, Callers};
 use crate::plugin::{Chain, Chains, Layer, Step};
 use crate::route::{self, Removal, Rule, Table};
+use crate::site::Site;
 use crate::upstream::{Cluster, Places, Timeouts};
 
 /// A compiled configuration.
@@ -38,8 +39,11 @@ pub struct View {
     callers: Callers,
     by_key: Sorted<Placed>,
     global: Arc<[Arc<Chain>]>,
-    /// The gateway's zone, whose nodes come first where an upstream says so.
-    zone: Option<Arc<str>>,
+    site: Site,
+    /// What of consumers and credentials nobody gets in by, by their ids, and why.
+    unusable: Arc<BTreeMap<Id, String>>,
+    /// Clusters that the view before did not have, with nodes that are told by name.
+    named_anew: Vec<Arc<Cluster>>,
 }
 
 /// How many objects a view was built from.
@@ -123,12 +127,12 @@ impl Keyed for Placed {
 impl View {
     /// Compiles a snapshot that was validated. Faults name what only compiling finds.
     pub fn compile(snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
-        View::compile_in(None, snapshot)
+        View::compile_at(&Site::default(), snapshot)
     }
 
-    /// The same for a gateway in `zone`, as are the views that are made of this one.
-    pub fn compile_in(zone: Option<&Arc<str>>, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
-        let none = View { zone: zone.cloned(), ..View::default() };
+    /// The same for a gateway there, as are the views that are made of this one.
+    pub fn compile_at(site: &Site, snapshot: &Snapshot) -> Result<View, Vec<Fault>> {
+        let none = View { site: site.clone(), ..View::default() };
         let mut compiler = Compiler::new(&none, &snapshot.entries);
         let is_route = |entry: &&Arc<Entry>| matches!(entry.object, Object::Route(_));
         // What routes refer to first. Places are looked up by key only once all are there.
@@ -233,6 +237,11 @@ impl View {
         Chains { global: &self.global, route, target, callers: Some(&self.callers) }
     }
 
+    /// What of consumers and credentials nobody gets in by, by their ids, and why: references to variables that are not there.
+    pub fn unusable(&self) -> &BTreeMap<Id, String> {
+        &self.unusable
+    }
+
     /// Who may call.
     pub fn callers(&self) -> &Callers {
         &self.callers
@@ -241,6 +250,11 @@ impl View {
     /// Every cluster, by key.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.by_key.iter().filter_map(|placed| self.clusters.get(placed.place))
+    }
+
+    /// Clusters that the view before did not have, with nodes that are told by name.
+    pub fn named_anew(&self) -> &[Arc<Cluster>] {
+        &self.named_anew
     }
 
     /// How many clusters there are.
@@ -318,7 +332,9 @@ impl<'a> Compiler<'a> {
             callers: from.callers.clone(),
             by_key: from.by_key.clone(),
             global: Arc::clone(&from.global),
-            zone: from.zone.clone(),
+            site: from.site.clone(),
+            unusable: Arc::clone(&from.unusable),
+            named_anew: Vec::new(),
         };
         Compiler {
             view,
@@ -379,8 +395,14 @@ impl<'a> Compiler<'a> {
     fn own_clusters(&mut self, entry: &Entry) -> SmallVec<[Arc<Cluster>; 1]> {
         let mut clusters = SmallVec::new();
         for (key, at, upstream) in own_upstreams(entry) {
-            match Cluster::compile_in(self.view.zone.as_deref(), key, &upstream) {
-                Ok(cluster) => clusters.push(Arc::new(cluster)),
+            match Cluster::compile_in(self.view.site.zone.as_deref(), key, &upstream) {
+                Ok(cluster) => {
+                    let cluster = Arc::new(cluster);
+                    if !cluster.names.is_empty() {
+                        self.view.named_anew.push(Arc::clone(&cluster));
+                    }
+                    clusters.push(cluster);
+                }
                 Err((index, reason)) => self.fault(entry, format!("{at}/nodes/{index}/host"), reason),
             }
         }
@@ -485,7 +507,10 @@ impl<'a> Compiler<'a> {
         for (kind, id) in keys {
             match entries.get(&(*kind, id)) {
                 Some(entry) => self.add_caller(entry),
-                None => self.view.callers.remove(id),
+                None => {
+                    self.view.callers.remove(id);
+                    self.note_unusable(id, None);
+                }
             }
         }
     }
@@ -495,14 +520,46 @@ impl<'a> Compiler<'a> {
         let name = credential(&entry.id).map_or(&*entry.id, |(consumer, _)| consumer);
         let Some(consumer) = self.entries.get(&(Kind::Consumer, name)) else { return };
         let Object::Consumer(fields) = &consumer.object else { return };
+        let (mut by_reference, mut unusable) = (false, None);
+        let environment = &self.view.site.environment;
+        let mut own = SmallVec::new();
+        for login in logins(entry) {
+            match login.resolved(|name| environment.get(name)) {
+                Ok(None) => own.push(login),
+                Ok(Some(resolved)) => {
+                    by_reference = true;
+                    own.push(resolved);
+                }
+                Err((field, reason)) => {
+                    unusable = Some(format!("/plugins/{}/{field}: {reason}", login.about().name));
+                }
+            }
+        }
         let caller = Caller {
             id: entry.id.clone(),
             group: fields.group_id.clone(),
             custom_id: fields.labels.get("custom_id").cloned(),
             layer: self.layer(consumer, fields.group_id.as_deref()),
-            logins: logins(entry).collect(),
+            logins: own,
+            by_reference,
         };
-        self.view.callers.put(caller);
+        let (id, place) = (caller.id.clone(), self.view.callers.put(caller));
+        if unusable.is_none()
+            && self.view.callers.get(place).is_some_and(|own| self.view.callers.is_ambiguous(own))
+        {
+            unusable = Some("shows the same as another one, by a variable of the environment".to_owned());
+        }
+        self.note_unusable(&id, unusable);
+    }
+
+    fn note_unusable(&mut self, id: &Id, why: Option<String>) {
+        match why {
+            Some(why) => drop(Arc::make_mut(&mut self.view.unusable).insert(id.clone(), why)),
+            None if self.view.unusable.contains_key(id) => {
+                Arc::make_mut(&mut self.view.unusable).remove(id);
+            }
+            None => {}
+        }
     }
 
     /// A consumer's plugins, and those of its group that it does not have itself.

@@ -88,8 +88,7 @@ pub(super) fn set(state: &State, node: &NodeName, setting: Setting) -> String {
         _ => "by an operator".to_owned(),
     };
     ward.history.note(&cluster.key, &node.address, Change { at_ms, to, why });
-    let until =
-        "until the configuration gives the node another weight or takes it away, or this process ends";
+    let until = "until the configuration gives the node another weight or takes it away, or this data plane ends; an upgrade hands it on";
     match ward.orders.of(&cluster.key, &node.address) {
         Some(ordered) => format!("{} of {}: {}, {until}", node.address, cluster.key, words(&ordered)),
         None => format!("{} of {}: as configured", node.address, cluster.key),

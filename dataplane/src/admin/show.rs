@@ -79,7 +79,7 @@ fn info(admin: &Admin) -> Value {
     json!({
         "build": env!("CARGO_PKG_VERSION"),
         "node": state.node,
-        "zone": state.zone,
+        "zone": state.site.zone,
         "pid": std::process::id(),
         "uptime_s": state.uptime_ms() / 1000,
         "workers": state.cores.len(),
@@ -119,6 +119,7 @@ fn snapshot(state: &State) -> Result<Value, String> {
         "upstreams": view.counts.upstreams,
         "consumers": view.counts.consumers,
         "credentials": view.counts.credentials,
+        "unusable_logins": view.unusable(),
         "patterns": view.routes.patterns(),
         "routing_table_bytes": view.routes.memory_bytes(),
         "applied_ms_ago": feed.applied_at.map(|at| milliseconds(at.elapsed())),

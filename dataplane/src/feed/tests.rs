@@ -19,12 +19,19 @@ struct Bench {
     _folder: tempfile::TempDir,
 }
 
+impl Drop for Bench {
+    /// The thread that writes snapshots has ended before their folder is removed: it would make it again.
+    fn drop(&mut self) {
+        self.feed.keeper.finish();
+    }
+}
+
 impl Bench {
     fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let state = Arc::new(State {
             node: "test".into(),
-            zone: None,
+            site: Site::default(),
             started: Instant::now(),
             cores: Vec::new(),
             life: crate::drain::Life::new(false),

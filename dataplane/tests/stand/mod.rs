@@ -145,7 +145,39 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        end_successors(self.folder.path());
     }
+}
+
+/// Ends what upgrades left behind in this folder: its processes would write there again while it is being removed.
+fn end_successors(folder: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let left = processes_of(folder);
+        if left.is_empty() {
+            return;
+        }
+        for pid in left.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Data planes whose flags name the folder.
+fn processes_of(folder: &Path) -> Vec<i32> {
+    let folder = folder.to_str().unwrap();
+    let is_of_it = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let mut words = line.split('\0');
+        // Whatever their executable is called.
+        words.any(|word| word == "--feed-socket") && words.any(|word| word.starts_with(folder))
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    all.filter(is_of_it).collect()
 }
 
 /// The executable with everything in `folder` and on ports of the kernel's choice.

@@ -97,9 +97,23 @@ impl Refused {
             404 => match said_of(&text, named) {
                 (Some(object), "Key not found") => {
                     // A credential is listed with those of its consumer.
-                    let words = if object.starts_with("credentials/") { 2 } else { 1 };
-                    let list: Vec<&str> = object.split('/').take(words).collect();
-                    format!("there is no {object}; `ringway get {}` lists what is there", list.join(" "))
+                    let parts: Vec<&str> = object.split('/').collect();
+                    match parts.as_slice() {
+                        ["credentials", consumer] => {
+                            format!(
+                                "{consumer} has no credentials; `ringway get consumers` lists who is there"
+                            )
+                        }
+                        ["credentials", consumer, ..] => {
+                            format!(
+                                "there is no {object}; `ringway get credentials {consumer}` lists what is there"
+                            )
+                        }
+                        [kind, ..] => {
+                            format!("there is no {object}; `ringway get {kind}` lists what is there")
+                        }
+                        [] => text.clone(),
+                    }
                 }
                 (_, text) => text.to_owned(),
             },
@@ -201,6 +215,10 @@ mod tests {
     fn what_is_not_there_is_told_with_the_list_that_has_what_is() {
         let told = |object: &str| line(404, json!({"error_msg": "Key not found"}), &object.to_owned());
         assert_eq!(told("routes/r"), "there is no routes/r; `ringway get routes` lists what is there");
+        assert_eq!(
+            told("credentials/jack"),
+            "jack has no credentials; `ringway get consumers` lists who is there"
+        );
         let credential = told("credentials/jack/credentials/x");
         assert!(credential.ends_with("; `ringway get credentials jack` lists what is there"), "{credential}");
     }

@@ -29,6 +29,20 @@ const ESSENTIAL: [&str; 10] = [
     "service_id",
 ];
 
+/// APISIX's plugins by which a consumer shows who it is. Without one nobody is let in by it.
+const LOGINS: [&str; 8] = [
+    "key-auth",
+    "basic-auth",
+    "jwt-auth",
+    "hmac-auth",
+    "ldap-auth",
+    "wolf-rbac",
+    "jwe-decrypt",
+    "openid-connect",
+];
+/// Fields of a consumer that let nobody in and keep nobody out.
+const REMARKS: [&str; 3] = ["desc", "labels", "name"];
+
 /// See the module.
 pub(super) fn settle(found: &mut Found) {
     let mut store = Store::default();
@@ -62,9 +76,12 @@ fn take_out(found: &mut Found, key: &Key, fault: &Fault) {
     };
     // `upstream/scheme` of a route is as essential as an upstream's own.
     let is_essential = path.iter().any(|name| ESSENTIAL.contains(name));
-    // Whoever calls might otherwise be let in to more than before; who is left out is not let in.
     let is_caller = matches!(kind, Kind::Consumer | Kind::Credential | Kind::ConsumerGroup);
-    if is_essential || is_caller || !removed(fields, &path) {
+    if is_caller {
+        caller(found, key, &path, fault);
+        return;
+    }
+    if is_essential || !removed(fields, &path) {
         whole(found, key, &format!("{}: {}", fault.pointer, fault.reason));
         return;
     }
@@ -80,6 +97,37 @@ fn take_out(found: &mut Found, key: &Key, fault: &Fault) {
         found.widens(id);
     }
     found.leave_out(format!("{}/{id}", kind.name()), fault.pointer.clone(), fault.reason.clone());
+}
+
+/// Whoever calls must not be let in to more than before: what lets in may go, and remarks; with anything else, such as a plugin that keeps the
+/// consumer from something, goes the consumer, which nobody is then let in as.
+fn caller(found: &mut Found, key: &Key, path: &[&str], fault: &Fault) {
+    let (kind, id) = key;
+    let object = format!("{}/{id}", kind.name());
+    let part = match path {
+        ["plugins", name, ..] if *kind == Kind::Consumer && LOGINS.contains(name) => Some((
+            path.get(..2).unwrap_or_default(),
+            "; nobody is let in by it, and the rest of the consumer is as it was",
+        )),
+        [name, ..] if REMARKS.contains(name) => Some((path, "")),
+        _ => None,
+    };
+    if let Some((part, note)) = part
+        && found.object_mut(key).is_some_and(|fields| removed(fields, part))
+    {
+        found.leave_out(object, fault.pointer.clone(), format!("{}{note}", fault.reason));
+        return;
+    }
+    let note = match kind {
+        Kind::Consumer => {
+            "; nobody is let in as this consumer: without that it might be let in to more than before"
+        }
+        Kind::ConsumerGroup => {
+            "; its consumers are left out too: without that they might be let in to more than before"
+        }
+        _ => "; nobody is let in by it",
+    };
+    whole(found, key, &format!("{}: {}{note}", fault.pointer, fault.reason));
 }
 
 fn whole(found: &mut Found, key: &Key, why: &str) {

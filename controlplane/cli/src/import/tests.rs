@@ -405,6 +405,26 @@ fn older_descriptions_and_those_without_servers() {
 }
 
 #[test]
+fn of_a_consumer_what_lets_in_or_only_tells_may_be_left_out_alone() {
+    let answer = r#"{"consumers": [
+        {"username": "jack", "plugins": {"key-auth": {"key": "k"}, "jwt-auth": {"key": "j"}}},
+        {"username": "jill", "plugins": {"basic-auth": {"username": "u", "password": "$secret://vault/1/p"}, "key-auth": {"key": "l"}}},
+        {"username": "joe", "plugins": {"key-auth": {"key": "m"}, "limit-count": {}}},
+        {"username": "joan", "group_id": "none", "plugins": {"key-auth": {"key": "n"}}}]}"#;
+    let got = apisix(answer);
+    assert_eq!(got.ids("consumers"), ["jack", "jill"]);
+    assert_eq!(got.left_out.len(), 4, "{:#?}", got.left_out);
+    for (object, field) in [
+        ("consumers/jack", "/plugins/jwt-auth"),
+        ("consumers/jill", "/plugins/basic-auth/password"),
+        ("consumers/joe", "/plugins/limit-count"),
+        ("consumers/joan", "/group_id"),
+    ] {
+        got.leaves_out(&[object, field]);
+    }
+}
+
+#[test]
 fn consumers_come_with_their_credentials_and_whole_or_not_at_all() {
     let text = r#"{"list": [
         {"key": "/apisix/consumers/jack", "value": {"username": "jack", "plugins": {"key-auth": {"key": "k"}}, "create_time": 1}},

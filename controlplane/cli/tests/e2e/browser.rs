@@ -6,11 +6,14 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde_json::{Value, json};
 
 use crate::stand::{DEADLINE, wait_until};
@@ -67,6 +70,7 @@ impl Browser {
             .args(["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,1000"])
             .arg(format!("--user-data-dir={}", profile.path().join("data").display()))
             .arg("about:blank")
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(profile.path().join("log")).unwrap())
@@ -186,9 +190,18 @@ impl Browser {
 }
 
 impl Drop for Browser {
+    /// With the processes that it has started: they would write to the profile while it is being removed.
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.child.wait();
+        let deadline = Instant::now() + DEADLINE;
+        // Until nobody of the group is left that could be told anything.
+        while group.is_some_and(|group| test_kill_process_group(group).is_ok()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use ringway_snapshot::{Fault, Kind};
 use serde_json::Value;
 
+use super::variables::substitute;
 use crate::store::Store;
 
 /// Events and nodes of one YAML file; a million routes fit. The limits on aliases are the parser's own.
@@ -16,15 +17,23 @@ const YAML_SCALAR_BYTES_MAX: usize = 1 << 30;
 /// What stands in `kind` of a fault that belongs to the file and to no object.
 const FILE: &str = "file";
 
-/// Reads a whole file. What is wrong stands in the store as faults.
+/// Reads a whole file, with the variables of this process's environment. What is wrong stands in the store as faults.
 pub(super) fn parse(name: &str, text: &str) -> Store {
+    parse_with(name, text, &|variable| std::env::var(variable).ok())
+}
+
+fn parse_with(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Store {
     let mut store = Store::default();
     // Written on purpose by nobody: it is what a write that was cut short, a full disk or a crash leaves.
     if text.trim().is_empty() {
         store.put_fault(whole(name, "is empty; write {} if it is to hold no objects"));
         return store;
     }
-    match read(text) {
+    let mut document = read(text);
+    if let Ok(document) = &mut document {
+        substitute(name, document, variable).into_iter().for_each(|fault| store.put_fault(fault));
+    }
+    match document {
         Ok(Value::Object(lists)) => {
             for (key, list) in &lists {
                 put_list(&mut store, key, list);
@@ -137,6 +146,22 @@ mod tests {
             Ok(_) => Vec::new(),
             Err(faults) => faults.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    #[test]
+    fn variables_have_their_values_and_one_that_is_not_set_refuses_the_file() {
+        let text = "routes:\n  - {id: 1, uri: '${{PATH_OF_IT:=/a}}', priority: '${{N}}'}\n";
+        let parsed = |set: bool| parse_with("f", text, &|name| (set && name == "N").then(|| "7".to_owned()));
+        let same = parse("f", "routes:\n  - {id: 1, uri: /a, priority: 7}\n").snapshot(1, 1, 1).unwrap();
+        assert_eq!(parsed(true).snapshot(1, 1, 1).unwrap(), same);
+        let faults = parsed(false).snapshot(1, 1, 1).unwrap_err();
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.to_string().contains("/routes/0/priority: the variable \"N\" is not set")),
+            "{faults:?}"
+        );
+        assert!(objects(text).unwrap()[0].2["priority"] == "${{N}}", "what is shown is what was written");
     }
 
     #[test]

@@ -12,13 +12,14 @@ use super::session::{QUERY_MAX, Session, limited};
 use super::trouble::{Cause, Trouble};
 
 /// The migrations in order; number n stands at place n - 1.
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 7] = [
     ("0001_resource", include_str!("../../../migrations/0001_resource.sql")),
     ("0002_revision", include_str!("../../../migrations/0002_revision.sql")),
     ("0003_node", include_str!("../../../migrations/0003_node.sql")),
     ("0004_standalone", include_str!("../../../migrations/0004_standalone.sql")),
     ("0005_expiry", include_str!("../../../migrations/0005_expiry.sql")),
     ("0006_consumer_ids", include_str!("../../../migrations/0006_consumer_ids.sql")),
+    ("0007_expiry_of_consumers", include_str!("../../../migrations/0007_expiry_of_consumers.sql")),
 ];
 
 /// Key of the advisory lock: "ringway" and a 1.

@@ -115,13 +115,18 @@ fn is_allowed(name: &[u8], kind: FieldKind) -> bool {
         b"warning",
         b"www-authenticate",
     ];
+    // An application may take `_` for `-`.
+    let is_same =
+        |(given, own): (&u8, &u8)| given.eq_ignore_ascii_case(own) || (*given == b'_' && *own == b'-');
     let starts_with =
-        |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.iter().zip(prefix).all(is_same));
     kind == FieldKind::Other
         && (!starts_with(b"content-") || name.eq_ignore_ascii_case(b"content-digest"))
-        && !starts_with(b"content_")
         && !starts_with(b"proxy-")
         && !starts_with(b"x-forwarded")
+        // By these nodes hear who calls.
+        && !starts_with(b"x-consumer-")
+        && !starts_with(b"x-credential-")
         && !starts_with(b"access-control-")
         && !starts_with(b"sec-")
         && !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))

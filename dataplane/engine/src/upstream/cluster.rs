@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ringway_snapshot::limits::NODES_PER_UPSTREAM_MAX;
 use ringway_snapshot::model::{Balancer, KeepalivePool, Nodes, PassHost, Timeout, Upstream};
@@ -52,6 +52,8 @@ pub struct Cluster {
     pub timeouts: Option<Timeouts>,
     /// Idle connections kept.
     pub keepalive: KeepalivePool,
+    /// Where nodes are told by name: the same with the addresses that the names had when it was published.
+    published: OnceLock<Arc<Cluster>>,
 }
 
 /// Nodes of one priority, or a part of them.
@@ -194,6 +196,7 @@ impl Cluster {
             retry_ms_max: upstream.retry_timeout.filter(|seconds| *seconds > 0.0).map(milliseconds),
             timeouts: upstream.timeout.map(Timeouts::from),
             keepalive: upstream.keepalive_pool.unwrap_or_default(),
+            published: OnceLock::new(),
         })
     }
 
@@ -212,7 +215,18 @@ impl Cluster {
             }
         }
         let tiers = tiers(&endpoints, self.balancer == Balancer::Chash, self.own_zone.as_deref());
-        Cluster { endpoints: endpoints.into(), tiers, ..self.clone() }
+        let published = OnceLock::new();
+        Cluster { endpoints: endpoints.into(), tiers, published, ..self.clone() }
+    }
+
+    /// Sets, once and before any request sees it, what its names stood for when it was published.
+    pub fn publish_with<'a>(&self, addresses_of: impl Fn(&str) -> &'a [IpAddr]) {
+        self.published.get_or_init(|| Arc::new(self.with_addresses(addresses_of)));
+    }
+
+    /// What its names stood for when it was published; `None`: it has none, or nothing was known.
+    pub fn published(&self) -> Option<&Arc<Cluster>> {
+        self.published.get()
     }
 
     /// Whether a node is in the zone whose nodes come first.

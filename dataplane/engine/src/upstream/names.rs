@@ -27,6 +27,8 @@ struct Name {
     under_way: bool,
     failures: u32,
     used: bool,
+    /// A version that is about to be published uses it.
+    expected: bool,
 }
 
 impl Names {
@@ -39,7 +41,27 @@ impl Names {
                 None => drop(self.names.insert(name.into(), Name { used: true, ..Name::default() })),
             }
         }
-        self.names.retain(|_, name| name.used);
+        self.names.retain(|_, name| name.used || name.expected);
+    }
+
+    /// Keeps the names that the next version uses, until [`Names::arrived`]. Gives those of them that are new.
+    pub fn expect<'n>(&mut self, used: impl Iterator<Item = &'n str>) -> Vec<Box<str>> {
+        let mut new = Vec::new();
+        for name in used {
+            match self.names.get_mut(name) {
+                Some(known) => known.expected = true,
+                None => {
+                    new.push(name.into());
+                    self.names.insert(name.into(), Name { expected: true, ..Name::default() });
+                }
+            }
+        }
+        new
+    }
+
+    /// The next version is the present one, whose names [`Names::follow`] is told.
+    pub fn arrived(&mut self) {
+        self.names.values_mut().for_each(|name| name.expected = false);
     }
 
     /// The names to look up now. Each has to be answered with [`Names::answered`].
@@ -139,5 +161,19 @@ mod tests {
         assert!(names.answered("a", Some(ips(&[3])), now_ms + 20_000));
         names.follow(["b"].into_iter());
         assert!(names.addresses("a").is_empty() && !names.answered("a", Some(ips(&[1])), now_ms));
+    }
+
+    #[test]
+    fn names_of_the_next_version_stay_until_it_is_followed() {
+        let mut names = Names::default();
+        names.follow(["a"].into_iter());
+        assert_eq!(names.expect(["a", "b"].into_iter()), ["b".into()]);
+        names.due(0);
+        assert!(names.answered("b", Some(ips(&[1])), 0));
+        names.follow(["a"].into_iter());
+        assert_eq!(names.addresses("b"), ips(&[1]));
+        names.arrived();
+        names.follow(["a"].into_iter());
+        assert!(names.addresses("b").is_empty());
     }
 }

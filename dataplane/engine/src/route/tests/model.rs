@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use super::super::Rule;
 use super::*;
 
 /// The winner's id and its parameters.
