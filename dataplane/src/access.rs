@@ -280,7 +280,7 @@ pub(crate) fn finish(connection: &mut Downstream, view: Option<&View>, found: Op
         let given = connection.exchange.response.status_given();
         let status = connection.access.own.map(|(status, _)| status).or(given);
         let status = status.unwrap_or(STATUS_CLIENT_GONE);
-        let logged = recorder.logs(found.and_then(|target| target.log_rate), status);
+        let logged = recorder.logs(found.and_then(|target| target.about.log_rate), status);
         if logged || recorder.rules.counts {
             let ended = Ended { logged, status, at_ns: now_ns, took_us, received, sent, is_tunnel };
             let mut bytes = recorder.bytes.borrow_mut();
@@ -340,8 +340,8 @@ fn describe<'a>(
         }
     }
     if let Some(target) = found {
-        set(Text::Route, target.route_id.as_bytes());
-        set(Text::Service, target.service_id.as_deref().unwrap_or_default().as_bytes());
+        set(Text::Route, target.about.route_id.as_bytes());
+        set(Text::Service, target.about.service_id.as_deref().unwrap_or_default().as_bytes());
         set(Text::Upstream, cluster.map_or(&[][..], |cluster| cluster.key.as_bytes()));
     }
     let caller =

@@ -90,8 +90,6 @@ pub(crate) struct Idle {
     local: Rc<Local>,
     requests: u64,
     ends_at_ms: u64,
-    /// What came while it was idle.
-    came: Option<Read>,
 }
 
 impl Idle {
@@ -102,26 +100,32 @@ impl Idle {
         let jitter_ms = lifetime_ms / 10 / 97 * u64::from(client.port() % 97);
         let ends_at_ms = core.deadlines.now_ms().saturating_add(lifetime_ms - jitter_ms);
         let socket = Socket::downstream(stream, &core.deadlines);
-        Box::new(Idle { socket, client, local, requests: 0, ends_at_ms, came: None })
+        Box::new(Idle { socket, client, local, requests: 0, ends_at_ms })
     }
 
-    /// Waits for the next request's first bytes, with hardly any memory. `None`: the connection has ended.
-    pub(crate) async fn wait(mut self: Box<Self>, core: &Core) -> Option<Box<Idle>> {
+    /// Waits for the next request's first bytes, with hardly any memory, and gives them. `None`: the connection has ended.
+    pub(crate) fn wait(mut self: Box<Self>, core: &Core) -> impl Future<Output = Option<(Box<Idle>, Read)>> {
         core.rested.set(true);
         let wait = if self.requests == 0 { core.limits.request_head } else { core.limits.keepalive_idle };
         let buffer = Vec::with_capacity(IDLE_BYTES + TAILROOM_BYTES);
-        self.socket.reader.set_idle(true);
-        let read = self.socket.reader.read(buffer, wait.saturating_sub(IDLE_AFTER)).await;
-        self.socket.reader.set_idle(false);
-        let goes_on = matches!(read.result, Ok(1..)) || core.is_closing();
-        self.came = Some(read);
-        goes_on.then_some(self)
+        let reader = &mut self.socket.reader;
+        reader.set_idle(true);
+        reader.begin(buffer, wait.saturating_sub(IDLE_AFTER));
+        async move {
+            let read = self.socket.reader.finish_unhurried().await;
+            self.socket.reader.set_idle(false);
+            let goes_on = matches!(read.result, Ok(1..)) || core.is_closing();
+            goes_on.then(|| {
+                self.socket.reader.wake();
+                (self, read)
+            })
+        }
     }
 }
 
-/// Serves a connection until it ends, or is idle.
-pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>) -> Option<Box<Idle>> {
-    let Idle { socket, client, local, requests, ends_at_ms, came } = *idle;
+/// Serves a connection until it ends, or is idle. `came` is what came while it was.
+pub(crate) async fn serve(core: Rc<Core>, idle: Box<Idle>, came: Option<Read>) -> Option<Box<Idle>> {
+    let Idle { socket, client, local, requests, ends_at_ms } = *idle;
     let mut connection = Box::new(Downstream {
         socket,
         ends: Ends::new(client, local),
@@ -186,10 +190,11 @@ impl Downstream {
 
     /// What is left when nothing is going on.
     fn rest(self: Box<Self>) -> Box<Idle> {
-        let Downstream { core, socket, ends, buffer, requests, ends_at_ms, .. } = *self;
+        let Downstream { core, mut socket, ends, buffer, requests, ends_at_ms, .. } = *self;
         core.buffers.give(buffer);
+        socket.reader.rest();
         let Ends { client, local, .. } = ends;
-        Box::new(Idle { socket, client, local, requests, ends_at_ms, came: None })
+        Box::new(Idle { socket, client, local, requests, ends_at_ms })
     }
 
     /// Reads until a whole head stands in the buffer at `at`. `came` is what was read already.

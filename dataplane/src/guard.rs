@@ -9,8 +9,8 @@ use std::task::Poll;
 
 /// Runs a future; `None` when it panicked. What it owned is dropped, which closes its sockets. Boxed by its caller, lest
 /// the task hold room for it twice.
-pub(crate) async fn catch<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Output> {
-    poll_fn(|context| {
+pub(crate) fn catch<F: Future>(mut future: Pin<Box<F>>) -> impl Future<Output = Option<F::Output>> {
+    poll_fn(move |context| {
         // A connection shares only cells and counters with others, none of which is left half changed across a call that can panic.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -18,5 +18,4 @@ pub(crate) async fn catch<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Outpu
             Err(_) => Poll::Ready(None),
         }
     })
-    .await
 }

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{
-    AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedWriteHalf, Splitable,
+    AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
+    OwnedWriteHalf, Splitable,
 };
 use monoio::net::{TcpStream, UnixStream};
 use ringway_engine::http1::TAILROOM_BYTES;
@@ -235,6 +236,27 @@ enum Step {
     /// It is to begin, perhaps so that it can be cancelled.
     Wanted(Vec<u8>, Option<CancelHandle>),
     Done(Read),
+    /// The socket's half is wanted from what reads of it (see [`Reader::rest`]).
+    Asked,
+    Given(ReadHalf),
+}
+
+/// What reads of a socket own.
+enum ReadHalf {
+    Tcp(OwnedReadHalf<TcpStream>),
+    Unix(OwnedReadHalf<UnixStream>),
+}
+
+impl From<OwnedReadHalf<TcpStream>> for ReadHalf {
+    fn from(half: OwnedReadHalf<TcpStream>) -> ReadHalf {
+        ReadHalf::Tcp(half)
+    }
+}
+
+impl From<OwnedReadHalf<UnixStream>> for ReadHalf {
+    fn from(half: OwnedReadHalf<UnixStream>) -> ReadHalf {
+        ReadHalf::Unix(half)
+    }
 }
 
 impl Watch {
@@ -255,15 +277,19 @@ impl Watch {
         }))
     }
 
-    fn take_wanted(&self) -> Option<(Vec<u8>, Option<CancelHandle>)> {
-        let mut step = self.step.borrow_mut();
-        match std::mem::take(&mut *step) {
-            Step::Wanted(buffer, cancel) => Some((buffer, cancel)),
-            other => {
-                *step = other;
-                None
+    /// The next read, when one is wanted; `None`: the half is.
+    fn wanted(&self) -> impl Future<Output = Option<(Vec<u8>, Option<CancelHandle>)>> {
+        poll_fn(|_| {
+            let mut step = self.step.borrow_mut();
+            match std::mem::take(&mut *step) {
+                Step::Wanted(buffer, cancel) => Poll::Ready(Some((buffer, cancel))),
+                Step::Asked => Poll::Ready(None),
+                other => {
+                    *step = other;
+                    Poll::Pending // Whoever wants the next read polls.
+                }
             }
-        }
+        })
     }
 
     fn take_done(&self) -> Option<Read> {
@@ -311,7 +337,7 @@ impl Socket {
         Socket::new(fd, read, WriteHalf::Tcp(write), deadlines, Side::Read)
     }
 
-    fn new<R: CancelableAsyncReadRent + 'static>(
+    fn new<R: CancelableAsyncReadRent + Into<ReadHalf> + 'static>(
         fd: RawFd,
         read: R,
         write: WriteHalf,
@@ -410,9 +436,40 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    fn new<R: CancelableAsyncReadRent + 'static>(half: R, clock: Clock) -> Reader {
+    fn new<R: CancelableAsyncReadRent + Into<ReadHalf> + 'static>(half: R, clock: Clock) -> Reader {
         let pump = Box::pin(pump(half, Rc::clone(&clock.watch)));
         Reader { pump, armed: false, clock, bytes_read: 0 }
+    }
+
+    /// Makes itself small: until [`Reader::wake`] its reads cannot be cancelled. No read may be armed.
+    pub(crate) fn rest(&mut self) {
+        let watch = Rc::clone(&self.clock.watch);
+        match self.take_half() {
+            Some(ReadHalf::Tcp(half)) => self.pump = Box::pin(slow_pump(half, watch)),
+            Some(ReadHalf::Unix(half)) => self.pump = Box::pin(slow_pump(half, watch)),
+            None => {}
+        }
+    }
+
+    /// Makes itself fit for requests again. No read may be armed.
+    pub(crate) fn wake(&mut self) {
+        let watch = Rc::clone(&self.clock.watch);
+        match self.take_half() {
+            Some(ReadHalf::Tcp(half)) => self.pump = Box::pin(pump(half, watch)),
+            Some(ReadHalf::Unix(half)) => self.pump = Box::pin(pump(half, watch)),
+            None => {}
+        }
+    }
+
+    /// What the present pump reads of, which ends it.
+    fn take_half(&mut self) -> Option<ReadHalf> {
+        debug_assert!(!self.armed, "a read is under way");
+        *self.clock.watch.step.borrow_mut() = Step::Asked;
+        self.poll(&mut Context::from_waker(Waker::noop()));
+        match self.clock.watch.step.take() {
+            Step::Given(half) => Some(half),
+            _ => None,
+        }
     }
 
     /// Starts a read that appends to `buffer`, up to its capacity less [`TAILROOM_BYTES`].
@@ -553,20 +610,15 @@ impl Reader {
 
     fn poll(&mut self, context: &mut Context<'_>) {
         if !self.clock.watch.is_done() {
-            // The pump never ends; what it has done stands in the watch.
+            // The pump ends only when its half is asked for; what it has done stands in the watch.
             let _ = self.pump.as_mut().poll(context);
         }
     }
 }
 
-/// Does one read after the other, each when it is wanted. One boxed future for the life of a connection.
-async fn pump<R: CancelableAsyncReadRent>(mut half: R, watch: Rc<Watch>) {
-    loop {
-        let (buffer, cancel) = poll_fn(|_| match watch.take_wanted() {
-            Some(wanted) => Poll::Ready(wanted),
-            None => Poll::Pending, // Whoever wants the next read polls.
-        })
-        .await;
+/// Does one read after the other, each when it is wanted, until its half is. One boxed future for as long as a connection has requests.
+async fn pump<R: CancelableAsyncReadRent + Into<ReadHalf>>(mut half: R, watch: Rc<Watch>) {
+    while let Some((buffer, cancel)) = watch.wanted().await {
         let (start, end) = (buffer.len(), buffer.capacity().saturating_sub(TAILROOM_BYTES));
         let slice = buffer.slice_mut(start..end);
         let (result, slice) = match cancel {
@@ -575,6 +627,17 @@ async fn pump<R: CancelableAsyncReadRent>(mut half: R, watch: Rc<Watch>) {
         };
         *watch.step.borrow_mut() = Step::Done(Read { result, buffer: slice.into_inner() });
     }
+    *watch.step.borrow_mut() = Step::Given(half.into());
+}
+
+/// The same for a connection at rest: the room that a read takes which can be cancelled is most of what an idle connection would hold.
+async fn slow_pump<R: AsyncReadRent + Into<ReadHalf>>(mut half: R, watch: Rc<Watch>) {
+    while let Some((buffer, _)) = watch.wanted().await {
+        let (start, end) = (buffer.len(), buffer.capacity().saturating_sub(TAILROOM_BYTES));
+        let (result, slice) = half.read(buffer.slice_mut(start..end)).await;
+        *watch.step.borrow_mut() = Step::Done(Read { result, buffer: slice.into_inner() });
+    }
+    *watch.step.borrow_mut() = Step::Given(half.into());
 }
 
 /// The writing half.

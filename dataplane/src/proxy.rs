@@ -98,7 +98,8 @@ async fn respond<'v>(
         return decline(connection, 404, "no_route", "no route matches this host, path and method").await;
     };
     let Some(cluster) = plugins::cluster(connection, view, target) else {
-        let reason = format!("route {} names no upstream, and neither does its service", target.route_id);
+        let reason =
+            format!("route {} names no upstream, and neither does its service", target.about.route_id);
         plugins::own_answer(connection, chains, Some(503));
         return decline(connection, 503, "no_upstream", &reason).await;
     };

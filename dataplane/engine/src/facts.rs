@@ -121,16 +121,16 @@ impl<'a> Facts<'a> {
             }
             Variable::Status => return self.status.map(written),
             Variable::UpstreamStatus => return self.upstream_status.map(written),
-            Variable::RouteId => self.route.map(|route| route.route_id.as_bytes()),
+            Variable::RouteId => self.route.map(|route| route.about.route_id.as_bytes()),
             Variable::RouteName => {
-                self.route.and_then(|route| route.route.name.as_deref()).map(str::as_bytes)
+                self.route.and_then(|route| route.about.route.name.as_deref()).map(str::as_bytes)
             }
             Variable::ConsumerName => self.caller.map(|caller| caller.name().as_bytes()),
             Variable::ConsumerGroup => {
                 self.caller.and_then(|caller| caller.group.as_deref()).map(str::as_bytes)
             }
             Variable::ServiceId => {
-                self.route.and_then(|route| route.service_id.as_deref()).map(str::as_bytes)
+                self.route.and_then(|route| route.about.service_id.as_deref()).map(str::as_bytes)
             }
         };
         received.map(Text::Received)

@@ -67,24 +67,33 @@ pub struct Counts {
     pub consumer_groups: usize,
 }
 
-/// Where a matched request goes. What every request reads stands first and together, beside each other in memory also where the table keeps it.
-#[derive(Debug)]
-#[repr(C)]
+/// Where a matched request goes. What every request reads stands here, and no more: the table keeps it beside the pattern, and with it in one line
+/// of memory.
+#[derive(Debug, Clone)]
 pub struct Target {
     /// Its plugins, with those of its plugin configuration and service.
     pub chain: Option<Arc<Chain>>,
     /// Waits towards the node, where the route has its own; few have.
-    timeouts: Option<Box<Timeouts>>,
-    /// Place of its upstream among the view's; `None`: neither the route nor its service names one.
-    place: Option<u32>,
+    timeouts: Option<Arc<Timeouts>>,
+    /// What else is known of it.
+    pub about: Arc<About>,
+    /// Place of its upstream among the view's; [`NOWHERE`]: neither the route nor its service names one.
+    place: u32,
     /// Whether `Upgrade: websocket` may switch the connection.
     pub may_upgrade: bool,
-    /// Which of its requests the access log has, where it says so itself.
-    pub log_rate: Option<LogRate>,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+/// What of a target only some requests ask for.
+#[derive(Debug)]
+pub struct About {
     /// The route that matched.
     pub route_id: Id,
     /// Its service.
     pub service_id: Option<Id>,
+    /// Which of its requests the access log has, where it says so itself.
+    pub log_rate: Option<LogRate>,
     /// The configuration it came from.
     pub route: Arc<Route>,
 }
@@ -213,7 +222,8 @@ impl View {
 
     /// Where the target's requests go; `None`: nowhere is configured.
     pub fn cluster(&self, target: &Target) -> Option<&Arc<Cluster>> {
-        self.cluster_at(target.place?)
+        // No view has so many clusters.
+        self.cluster_at(target.place)
     }
 
     /// The cluster at that place, which a plugin chose.
@@ -411,15 +421,18 @@ impl<'a> Compiler<'a> {
         };
         let service = shared.map(|shared| shared.service);
         let may_upgrade = route.enable_websocket.or(service.and_then(|service| service.enable_websocket));
-        let target = Target {
-            may_upgrade: may_upgrade.unwrap_or(false),
+        let about = About {
             log_rate: LogRate::of(&route.labels),
             route_id: entry.id.clone(),
             route: Arc::clone(route),
             service_id: route.service_id.clone(),
+        };
+        let target = Target {
+            may_upgrade: may_upgrade.unwrap_or(false),
             chain: self.chain(entry, route),
-            timeouts: route.timeout.map(|timeout| Box::new(Timeouts::from(timeout))),
-            place,
+            timeouts: route.timeout.map(|timeout| Arc::new(Timeouts::from(timeout))),
+            about: Arc::new(about),
+            place: place.unwrap_or(NOWHERE),
         };
         match route::rules_of(&entry.id, route, service, target) {
             Ok(rule) => rule,
@@ -717,5 +730,16 @@ fn callers_of(users: &Validator, kind: Kind, id: &str, all: &mut BTreeSet<(Kind,
     // Nothing refers to credentials.
     for (kind, id) in users.users_of(kind, id) {
         callers_of(users, *kind, id, all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_and_its_pattern_are_one_line_of_memory() {
+        assert!(size_of::<Target>() <= 32, "{} bytes", size_of::<Target>());
+        assert!(route::PATTERN_BYTES + size_of::<Target>() <= 64, "{} bytes", route::PATTERN_BYTES);
     }
 }

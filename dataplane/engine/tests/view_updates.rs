@@ -136,7 +136,8 @@ fn told(view: &View) -> (Vec<String>, Vec<String>, String) {
         .map(|listed| {
             let cluster = view.cluster(listed.payload);
             let timeouts = cluster.map(|cluster| listed.payload.timeouts(cluster));
-            let target = (listed.payload.may_upgrade, &listed.payload.service_id, &listed.payload.route);
+            let target =
+                (listed.payload.may_upgrade, &listed.payload.about.service_id, &listed.payload.about.route);
             let chains = chains(view, Some(listed.payload));
             format!(
                 "{} {:?} {:?} {} {target:?} {cluster:?} {timeouts:?} {chains}",
@@ -169,9 +170,9 @@ fn decisions(view: &View) -> Vec<Option<String>> {
             let query =
                 Query { method: b"GET", host: host.as_bytes(), path: path.as_bytes(), remote, facts: None };
             let found = view.routes.find(&query, &mut Captures::new());
-            decisions.push(
-                found.map(|target| format!("{} {:?}", target.route_id, view.cluster(target).map(|c| &c.key))),
-            );
+            decisions.push(found.map(|target| {
+                format!("{} {:?}", target.about.route_id, view.cluster(target).map(|c| &c.key))
+            }));
         }
     }
     decisions

@@ -81,7 +81,7 @@ fn explain(state: &State, view: &View, request: &Request) -> Result<Value, Strin
         "matched_path": String::from_utf8_lossy(normal.path),
         "sent_path": if normal.dots_resolved { String::from_utf8_lossy(&sent).into_owned() } else { path.to_owned() },
         "plugins": view.chains(found.as_ref().map(ringway_engine::route::Match::payload)).names(),
-        "service": found.as_ref().and_then(|found| found.payload().service_id.clone()),
+        "service": found.as_ref().and_then(|found| found.payload().about.service_id.clone()),
         "upstream": found.as_ref().and_then(|found| view.cluster(found.payload())).map(|cluster| show::upstream(cluster)),
         "answer": match &found {
             None => Some("404: no route matches".to_owned()),

@@ -191,7 +191,7 @@ fn routes(view: &View) -> Value {
             "host": listed.host,
             "uri": String::from_utf8_lossy(listed.uri),
             "priority": listed.priority,
-            "methods": listed.payload.route.methods,
+            "methods": listed.payload.about.route.methods,
             "upstream": view.cluster(listed.payload).map(|cluster| &cluster.key),
         })
     });
@@ -200,7 +200,7 @@ fn routes(view: &View) -> Value {
 
 fn route(view: &View, id: &str) -> Value {
     let found = view.routes.iter().find(|listed| listed.id == id);
-    found.map_or(Value::Null, |listed| serde_json::to_value(&*listed.payload.route).unwrap_or_default())
+    found.map_or(Value::Null, |listed| serde_json::to_value(&*listed.payload.about.route).unwrap_or_default())
 }
 
 /// Objects that are in force. The lock is held for no longer than it takes to share them.

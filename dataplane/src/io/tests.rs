@@ -406,3 +406,19 @@ fn an_end_that_a_given_up_write_made_is_not_the_peer_s() {
         assert_eq!(read.result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     });
 }
+
+fn bytes_of<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+    size_of::<F>()
+}
+
+#[test]
+fn an_idle_connection_holds_little_of_its_socket() {
+    let held = [
+        ("what its deadlines and its read share", size_of::<Watch>(), 96),
+        ("its socket", size_of::<Socket>(), 104),
+        ("its read", bytes_of(slow_pump::<OwnedReadHalf<TcpStream>>), 256),
+    ];
+    for (what, bytes, bytes_max) in held {
+        assert!(bytes <= bytes_max, "{what}: {bytes} bytes, more than {bytes_max}");
+    }
+}

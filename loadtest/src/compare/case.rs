@@ -22,7 +22,7 @@ pub(crate) struct Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     All(Setup),
-    /// Ringway in two setups, each by a name; ratios are to the first. Of several builds the first takes part.
+    /// Ringway in two setups, each by a name; ratios are to the first, of the first build. Other builds' names stand before those.
     Ourselves([(&'static str, Setup); 2]),
 }
 
@@ -129,7 +129,7 @@ impl Case {
 
     /// Who takes part. A proxy that somebody else configured does where the configuration does not matter.
     pub(crate) fn entrants(&self, peers: &[Peer]) -> Vec<Entrant> {
-        let mut numbered = peers.iter().enumerate();
+        let numbered = peers.iter().enumerate();
         match self.field {
             Field::All(setup) => numbered
                 .filter(|(_, peer)| {
@@ -138,10 +138,14 @@ impl Case {
                 .map(|(peer, known)| Entrant { label: known.name.clone(), peer, setup })
                 .collect(),
             Field::Ourselves(setups) => numbered
-                .find(|(_, peer)| peer.is_ringway())
-                .into_iter()
-                .flat_map(|(peer, _)| {
-                    setups.map(|(label, setup)| Entrant { label: label.to_owned(), peer, setup })
+                .filter(|(_, peer)| peer.is_ringway())
+                .enumerate()
+                .flat_map(|(build, (peer, known))| {
+                    setups.map(|(label, setup)| {
+                        let label =
+                            if build == 0 { label.to_owned() } else { format!("{}-{label}", known.name) };
+                        Entrant { label, peer, setup }
+                    })
                 })
                 .collect(),
         }
@@ -175,8 +179,11 @@ mod tests {
         };
         assert_eq!(labels("post-64k"), ["nginx", "ringway", "before", "mine"]);
         assert_eq!(labels("hosts-10k"), ["nginx", "ringway", "before"]);
-        assert_eq!(labels("routes-1m"), ["ringway-10k", "ringway-1m"]);
-        assert_eq!(labels("checks"), ["ringway-bare", "ringway-watched"]);
+        assert_eq!(
+            labels("routes-1m"),
+            ["ringway-10k", "ringway-1m", "before-ringway-10k", "before-ringway-1m"]
+        );
+        assert_eq!(labels("checks")[..2], ["ringway-bare", "ringway-watched"]);
         assert_eq!(Case::find("checks").unwrap().baseline("nginx"), "ringway-bare");
         assert_eq!(labels("idle"), ["nginx", "ringway", "before"]);
         assert_eq!(Case::find("routes-1m").unwrap().baseline("nginx"), "ringway-10k");

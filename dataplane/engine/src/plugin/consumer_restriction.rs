@@ -35,7 +35,7 @@ fn value<'a>(subject: Subject, facts: &Facts<'a>) -> Option<&'a str> {
     match subject {
         Subject::ConsumerName => facts.caller.map(crate::consumer::Caller::name),
         Subject::ConsumerGroupId => facts.caller?.group.as_deref(),
-        Subject::RouteId => facts.route.map(|route| &*route.route_id),
-        Subject::ServiceId => facts.route?.service_id.as_deref(),
+        Subject::RouteId => facts.route.map(|route| &*route.about.route_id),
+        Subject::ServiceId => facts.route?.about.service_id.as_deref(),
     }
 }

@@ -21,7 +21,8 @@ pub(super) struct Builder<T> {
 }
 
 struct Item<T> {
-    rule: Arc<Shared<T>>,
+    rule: Arc<Shared>,
+    payload: T,
     start: u32,
     len: u32,
     /// One of a rule's patterns is, over all hosts.
@@ -60,12 +61,12 @@ impl<T> Builder<T> {
     }
 
     /// Adds a pattern, in the order of ids.
-    pub(super) fn push(&mut self, rule: Arc<Shared<T>>, uri: &[u8], first_of_rule: bool) {
+    pub(super) fn push(&mut self, rule: Arc<Shared>, payload: T, uri: &[u8], first_of_rule: bool) {
         let (start, len) = (number(self.texts.len()), number(uri.len()));
         self.texts.extend_from_slice(uri);
         // So that no two patterns begin at one place.
         self.texts.push(b'\n');
-        self.items.push(Item { rule, start, len, first_of_rule });
+        self.items.push(Item { rule, payload, start, len, first_of_rule });
     }
 
     /// How many patterns there are.
@@ -84,7 +85,7 @@ impl<T> Builder<T> {
             if part.items.is_empty() {
                 *part = Builder::with_capacity(share + share / 4, 0);
             }
-            part.push(item.rule, pattern, item.first_of_rule);
+            part.push(item.rule, item.payload, pattern, item.first_of_rule);
         }
         parts
     }
@@ -179,9 +180,10 @@ fn chain_tails<T>(
 
 impl<T> Item<T> {
     fn candidate(self, place: &Place) -> Candidate<T> {
-        let Item { rule, start, len, first_of_rule } = self;
+        let Item { rule, payload, start, len, first_of_rule } = self;
         let (methods, conditions) = (rule.methods, rule.has_conditions());
         Candidate {
+            payload,
             rule,
             start,
             len,

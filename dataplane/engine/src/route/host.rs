@@ -44,9 +44,10 @@ pub(super) const TAILS_SCANNED_MAX: usize = if cfg!(test) { 1 } else { 4 };
 /// Other patterns of one directory that are.
 pub(super) const RUN_MAX: usize = if cfg!(test) { 2 } else { 4 };
 
-/// One pattern of one rule.
+/// One pattern of one rule, with all that most requests need to know of it: a look into the rule would be one more wait for memory.
 pub(super) struct Candidate<T> {
-    pub(super) rule: Arc<Shared<T>>,
+    pub(super) payload: T,
+    pub(super) rule: Arc<Shared>,
     /// Where its pattern is among the texts, which are in the order of the rules' ids.
     pub(super) start: u32,
     pub(super) len: u32,
@@ -61,6 +62,10 @@ pub(super) struct Candidate<T> {
     pub(super) conditions: bool,
     pub(super) first_of_rule: bool,
 }
+
+/// Bytes of a pattern without its payload.
+#[cfg(test)]
+pub(crate) const CANDIDATE_BYTES: usize = size_of::<Candidate<()>>();
 
 impl<T> Candidate<T> {
     /// Whether a request fulfils the rule's conditions beside path and method.
@@ -253,7 +258,7 @@ impl<T> HostTable<T> {
     pub(super) fn memory_bytes(&self) -> usize {
         let rules = self.candidates.iter().filter(|candidate| candidate.first_of_rule).map(|candidate| {
             let rule = &candidate.rule;
-            ARC_BYTES + size_of::<Shared<T>>() + rule.id.len() + size_of_val(&*rule.remotes)
+            ARC_BYTES + size_of::<Shared>() + rule.id.len() + size_of_val(&*rule.remotes)
         });
         ARC_BYTES
             + size_of::<Self>()

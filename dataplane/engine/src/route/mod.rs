@@ -38,6 +38,8 @@ mod tests;
 
 pub use captures::Captures;
 pub use explain::{EXPLAIN_STEPS_MAX, Outcome, Step};
+#[cfg(test)]
+pub(crate) use host::CANDIDATE_BYTES as PATTERN_BYTES;
 pub use method::MethodSet;
 pub use ringway_snapshot::Cidr;
 pub use rule::{Removal, Rule, RuleError, rules_of};

@@ -27,7 +27,7 @@ pub struct Rule<T> {
     pub vars: Option<Box<Expression>>,
     /// Among equal patterns the higher is tried first.
     pub priority: i64,
-    /// What a lookup gives back; small, an `Arc` for instance.
+    /// What a lookup gives back; small and cheap to clone, since each pattern at each host has its own.
     pub payload: T,
 }
 
@@ -109,12 +109,9 @@ pub enum RuleError {
     Vars(String, String),
 }
 
-/// The parts of a rule that all its hosts and patterns share. The payload stands first: of most rules a request reads nothing else, and the
-/// beginning of it the most.
+/// The parts of a rule that all its hosts and patterns share. Requests read it only where it has conditions.
 #[derive(Debug)]
-#[repr(C)]
-pub(super) struct Shared<T> {
-    pub(super) payload: T,
+pub(super) struct Shared {
     pub(super) remotes: Box<[Cidr]>,
     pub(super) vars: Option<Box<Expression>>,
     pub(super) id: Id,
@@ -122,7 +119,7 @@ pub(super) struct Shared<T> {
     pub(super) methods: MethodSet,
 }
 
-impl<T> Shared<T> {
+impl Shared {
     /// Whether it takes this client address.
     pub(super) fn takes(&self, remote: IpAddr) -> bool {
         self.remotes.is_empty() || self.remotes.iter().any(|block| block.contains(remote))
@@ -141,7 +138,8 @@ impl<T> Shared<T> {
 
 /// A rule split into what its patterns share, its hosts and its patterns.
 pub(super) struct Parts<T> {
-    pub(super) shared: Arc<Shared<T>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) payload: T,
     pub(super) hosts: Vec<Box<str>>,
     pub(super) uris: Vec<Box<str>>,
 }
@@ -149,8 +147,8 @@ pub(super) struct Parts<T> {
 impl<T> From<Rule<T>> for Parts<T> {
     fn from(rule: Rule<T>) -> Parts<T> {
         let Rule { id, hosts, uris, methods, remotes, vars, priority, payload } = rule;
-        let shared = Shared { id, methods, remotes: remotes.into_boxed_slice(), vars, priority, payload };
-        Parts { shared: Arc::new(shared), hosts, uris }
+        let shared = Shared { id, methods, remotes: remotes.into_boxed_slice(), vars, priority };
+        Parts { shared: Arc::new(shared), payload, hosts, uris }
     }
 }
 

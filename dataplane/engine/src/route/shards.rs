@@ -71,39 +71,6 @@ impl<T> Host<T> {
         Host::many(parts.into_iter().map(|part| Arc::new(part.finish())).collect())
     }
 
-    /// The host without some rules and with others, both in the order of ids; `None`: nothing is left.
-    pub(super) fn changed(
-        old: Option<&Host<T>>,
-        gone: &[Leaving<'_>],
-        come: &[Coming<'_, T>],
-    ) -> Option<Host<T>> {
-        let Some(Host::Many(shards)) = old else {
-            let builder = merge(old.map_or(&[], Host::tables), gone, come, |_| true);
-            return (!builder.is_empty()).then(|| Host::build(builder));
-        };
-        let count = shards.tables.len();
-        let more: usize = come.iter().map(|coming| coming.rule.uris.len()).sum();
-        let over = shards.patterns + more > count * SHARD_PATTERNS_MAX && count < SHARDS_MAX;
-        let under = shards.patterns < count * SHARD_PATTERNS / 8;
-        if over || under {
-            let builder = merge(&shards.tables, gone, come, |_| true);
-            return (!builder.is_empty()).then(|| Host::build(builder));
-        }
-        let left = gone.iter().flat_map(|leaving| leaving.uris);
-        let touched = left.chain(come.iter().flat_map(|coming| &coming.rule.uris));
-        let mut touched: Vec<usize> = touched.map(|uri| shard_of(uri.as_bytes(), count)).collect();
-        touched.sort_unstable();
-        touched.dedup();
-        let mut next = Shards { tables: shards.tables.clone(), ..**shards };
-        for shard in touched {
-            let Some(old) = shards.tables.get(shard) else { continue };
-            let own = std::slice::from_ref(old);
-            let builder = merge(own, gone, come, |uri| shard_of(uri.as_bytes(), count) == shard);
-            next.put(shard, old, Arc::new(builder.finish()));
-        }
-        (next.patterns > 0).then(|| Host::Many(Arc::new(next)))
-    }
-
     fn many(tables: Box<[Arc<HostTable<T>>]>) -> Host<T> {
         let sum = |count: fn((usize, usize)) -> usize| tables.iter().map(|table| count(table.counts())).sum();
         let (rules, patterns) = (sum(|(rules, _)| rules), sum(|(_, patterns)| patterns));
@@ -165,6 +132,41 @@ impl<T> Host<T> {
     }
 }
 
+impl<T: Clone> Host<T> {
+    /// The host without some rules and with others, both in the order of ids; `None`: nothing is left.
+    pub(super) fn changed(
+        old: Option<&Host<T>>,
+        gone: &[Leaving<'_>],
+        come: &[Coming<'_, T>],
+    ) -> Option<Host<T>> {
+        let Some(Host::Many(shards)) = old else {
+            let builder = merge(old.map_or(&[], Host::tables), gone, come, |_| true);
+            return (!builder.is_empty()).then(|| Host::build(builder));
+        };
+        let count = shards.tables.len();
+        let more: usize = come.iter().map(|coming| coming.rule.uris.len()).sum();
+        let over = shards.patterns + more > count * SHARD_PATTERNS_MAX && count < SHARDS_MAX;
+        let under = shards.patterns < count * SHARD_PATTERNS / 8;
+        if over || under {
+            let builder = merge(&shards.tables, gone, come, |_| true);
+            return (!builder.is_empty()).then(|| Host::build(builder));
+        }
+        let left = gone.iter().flat_map(|leaving| leaving.uris);
+        let touched = left.chain(come.iter().flat_map(|coming| &coming.rule.uris));
+        let mut touched: Vec<usize> = touched.map(|uri| shard_of(uri.as_bytes(), count)).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let mut next = Shards { tables: shards.tables.clone(), ..**shards };
+        for shard in touched {
+            let Some(old) = shards.tables.get(shard) else { continue };
+            let own = std::slice::from_ref(old);
+            let builder = merge(own, gone, come, |uri| shard_of(uri.as_bytes(), count) == shard);
+            next.put(shard, old, Arc::new(builder.finish()));
+        }
+        (next.patterns > 0).then(|| Host::Many(Arc::new(next)))
+    }
+}
+
 impl<T> Shards<T> {
     /// Puts a table in another one's place. Looks at no third one: there may be thousands, in memory that was not touched for long.
     fn put(&mut self, shard: usize, old: &HostTable<T>, new: Arc<HostTable<T>>) {
@@ -218,7 +220,7 @@ impl<T> Clone for Host<T> {
 }
 
 /// The patterns of some tables without the rules that leave and with those that come.
-fn merge<T>(
+fn merge<T: Clone>(
     old: &[Arc<HostTable<T>>],
     gone: &[Leaving<'_>],
     come: &[Coming<'_, T>],
@@ -237,7 +239,9 @@ fn merge<T>(
     }
     let push_all = |builder: &mut Builder<T>, coming: &Coming<'_, T>| {
         for (index, uri) in coming.rule.uris.iter().enumerate().filter(|(_, uri)| is_ours(uri)) {
-            builder.push(Arc::clone(&coming.rule.shared), uri.as_bytes(), coming.first_host && index == 0);
+            let Parts { shared, payload, .. } = coming.rule;
+            let first = coming.first_host && index == 0;
+            builder.push(Arc::clone(shared), payload.clone(), uri.as_bytes(), first);
         }
     };
     for (table, candidate) in known {
@@ -246,7 +250,8 @@ fn merge<T>(
             push_all(&mut builder, next);
         }
         if gone.binary_search_by(|leaving| leaving.id.cmp(id)).is_err() {
-            builder.push(Arc::clone(&candidate.rule), table.pattern(candidate), candidate.first_of_rule);
+            let (rule, payload) = (Arc::clone(&candidate.rule), candidate.payload.clone());
+            builder.push(rule, payload, table.pattern(candidate), candidate.first_of_rule);
         }
     }
     come.for_each(|next| push_all(&mut builder, next));

@@ -50,7 +50,8 @@ pub struct Query<'a> {
 
 /// A route that takes a request. It reads the rule's memory only when asked.
 pub struct Match<'t, T> {
-    rule: &'t Shared<T>,
+    rule: &'t Shared,
+    payload: &'t T,
     uri: &'t [u8],
 }
 
@@ -68,7 +69,7 @@ pub struct Listed<'t, T> {
     pub payload: &'t T,
 }
 
-impl<T> Table<T> {
+impl<T: Clone> Table<T> {
     /// Builds a table. Ids are unique; rules may come in any order, in that of their ids it is faster.
     pub fn compile(rules: impl IntoIterator<Item = Rule<T>>) -> Table<T> {
         let mut rules: Vec<Parts<T>> = rules.into_iter().map(Parts::from).collect();
@@ -105,7 +106,9 @@ impl<T> Table<T> {
         });
         self.replace(changes.collect())
     }
+}
 
+impl<T> Table<T> {
     /// The payload of the rule that takes the request; its parameters are then in `captures`.
     pub fn find<'t>(&'t self, query: &Query<'_>, captures: &mut Captures) -> Option<&'t T> {
         self.lookup(query, captures).map(|found| found.payload())
@@ -117,7 +120,7 @@ impl<T> Table<T> {
         let asked = query.asked();
         self.search_hosts(query.host, |_, host| {
             let (table, candidate) = host.find(asked, captures)?;
-            Some(Match { rule: &candidate.rule, uri: table.pattern(candidate) })
+            Some(Match { rule: &candidate.rule, payload: &candidate.payload, uri: table.pattern(candidate) })
         })
     }
 
@@ -160,7 +163,7 @@ impl<T> Table<T> {
                 host: text.clone(),
                 uri: table.pattern(candidate),
                 priority: candidate.rule.priority,
-                payload: &candidate.rule.payload,
+                payload: &candidate.payload,
             })
         })
     }
@@ -285,7 +288,7 @@ impl<T> Table<T> {
 impl<'t, T> Match<'t, T> {
     /// The rule's payload.
     pub fn payload(&self) -> &'t T {
-        &self.rule.payload
+        self.payload
     }
 
     /// The route's id.
@@ -316,7 +319,7 @@ struct Hosts<T> {
     places: HashMap<HostPattern, usize>,
 }
 
-impl<T> Hosts<T> {
+impl<T: Clone> Hosts<T> {
     fn add(&mut self, rule: &Parts<T>) {
         for (index, pattern) in patterns(&rule.hosts).into_iter().enumerate() {
             let place = match self.places.entry(pattern) {
@@ -331,10 +334,11 @@ impl<T> Hosts<T> {
     }
 }
 
-fn push_all<T>(builder: &mut Builder<T>, rule: &Parts<T>, first_host: bool) {
+fn push_all<T: Clone>(builder: &mut Builder<T>, rule: &Parts<T>, first_host: bool) {
     builder.reserve(&rule.uris);
     for (index, uri) in rule.uris.iter().enumerate() {
-        builder.push(Arc::clone(&rule.shared), uri.as_bytes(), first_host && index == 0);
+        let first = first_host && index == 0;
+        builder.push(Arc::clone(&rule.shared), rule.payload.clone(), uri.as_bytes(), first);
     }
 }
 
