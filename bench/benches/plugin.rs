@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ringway_engine::facts::Facts;
+use ringway_engine::facts::{Facts, Known};
 use ringway_engine::http1::{HeadLimits, RequestHead};
 use ringway_engine::plugin::{Asked, Chain, Chains, Chance, Course, Step, Verdict};
 use ringway_snapshot::Plugin;
@@ -45,6 +45,7 @@ fn chains(criterion: &mut Criterion) {
         head: &head,
         bytes: REQUEST,
         edits: None,
+        content: Known::Nothing,
         path: b"/shop/cart",
         parameters: None,
         route: None,
