@@ -4,8 +4,8 @@
 //! read is over and the connection is not used; when it is used, that same read brings the answer.
 //!
 //! How many an upstream says to keep counts for those that nobody has needed since the last sweep, not for each moment: a turn of
-//! the loop may end hundreds of requests before it begins the next hundreds, and closing what those need costs far more than
-//! keeping it for a second.
+//! the loop may end hundreds of requests before it begins the next hundreds, and what those need would be closed and dialled
+//! again.
 //!
 //! Invariants: only a connection whose exchange ended cleanly comes in; of those that were not used between two sweeps, at most so
 //! many stay for each address as the upstream says, and none longer than it says; and none while a request of any core lacks a

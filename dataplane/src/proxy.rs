@@ -178,8 +178,9 @@ async fn route<'v>(connection: &mut Downstream, view: &'v View) -> Result<Option
     Ok(target)
 }
 
-/// The target of the request in the connection's buffer as far as its body is known, and whether one that is not known yet was asked for. Where the path has dot segments, the node gets it without
-/// them: it must not see another path than the one that was routed.
+/// The target of the request in the connection's buffer as far as its body is known, and whether one that is not known yet was
+/// asked for. Where the path has dot segments, the node gets it without them: it must not see another path than the one that was
+/// routed.
 fn find<'v>(connection: &mut Downstream, view: &'v View) -> Result<(Option<&'v Target>, bool), PathError> {
     let bytes = connection.buffer.get(connection.at..).unwrap_or_default();
     let head = &connection.head;
