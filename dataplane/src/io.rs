@@ -26,7 +26,7 @@ use monoio::io::{
 use monoio::net::{TcpStream, UnixStream};
 use ringway_engine::http1::TAILROOM_BYTES;
 
-use crate::sys::{self, Side};
+use crate::sys::{self, Block, Side};
 
 mod dial;
 
@@ -459,6 +459,11 @@ impl Reader {
             Some(ReadHalf::Unix(half)) => self.pump = Box::pin(pump(half, watch)),
             None => {}
         }
+    }
+
+    /// What each read touches, as long as the reader neither rests nor wakes.
+    pub(crate) fn blocks(&self) -> [Block; 2] {
+        [Block::of(&*self.pump), Block::of(&*self.clock.watch)]
     }
 
     /// What the present pump reads of, which ends it.

@@ -79,6 +79,40 @@ pub(crate) fn receive_now(fd: RawFd, buffer: &mut Vec<u8>, bytes_max: usize) -> 
     Ok(received)
 }
 
+/// Memory that is about to be touched. It may be gone by then: its address is a hint and nothing else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block {
+    address: usize,
+    bytes: usize,
+}
+
+impl Block {
+    pub(crate) fn of<T: ?Sized>(value: &T) -> Block {
+        Block { address: std::ptr::from_ref(value).addr(), bytes: size_of_val(value) }
+    }
+
+    /// Has the processor bring all its lines to the caches, and does not wait for them.
+    pub(crate) fn fetch(&self) {
+        let first = self.address & !(LINE_BYTES - 1);
+        (first..self.address.saturating_add(self.bytes)).step_by(LINE_BYTES).for_each(prefetch);
+    }
+}
+
+fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: it changes nothing that the program sees and never faults, whatever the address (Intel SDM, PREFETCHh).
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) };
+    }
+    // Elsewhere stable Rust offers none.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// A line of the processor's caches.
+const LINE_BYTES: usize = 64;
+
 /// Gives memory that this thread has freed back to the kernel, which mimalloc does by itself only while the thread allocates.
 pub(crate) fn give_memory_back() {
     // SAFETY: mi_collect touches only the allocator's own memory, and mimalloc is this program's allocator.
